@@ -1,0 +1,103 @@
+import type { VerificationLevel } from '../domain/proof.ts'
+
+declare const validated: unique symbol
+
+/** How to reach the cluster. */
+export interface PostgresConfig {
+  /** A host name, an address, or the directory of a Unix socket. */
+  readonly host: string
+  readonly port: number
+  readonly user: string
+  /** Called at each connection, so that a rotated password file is picked up without a restart; null: none configured. */
+  readonly password: (() => Promise<string>) | null
+  /** Names of the databases to dump; null: all but templates. */
+  readonly databases: readonly string[] | null
+  /** Where PostgreSQL's programs are; null: look on PATH and in the usual places. */
+  readonly binDir: string | null
+  /** Database to connect to for questions about the whole cluster. */
+  readonly maintenanceDatabase: string
+  readonly connectTimeoutMs: number
+  readonly sslMode: 'disable' | 'prefer' | 'require' | 'verify-ca' | 'verify-full'
+  /** File with the certificate authorities to trust, for verify-ca and verify-full; null: the system's. */
+  readonly sslRootCert: string | null
+}
+
+export interface RepositoryConfig {
+  readonly name: string
+  /** As written, e.g. `file:///var/backups/lifeboat`. */
+  readonly url: string
+  /** Absolute path of a `file://` repository. */
+  readonly path: string
+}
+
+/** A statement that must give the expected value (first column of the first row, compared as JSON) in the restored copy. */
+export interface Assertion {
+  readonly database: string
+  readonly sql: string
+  readonly expect: string | number | boolean | null
+  readonly name: string
+}
+
+export const roles = ['viewer', 'operator', 'admin'] as const
+export type Role = (typeof roles)[number]
+
+export interface TokenConfig {
+  readonly name: string
+  readonly role: Role
+  /** SHA-256 of the token, lower-case hex. */
+  readonly sha256: string
+}
+
+/**
+ * The configuration after every check. Only the loader can make one (the brand is not exported), so that validation
+ * cannot be skipped. Durations are seconds unless the name says otherwise, sizes are bytes.
+ */
+export interface ValidatedConfig {
+  readonly [validated]: true
+  /** `cluster_name` on every metric, and the first folder in every repository. */
+  readonly cluster: string
+  readonly listen: { readonly host: string; readonly port: number }
+  /** SQLite file, locks. */
+  readonly stateDir: string
+  /** Staging of dumps and scratch servers; default `<stateDir>/work`. */
+  readonly workDir: string
+  readonly postgres: PostgresConfig
+  readonly repositories: readonly RepositoryConfig[]
+  readonly dump: {
+    readonly jobs: number
+    /** Parallel workers of pg_dump. */
+    readonly timeoutSeconds: number
+    readonly fingerprint: {
+      readonly enabled: boolean
+      /** For all tables of one database together. What is not reached by then is left `unknown`. */
+      readonly maxSeconds: number
+      /** A larger table is fingerprinted by stable key ranges, or left `unknown`. */
+      readonly maxTableBytes: number
+    }
+  }
+  readonly verification: {
+    /** The deepest level of a scheduled verification. */
+    readonly level: VerificationLevel
+    readonly jobs: number
+    readonly timeoutSeconds: number
+    /** Unchanged bytes are hashed again when the last time was longer ago than this. */
+    readonly reproofSeconds: number
+    /** A scratch server runs as this OS user when Lifeboat runs as root, since PostgreSQL refuses to. */
+    readonly osUser: string
+    readonly assertions: readonly Assertion[]
+  }
+  /** Cron expressions, UTC; null: not scheduled. */
+  readonly schedule: { readonly dump: string | null; readonly verify: string | null }
+  readonly objectives: { readonly rpoSeconds: number; readonly rtoSeconds: number }
+  readonly policy: {
+    /** Age at which the newest backup is too old: set, or the longest gap of the schedule plus slack; null: no schedule. */
+    readonly dumpMaxAgeSeconds: number | null
+    readonly verificationMaxAgeSeconds: number | null
+  }
+  readonly observe: { readonly intervalSeconds: number; readonly timeoutSeconds: number }
+  readonly auth: { readonly tokens: readonly TokenConfig[] }
+  readonly log: { readonly level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent' }
+}
+
+/** A config before it is branded; for the loader alone. */
+export type UnbrandedConfig = Omit<ValidatedConfig, typeof validated>

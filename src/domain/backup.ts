@@ -1,0 +1,92 @@
+/** Kinds of backup (DESIGN, "Words"). `external` is a file that some other tool wrote into a watched directory. */
+export const backupTypes = ['dump', 'full', 'incremental', 'external'] as const
+export type BackupType = (typeof backupTypes)[number]
+
+/** The current version of manifest.json. A reader refuses what it does not know. */
+export const manifestFormatVersion = 1
+
+/** Byte count and SHA-256 (lower-case hex) of a sequence of bytes. */
+export interface Digest {
+  readonly bytes: number
+  readonly sha256: string
+}
+
+/** One immutable file of a backup. `plain` and `stored` are equal while nothing compresses or encrypts on the way. */
+export interface Artifact {
+  readonly name: string
+  readonly plain: Digest
+  readonly stored: Digest
+}
+
+/** A place in the WAL and the moment that belongs to it (RFC 3339, UTC). */
+export interface WalMoment {
+  readonly lsn: string
+  readonly time: string
+}
+
+/** The database of a dump. */
+export interface DumpedDatabase {
+  readonly name: string
+  readonly oid: number
+  /** `pg_database_size` at the time of the dump, bytes. */
+  readonly sourceBytes: number
+}
+
+/** The contents of `manifest.json`. Published last: a backup exists when its manifest does. */
+export interface Manifest {
+  readonly formatVersion: typeof manifestFormatVersion
+  readonly backupId: string
+  readonly type: Exclude<BackupType, 'external'>
+  readonly cluster: string
+  /** Decimal, as `pg_control_system()` gives it: it does not fit a double. */
+  readonly systemIdentifier: string
+  /** As `server_version` gives it, e.g. `15.18 (Debian 15.18-0+deb12u1)`. */
+  readonly serverVersion: string
+  /** As `server_version_num` gives it, e.g. 150018. */
+  readonly serverVersionNum: number
+  readonly timeline: number
+  /** For a dump: the moment of its snapshot. */
+  readonly start: WalMoment
+  readonly stop: WalMoment
+  readonly parent: string | null
+  readonly database: DumpedDatabase | null
+  readonly artifacts: readonly Artifact[]
+  readonly producer: {
+    readonly lifeboat: string
+    /** Program name to version, e.g. `{ pg_dump: '15.18' }`. */
+    readonly programs: Readonly<Record<string, string>>
+    readonly options: readonly string[]
+  }
+  readonly warnings: readonly string[]
+  /** Seconds from the start of the work to its last artifact. */
+  readonly durationSeconds: number
+  /** SHA-256 of the manifest's canonical JSON without this field; always the last field. */
+  readonly checksum: string
+}
+
+const idPattern = /^(\d{4})(\d{2})(\d{2})T(\d{2})(\d{2})(\d{2})Z-(dump|full|incremental)-([0-9a-f]{6})$/
+
+/** `<UTC yyyymmddThhmmssZ>-<type>-<6 random hex>`. What the backup holds stands in its manifest alone. */
+export function backupId(at: Date, type: Exclude<BackupType, 'external'>, random: string): string {
+  return `${compactUtc(at)}-${type}-${random}`
+}
+
+/** True for a well-formed backup id; everything that comes from a request or a directory listing passes through here. */
+export function isBackupId(text: string): boolean {
+  return parseBackupId(text) !== null
+}
+
+/** The start time and type that an id carries, or null if it is not a backup id. */
+export function parseBackupId(text: string): { at: Date; type: Exclude<BackupType, 'external'> } | null {
+  const match = idPattern.exec(text)
+  if (match === null) return null
+  const [, year, month, day, hour, minute, second, type] = match
+  const at = new Date(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`)
+  if (Number.isNaN(at.getTime()) || compactUtc(at) !== text.slice(0, 16)) return null
+  return { at, type: type as Exclude<BackupType, 'external'> }
+}
+
+/** A moment as `yyyymmddThhmmssZ`, sortable as text. */
+export function compactUtc(at: Date): string {
+  return `${at.toISOString().slice(0, 19).replace(/[-:]/g, '')}Z`
+}

@@ -1,0 +1,103 @@
+import type { Logger } from 'pino'
+import type { BackupType } from '../domain/backup.ts'
+import type { Failure } from '../domain/errors.ts'
+import type { Verdict } from '../domain/proof.ts'
+
+/** The kinds of work. Also the `job` label of the metrics and the `job` field of the API. */
+export const jobNames = ['dump', 'verify', 'restore'] as const
+export type JobName = (typeof jobNames)[number]
+
+/** What a run has to do; plain JSON, stored with the run. Two runs with equal params of one job are "the same run". */
+export type JobParams = Readonly<Record<string, string | number | boolean | null>>
+
+/** Done and total in the job's own unit (`bytes`, `tables`, `steps`); a total of null is not known (yet). */
+export interface Progress {
+  readonly done: number
+  readonly total: number | null
+  readonly unit: string
+  /** What is being done just now, in a few words, e.g. `dumping public.users`. */
+  readonly message?: string
+}
+
+/**
+ * What became of one part of a run (one database, one repository). A run may hold several: the history keeps each, so
+ * that one bad database neither hides the good ones nor is hidden by them.
+ */
+export interface RunItem {
+  readonly outcome: 'succeeded' | 'failed'
+  readonly backupType: BackupType
+  /** Database name; empty for physical backups. */
+  readonly database: string
+  readonly repository?: string
+  readonly backupId?: string
+  readonly verdict?: Verdict
+  readonly failure?: Failure
+  readonly finishedAt: string
+}
+
+export interface JobContext {
+  readonly runId: string
+  /** Aborts on cancel, timeout and shutdown; its reason is a LifeboatError (`cancelled`, `timed-out`, `interrupted`). */
+  readonly signal: AbortSignal
+  /** Carries the run id and the job's name. */
+  readonly log: Logger
+  progress(progress: Progress): void
+  item(item: RunItem): void
+}
+
+/** A kind of work. One file each in jobs/; the runner knows them only by this. */
+export interface Job {
+  readonly name: JobName
+  /** Runs of one lane follow one another; lanes are independent. */
+  readonly lane: string
+  readonly timeoutSeconds: number
+  /** Does the work. Resolves when it succeeded; throws a LifeboatError otherwise. Ends soon after the signal aborts. */
+  run(params: JobParams, context: JobContext): Promise<void>
+}
+
+export const runStates = ['queued', 'running', 'succeeded', 'failed', 'cancelled'] as const
+export type RunState = (typeof runStates)[number]
+export type RunTrigger = 'schedule' | 'api' | 'cli'
+
+/** One execution of a job, as the history keeps it and the API shows it. Times are RFC 3339, UTC. */
+export interface Run {
+  readonly id: string
+  readonly job: JobName
+  readonly lane: string
+  readonly params: JobParams
+  readonly trigger: RunTrigger
+  /** Who asked: a token's name, the OS user of the CLI; null for the schedule. */
+  readonly requestedBy: string | null
+  readonly state: RunState
+  readonly requestedAt: string
+  readonly startedAt: string | null
+  readonly finishedAt: string | null
+  readonly progress: Progress | null
+  readonly items: readonly RunItem[]
+  readonly failure: Failure | null
+}
+
+/** What the metrics and `/api/jobs` say about one kind of work. */
+export interface JobSummary {
+  readonly job: JobName
+  readonly lane: string
+  /** Cron expression, UTC; null: on demand only. */
+  readonly schedule: string | null
+  readonly nextRunAt: Date | null
+  /** Finished runs by how they ended, over the whole history. */
+  readonly runs: number
+  readonly failures: number
+  readonly lastStartAt: Date | null
+  readonly lastSuccessAt: Date | null
+  readonly lastDurationSeconds: number | null
+  readonly running: boolean
+  readonly progressRatio: number | null
+}
+
+/** Newest failed attempt at a backup of one database, from the history. */
+export interface BackupFailure {
+  readonly backupType: BackupType
+  readonly database: string
+  readonly at: Date
+  readonly failure: Failure
+}

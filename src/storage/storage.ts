@@ -1,0 +1,73 @@
+import type { Readable } from 'node:stream'
+
+/** One stored object. */
+export interface ObjectInfo {
+  /** Relative to the storage's root: segments joined by `/`, no leading slash. */
+  readonly key: string
+  readonly bytes: number
+  readonly modified: Date
+  /** Identity of these bytes: it changes whenever the object is replaced or altered (inode, size, mtime and ctime; an ETag). */
+  readonly version: string
+}
+
+/** What `list` with a delimiter yields for everything below a common prefix (ends in `/`). */
+export interface CommonPrefix {
+  readonly prefix: string
+}
+
+export interface PutOptions {
+  /** Fail with `object-exists` when the key is taken; atomic against other writers. Default: replace. */
+  readonly ifAbsent?: boolean
+  readonly signal?: AbortSignal
+}
+
+export interface GetOptions {
+  /** First byte, inclusive. */
+  readonly start?: number
+  /** Last byte, inclusive. */
+  readonly end?: number
+  readonly signal?: AbortSignal
+}
+
+export interface ListOptions {
+  /** Only keys after this one, in byte order. */
+  readonly startAfter?: string
+  /** Fold everything below the next `/` into one CommonPrefix. */
+  readonly delimiter?: '/'
+  readonly signal?: AbortSignal
+}
+
+/**
+ * A place for objects: a directory or a bucket. Five methods, one contract suite (test/contract/storage.ts) that every
+ * implementation passes; retries, measurements and the like are decorators around it.
+ *
+ * Keys are made by us (layout.ts), but may come from a listing or a request: every method refuses a key that is empty,
+ * absolute, holds a `.` or `..` segment, an empty segment, a NUL or a backslash, with `usage-invalid`. No implementation
+ * follows a symbolic link out of its root.
+ *
+ * Errors: `object-missing`, `object-exists`, `disk-full`, `storage-failed`, `cancelled`; the original error is the cause.
+ */
+export interface Storage {
+  /**
+   * Stores the whole body under the key. The object becomes visible at once and whole, and is durable when the promise
+   * resolves; on any failure, abort or kill nothing is visible under the key (a former object stays as it was).
+   */
+  put(key: string, body: Readable | Uint8Array, options?: PutOptions): Promise<ObjectInfo>
+  /** Opens the object for reading. Fails with `object-missing`. A stream error means that the bytes are not trustworthy. */
+  get(key: string, options?: GetOptions): Promise<Readable>
+  /** What is there, or null. */
+  head(key: string, options?: { readonly signal?: AbortSignal }): Promise<ObjectInfo | null>
+  /**
+   * Objects whose key begins with the prefix (any string, not only a folder), in byte order of their keys; half-written
+   * ones never. Yields as it goes: memory does not grow with the listing (one folder's names at most).
+   */
+  list(prefix: string, options?: ListOptions): AsyncIterable<ObjectInfo | CommonPrefix>
+  /** Removes the object; removing what is not there is no error. Empty folders above it go too, up to the root. */
+  remove(key: string, options?: { readonly signal?: AbortSignal }): Promise<void>
+}
+
+/** Space in a storage that has a known limit, bytes. */
+export interface Capacity {
+  readonly freeBytes: number
+  readonly totalBytes: number
+}
