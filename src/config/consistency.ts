@@ -1,0 +1,175 @@
+import { realpath } from 'node:fs/promises'
+import { basename, dirname, join, normalize, sep } from 'node:path'
+import { LifeboatError } from '../domain/errors.ts'
+import { parseFileUrl } from './addresses.ts'
+import { formatKey, type KeyPath, type Problems } from './problems.ts'
+import { longestGapSeconds } from './schedule.ts'
+import { readSecretFile } from './secrets.ts'
+import { isRecord } from './shape.ts'
+import { formatDuration, parseDuration } from './units.ts'
+
+/** A sound text of the configuration, with its place. */
+interface Found {
+  readonly path: KeyPath
+  readonly value: string
+}
+
+/**
+ * Checks what no key can show alone: names that are taken twice, directories that lie in one another, limits that a
+ * schedule can never keep, the password file. `tree` holds only values that are sound by themselves.
+ */
+export async function checkConsistency(tree: unknown, problems: Problems): Promise<void> {
+  checkUnique(texts(tree, 'repositories', '*', 'name'), 'is the name of another repository too', problems)
+  checkUnique(texts(tree, 'auth', 'tokens', '*', 'name'), 'is the name of another token too', problems)
+  checkUnique(
+    texts(tree, 'auth', 'tokens', '*', 'sha256').map(({ path, value }) => ({ path, value: value.toLowerCase() })),
+    'is the same token as another: nobody could tell who used it',
+    problems,
+  )
+  checkUnique(texts(tree, 'postgres', 'databases', '*'), 'is listed twice', problems)
+  checkUnique(texts(tree, 'verification', 'assertions', '*', 'name'), 'is the name of another assertion too', problems)
+  checkDatabases(tree, problems)
+  checkTls(tree, problems)
+  checkLimit(tree, 'dump', 'dumpMaxAge', problems)
+  checkLimit(tree, 'verify', 'verificationMaxAge', problems)
+  await checkDirectories(tree, problems)
+  await checkPassword(tree, problems)
+}
+
+/** All texts at a path; `*` stands for every element of a list. */
+export function texts(tree: unknown, ...pattern: readonly string[]): Found[] {
+  let found: { path: (string | number)[]; value: unknown }[] = [{ path: [], value: tree }]
+  for (const part of pattern) {
+    found = found.flatMap(({ path, value }) => {
+      if (part === '*') {
+        return Array.isArray(value) ? value.map((item, index) => ({ path: [...path, index], value: item })) : []
+      }
+      return isRecord(value) && Object.hasOwn(value, part) ? [{ path: [...path, part], value: value[part] }] : []
+    })
+  }
+  return found.flatMap(({ path, value }) => (typeof value === 'string' ? [{ path, value }] : []))
+}
+
+function checkUnique(found: readonly Found[], message: string, problems: Problems): void {
+  const first = new Map<string, KeyPath>()
+  for (const { path, value } of found) {
+    const other = first.get(value)
+    if (other) problems.add(path, message, `See ${formatKey(other)}.`)
+    else first.set(value, path)
+  }
+}
+
+function checkDatabases(tree: unknown, problems: Problems): void {
+  const databases = texts(tree, 'postgres', 'databases', '*')
+  for (const { path, value } of databases) {
+    if (value === 'template0' || value === 'template1') problems.add(path, 'is a template: templates are never dumped')
+  }
+  if (databases.length === 0) return
+  const dumped = databases.map(({ value }) => value)
+  for (const { path, value } of texts(tree, 'verification', 'assertions', '*', 'database')) {
+    if (!dumped.includes(value)) {
+      problems.add(path, 'is not among postgres.databases: no copy of it is ever restored', 'Add it there.')
+    }
+  }
+}
+
+function checkTls(tree: unknown, problems: Problems): void {
+  const [mode] = texts(tree, 'postgres', 'sslMode')
+  const [authorities] = texts(tree, 'postgres', 'sslRootCert')
+  if (mode && authorities && !mode.value.startsWith('verify-')) {
+    problems.add(
+      authorities.path,
+      `has no effect with sslMode ${mode.value}`,
+      'Set postgres.sslMode to verify-full, or remove the key.',
+    )
+  }
+}
+
+/** A limit that is not longer than the longest gap of its schedule is passed again and again while all is well. */
+function checkLimit(tree: unknown, job: string, limit: string, problems: Problems): void {
+  const [schedule] = texts(tree, 'schedule', job)
+  const [maxAge] = texts(tree, 'policy', limit)
+  if (!schedule || !maxAge || schedule.value === 'off') return
+  const gapMs = longestGapSeconds(schedule.value) * 1000
+  if (parseDuration(maxAge.value) <= gapMs) {
+    const gap = formatDuration(gapMs)
+    problems.add(
+      maxAge.path,
+      `is not longer than the longest gap of schedule.${job}, ${gap}: it would be passed although all is well`,
+      `Make it longer than ${gap}, or leave it out: it is then derived from the schedule.`,
+    )
+  }
+}
+
+/**
+ * No repository may lie in another, nor in the directories of our own state, nor these in it: one would take the other's
+ * files for its own, and clean them up.
+ */
+async function checkDirectories(tree: unknown, problems: Problems): Promise<void> {
+  const real = async ({ path, value }: Found, directory: string) => ({
+    path,
+    value,
+    directory: await resolve(directory),
+  })
+  const own = await Promise.all(
+    [...texts(tree, 'stateDir'), ...texts(tree, 'workDir')].map((found) => real(found, found.value)),
+  )
+  const repositories = await Promise.all(
+    texts(tree, 'repositories', '*', 'url').map((found) => real(found, parseFileUrl(found.value))),
+  )
+  for (const [index, repository] of repositories.entries()) {
+    for (const other of [...own, ...repositories.slice(0, index)]) {
+      const relation = relate(repository.directory, other.directory)
+      if (relation) {
+        const hint = 'Give each a directory of its own, beside the others.'
+        problems.add(repository.path, `${relation} ${formatKey(other.path)}`, hint)
+      }
+    }
+  }
+  const [state, work] = [own.find(({ path }) => path[0] === 'stateDir'), own.find(({ path }) => path[0] === 'workDir')]
+  if (state && work && isInside(state.directory, work.directory)) {
+    problems.add(
+      work.path,
+      'holds stateDir: leftovers are removed from workDir at start',
+      'Use a directory below stateDir.',
+    )
+  }
+}
+
+function relate(directory: string, other: string): string | undefined {
+  if (directory === other) return 'is the same directory as'
+  if (isInside(directory, other)) return 'lies inside'
+  return isInside(other, directory) ? 'holds' : undefined
+}
+
+/** True for the directory itself, too. */
+function isInside(inner: string, outer: string): boolean {
+  return inner === outer || inner.startsWith(outer === sep ? sep : outer + sep)
+}
+
+/** A path with the symbolic links of its existing part followed: two names of one directory must not look like two. */
+async function resolve(path: string): Promise<string> {
+  const plain = normalize(path).replace(/(?<=.)\/+$/, '')
+  try {
+    return await realpath(plain)
+  } catch {
+    // Not there yet, or not ours to see: its parent may be.
+    const parent = dirname(plain)
+    return parent === plain ? plain : join(await resolve(parent), basename(plain))
+  }
+}
+
+async function checkPassword(tree: unknown, problems: Problems): Promise<void> {
+  const [inline] = texts(tree, 'postgres', 'password')
+  const [file] = texts(tree, 'postgres', 'passwordFile')
+  if (inline && file) {
+    problems.add(inline.path, 'is set, and postgres.passwordFile too', 'Keep postgres.passwordFile.')
+  }
+  if (!file) return
+  try {
+    await readSecretFile(file.value)
+  } catch (error) {
+    if (!(error instanceof LifeboatError)) throw error
+    problems.add(file.path, error.message, error.hint)
+  }
+}

@@ -1,0 +1,179 @@
+import { stringify } from 'yaml'
+import { keysBelow, rootNode, type SchemaNode, variableOf } from './keys.ts'
+import { kinds } from './kinds.ts'
+
+const generated = 'Generated from src/config/schema.ts by `node docs/generate.ts`; do not edit.'
+
+const introduction = `# Configuration
+
+<!-- ${generated} -->
+
+Lifeboat reads one YAML 1.2 file, named by \`--config\` or \`LIFEBOAT_CONFIG\`. Everything in it can be set by the
+environment too, so that no file is needed at all. [lifeboat.example.yaml](lifeboat.example.yaml) is a complete file that
+works as it is.
+
+The whole configuration is checked before anything starts, and every problem is reported at once, with its key and its
+line or variable. Keys that do not exist are errors, and so are variables that begin with \`LIFEBOAT_\` and name no key:
+a misspelt key would otherwise be a silent default. A file may hold no aliases, no tags and only one document.
+
+## Units
+
+- **Durations** have a unit: \`w\`, \`d\`, \`h\`, \`m\` (minutes), \`s\`, \`ms\`; several may be joined, the largest first:
+  \`30d\`, \`4h\`, \`1h30m\`. A day is 24 hours. A number without a unit is an error.
+- **Sizes** are bytes, or have a unit: \`KiB\`, \`MiB\`, \`GiB\`, \`TiB\`, \`PiB\` (powers of 1024), \`kB\`, \`MB\`, \`GB\`, \`TB\`,
+  \`PB\` (powers of 1000). PostgreSQL's own settings mean 1024 by \`kB\`; here that is \`KiB\`.
+- **Schedules** are cron expressions of five fields, always in UTC: no run is skipped or doubled when clocks change.
+  \`off\` switches a schedule off.
+
+## Environment
+
+Each key has a variable, given below: the path in upper case, with underscores. A variable wins over the file. One that is
+empty counts as not set. A list of names is separated by commas, or written as a JSON or YAML list when a name holds a
+comma; a list of sections is written as JSON or YAML:
+
+\`\`\`sh
+LIFEBOAT_POSTGRES_DATABASES='app,accounting'
+LIFEBOAT_REPOSITORIES='[{ "name": "local", "url": "file:///var/backups/lifeboat" }]'
+\`\`\`
+
+A list given by the environment replaces the file's list as a whole. Variables that Kubernetes makes for a service whose
+name begins with \`lifeboat\` (\`LIFEBOAT_SERVICE_HOST\`, \`LIFEBOAT_PORT_10187_TCP\`, …) are ignored.
+
+## Secrets
+
+The only secret is the password of the database role. Keep it in a file of its own (\`postgres.passwordFile\`,
+\`LIFEBOAT_POSTGRES_PASSWORD_FILE\`): it is read anew for each connection. As libpq demands of private keys, the file must
+not be accessible to anyone but its owner; when root owns it, its group may read it (0640), which is how secrets reach a
+container that does not run as root. Anything more open is an error, and so is a configuration file that holds
+\`postgres.password\` and is more open than that. Of a token only its SHA-256 is kept:
+
+\`\`\`sh
+token=$(openssl rand -hex 32)
+printf %s "$token" | sha256sum
+\`\`\`
+
+Passwords, tokens and their hashes appear in no error message, and in no printed configuration.
+
+## Directories
+
+No repository may lie inside another, nor inside \`stateDir\` or \`workDir\`, nor these inside a repository, symbolic links
+followed: each cleans up what it takes for its own.
+`
+
+/** The contents of docs/configuration.md. */
+export function renderConfigurationDocument(): string {
+  const sections = Object.entries(rootNode.properties ?? {}).filter(([, node]) => node.properties || hasSections(node))
+  const single = Object.entries(rootNode.properties ?? {}).filter(([, node]) => !node.properties && !hasSections(node))
+  return [
+    introduction,
+    '## Keys\n',
+    'At the top of the file:\n',
+    table(single.map(([name, node]) => ({ path: [name], node, variable: variableOf([name]) }))),
+    ...sections.map(([name, node]) => describeSection(name, node)),
+  ].join('\n')
+}
+
+function describeSection(name: string, node: SchemaNode): string {
+  const keys = keysBelow({ properties: { [name]: node } })
+  const parts = [`### ${name}\n`, `${node.description ?? ''}\n`]
+  if (node.properties) parts.push(table(keys))
+  for (const { path, node: list, variable } of keys.filter((key) => hasSections(key.node))) {
+    const key = path.join('.')
+    const elements = Object.entries(list.items?.properties ?? {})
+    const required = list.default === undefined ? 'required' : 'none by default'
+    parts.push(`Each element of \`${key}\` (${required}; \`${variable}\`) has these keys:\n`)
+    parts.push(table(elements.map(([child, childNode]) => ({ path: [`${key}[].${child}`], node: childNode }))))
+  }
+  return parts.join('\n')
+}
+
+interface Row {
+  readonly path: readonly string[]
+  readonly node: SchemaNode
+  readonly variable?: string
+}
+
+function table(rows: readonly Row[]): string {
+  const withVariable = rows.some(({ variable }) => variable !== undefined)
+  const head = ['key', 'type', 'default', ...(withVariable ? ['environment'] : []), 'description']
+  const lines = rows.map(({ path, node, variable }) => [
+    `\`${path.join('.')}\``,
+    typeOf(node),
+    defaultOf(node),
+    ...(withVariable ? [`\`${variable}\``] : []),
+    node.description ?? '',
+  ])
+  const cells = [head, head.map(() => '---'), ...lines]
+  return `${cells.map((line) => `| ${line.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`).join('\n')}\n`
+}
+
+function typeOf(node: SchemaNode): string {
+  if (node.items) return hasSections(node) ? 'list of sections' : 'list of names'
+  if (node.enum) return node.enum.map((value) => `\`${value}\``).join(', ')
+  const bounds = [node.atLeast ? `at least ${node.atLeast}` : '', node.atMost ? `at most ${node.atMost}` : ''].filter(
+    Boolean,
+  )
+  return [kinds[node.kind ?? 'text'].label, ...bounds].join(', ')
+}
+
+function defaultOf(node: SchemaNode): string {
+  if (node.default === undefined) return node.absent ?? 'required'
+  if (Array.isArray(node.default)) return 'none'
+  return `\`${typeof node.default === 'string' ? node.default : JSON.stringify(node.default)}\``
+}
+
+function hasSections(node: SchemaNode): boolean {
+  return node.items?.properties !== undefined
+}
+
+/**
+ * The contents of docs/lifeboat.example.yaml: every key with its default; those without one as comments, with an example.
+ */
+export function renderExample(): string {
+  const head = [
+    '# Lifeboat: an example that works as it is, for a PostgreSQL from Debian. docs/configuration.md has every detail.',
+    `# ${generated}`,
+    '# What is commented out has no default; the values there are examples.',
+  ]
+  return `${head.join('\n')}\n${exampleSection(rootNode, '').join('\n')}\n`
+}
+
+function exampleSection(node: SchemaNode, indent: string): string[] {
+  const required = new Set(node.required)
+  return Object.entries(node.properties ?? {}).flatMap(([name, child]) => {
+    const space = indent === '' || child.properties ? [''] : []
+    const comments = wrap(child.description ?? '', 110 - indent.length).map((line) => `${indent}# ${line}`)
+    const lines = [...space, ...comments]
+    if (child.properties) return [...lines, `${indent}${name}:`, ...exampleSection(child, `${indent}  `)]
+    const isSet = required.has(name) && !(Array.isArray(child.default) && child.default.length === 0)
+    const value = child.default !== undefined && isSet ? child.default : exampleOf(child)
+    // A cron expression may begin with an asterisk, which means something else in YAML: all of them are quoted.
+    const defaultStringType = child.kind === 'schedule' ? 'QUOTE_DOUBLE' : 'PLAIN'
+    const text = stringify({ [name]: value }, { lineWidth: 0, defaultStringType, defaultKeyType: 'PLAIN' })
+    return [
+      ...lines,
+      ...text
+        .trimEnd()
+        .split('\n')
+        .map((line) => `${indent}${isSet ? '' : '# '}${line}`),
+    ]
+  })
+}
+
+function exampleOf(node: SchemaNode): unknown {
+  if (!node.items?.properties) return node.example
+  const element = Object.entries(node.items.properties).map(([name, child]) => [name, child.example])
+  return [Object.fromEntries(element)]
+}
+
+function wrap(text: string, width: number): string[] {
+  const lines: string[] = []
+  let line = ''
+  for (const word of text.split(' ')) {
+    if (line !== '' && line.length + 1 + word.length > width) {
+      lines.push(line)
+      line = word
+    } else line = line === '' ? word : `${line} ${word}`
+  }
+  return [...lines, line]
+}

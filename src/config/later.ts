@@ -1,0 +1,27 @@
+/**
+ * Keys that people will look for, because backup tools have them, and that this version does not have. Accepting them
+ * would be a promise: whoever writes `retention` believes that old backups go, whoever writes `encryption` that nobody
+ * else can read them.
+ */
+const later: Readonly<Record<string, string>> = {
+  retention: 'does not expire backups yet',
+  'repositories.retention': 'does not expire backups yet',
+  'repositories.region': 'does not store backups in s3 yet',
+  'repositories.endpoint': 'does not store backups in s3 yet',
+  'repositories.pathStyle': 'does not store backups in s3 yet',
+  'repositories.storageClass': 'does not store backups in s3 yet',
+  'repositories.serverSideEncryption': 'does not store backups in s3 yet',
+  encryption: 'does not encrypt backups yet',
+  watch: 'does not watch backups of other tools yet',
+  wal: 'does not ship WAL yet',
+  'schedule.full': 'does not take physical backups yet',
+  'schedule.incremental': 'does not take physical backups yet',
+  'schedule.expire': 'does not expire backups yet',
+}
+
+export const laterKeys: readonly string[] = Object.keys(later)
+
+/** What this version does not do yet, if the key (dotted, without indexes) belongs to it. */
+export function comesLater(key: string): string | undefined {
+  return Object.hasOwn(later, key) ? `this version ${later[key]}` : undefined
+}
