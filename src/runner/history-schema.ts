@@ -1,0 +1,100 @@
+import type { DatabaseSync } from 'node:sqlite'
+import { LifeboatError } from '../domain/errors.ts'
+
+/**
+ * The schema, one step per version; `user_version` counts the steps done. A released step never changes: add another.
+ *
+ * Structured values are JSON text. `seq` gives the order of runs: ids only have seconds, and clocks are set back.
+ */
+const steps: readonly string[] = [
+  `
+  create table runs (
+    seq integer primary key autoincrement,
+    id text not null unique,
+    job text not null,
+    lane text not null,
+    params text not null,
+    trigger text not null,
+    requested_by text not null,
+    state text not null check (state in ('queued', 'running', 'succeeded', 'failed', 'cancelled')),
+    requested_at text not null,
+    started_at text,
+    finished_at text,
+    duration_ms real,
+    progress text,
+    failure text,
+    cancel_requested integer not null default 0,
+    pid integer not null,
+    process_start text not null,
+    boot_id text not null
+  ) strict;
+  create unique index runs_unfinished on runs (job, params) where state in ('queued', 'running');
+  create index runs_by_job on runs (job, seq);
+  create index runs_by_state on runs (state, seq);
+
+  create table items (
+    run integer not null references runs (seq) on delete cascade,
+    position integer not null,
+    item text not null,
+    primary key (run, position)
+  ) strict, without rowid;
+
+  -- Who works in a lane. Not a state of the run: a stuck job holds its lane after its run has got a verdict.
+  create table lanes (
+    lane text primary key,
+    run text not null,
+    pid integer not null,
+    process_start text not null,
+    boot_id text not null
+  ) strict, without rowid;
+
+  -- Kept apart from the runs, so that pruning takes nothing from a counter.
+  create table job_totals (
+    job text primary key,
+    runs integer not null default 0,
+    failures integer not null default 0,
+    last_start_at text,
+    last_success_at text,
+    last_duration_ms real
+  ) strict, without rowid;
+
+  create table backup_failures (
+    backup_type text not null,
+    database text not null,
+    at text not null,
+    failure text not null,
+    primary key (backup_type, database)
+  ) strict, without rowid;
+  `,
+]
+
+export const schemaVersion = steps.length
+
+/**
+ * Brings the database to the current schema, in one transaction: of several processes that open a new file at once, one
+ * does the work.
+ * @throws LifeboatError `storage-failed` when a newer Lifeboat has written the file.
+ */
+export function migrate(db: DatabaseSync): void {
+  // Even when nothing is to be done: SQLite opens what it may not write without a word, and this tells.
+  db.exec('begin immediate')
+  try {
+    const found = readVersion(db)
+    if (found > schemaVersion) {
+      throw new LifeboatError('storage-failed', `state file has schema version ${found}, newer than ${schemaVersion}`, {
+        hint: 'Run the version of Lifeboat that wrote it, or a newer one.',
+        details: { found, supported: schemaVersion },
+      })
+    }
+    for (const step of steps.slice(found)) db.exec(step)
+    db.exec(`pragma user_version = ${schemaVersion}`)
+    db.exec('commit')
+  } catch (error) {
+    if (db.isTransaction) db.exec('rollback')
+    throw error
+  }
+}
+
+function readVersion(db: DatabaseSync): number {
+  return Number(db.prepare('pragma user_version').get()?.user_version)
+}
