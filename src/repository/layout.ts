@@ -1,0 +1,71 @@
+import { compactUtc, isBackupId } from '../domain/backup.ts'
+import { LifeboatError } from '../domain/errors.ts'
+import { isSegment } from '../storage/keys.ts'
+
+/*
+ * Where things are in a repository, the same in a directory and under the prefix of a bucket:
+ *
+ *     <cluster>/backups/<backup-id>/.inprogress
+ *     <cluster>/backups/<backup-id>/<artifact>
+ *     <cluster>/backups/<backup-id>/manifest.json
+ *     <cluster>/proofs/<UTC>-<backup-id>.json
+ */
+
+const manifestName = 'manifest.json'
+const inProgressName = '.inprogress'
+const artifactPattern = /^[A-Za-z0-9_][A-Za-z0-9._+-]{0,199}$/
+const proofPattern = /^(\d{8}T\d{6}Z)-([0-9A-Za-z-]+)\.json$/
+
+/** True for a name that can be a cluster's folder: one segment of a key that is not hidden. */
+export function isClusterName(name: string): boolean {
+  return isSegment(name) && !name.startsWith('.')
+}
+
+/**
+ * True for the name of an artifact: letters, digits and `_ . + -`, at most 200, beginning with neither a dot (hidden)
+ * nor a dash (an option, to the tools that people restore with); and not `manifest.json`.
+ */
+export function isArtifactName(name: string): boolean {
+  return artifactPattern.test(name) && name !== manifestName
+}
+
+export function backupsPrefix(cluster: string): string {
+  return `${cluster}/backups/`
+}
+
+/** The folder of one backup, with a slash at its end. Fails with `usage-invalid` if the id is not a backup id. */
+export function backupPrefix(cluster: string, id: string): string {
+  if (!isBackupId(id)) throw new LifeboatError('usage-invalid', `${JSON.stringify(id)} is not a backup id`)
+  return `${backupsPrefix(cluster)}${id}/`
+}
+
+export function manifestKey(cluster: string, id: string): string {
+  return `${backupPrefix(cluster, id)}${manifestName}`
+}
+
+export function inProgressKey(cluster: string, id: string): string {
+  return `${backupPrefix(cluster, id)}${inProgressName}`
+}
+
+/** Fails with `usage-invalid` if the name cannot be an artifact's. */
+export function artifactKey(cluster: string, id: string, name: string): string {
+  if (!isArtifactName(name))
+    throw new LifeboatError('usage-invalid', `${JSON.stringify(name)} is not an artifact's name`)
+  return `${backupPrefix(cluster, id)}${name}`
+}
+
+export function proofsPrefix(cluster: string): string {
+  return `${cluster}/proofs/`
+}
+
+export function proofKey(cluster: string, at: Date, id: string): string {
+  if (!isBackupId(id)) throw new LifeboatError('usage-invalid', `${JSON.stringify(id)} is not a backup id`)
+  return `${proofsPrefix(cluster)}${compactUtc(at)}-${id}.json`
+}
+
+/** The backup that a proof's key names, or null if it is not the key of a proof of this cluster. */
+export function proofBackupId(cluster: string, key: string): string | null {
+  const prefix = proofsPrefix(cluster)
+  const id = key.startsWith(prefix) ? proofPattern.exec(key.slice(prefix.length))?.[2] : undefined
+  return id !== undefined && isBackupId(id) ? id : null
+}

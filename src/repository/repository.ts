@@ -1,0 +1,145 @@
+import type { Readable } from 'node:stream'
+import type { Clock } from '../clock.ts'
+import { isBackupId, type Manifest } from '../domain/backup.ts'
+import { LifeboatError } from '../domain/errors.ts'
+import type { Proof } from '../domain/proof.ts'
+import type { ObjectInfo, Storage } from '../storage/storage.ts'
+import { type BackupFolder, inspectFolder, readWhole, removeFolder, type Stoppable } from './backup-folder.ts'
+import { type BackupWriter, type BeginOptions, beginBackup } from './backup-writer.ts'
+import { type CleanUpOptions, cleanUpFolder } from './clean-up.ts'
+import { artifactKey, backupsPrefix, isClusterName, manifestKey } from './layout.ts'
+import { parseManifest } from './manifest.ts'
+import type { ProofBody } from './proof.ts'
+import { latestProof, listProofs, type ProofEntry, publishProof, readProof } from './proofs.ts'
+
+export type { BackupFolder } from './backup-folder.ts'
+export type { BackupWriter } from './backup-writer.ts'
+export type { InProgress } from './in-progress.ts'
+export type { ManifestBody } from './manifest.ts'
+export type { ProofBody } from './proof.ts'
+export type { ProofEntry } from './proofs.ts'
+
+const maxManifestBytes = 16 * 1024 * 1024
+
+/**
+ * The backups and proofs of one cluster in one storage. It keeps nothing in memory: what it says is what is stored.
+ *
+ * Every method that takes an id or a name fails with `usage-invalid` on one that is not well-formed, and passes on what
+ * the storage says (`storage-failed`, `disk-full`, `cancelled`).
+ */
+export class Repository {
+  readonly name: string
+  readonly cluster: string
+  readonly storage: Storage
+  readonly #clock: Clock
+
+  constructor(options: {
+    readonly name: string
+    readonly cluster: string
+    readonly storage: Storage
+    readonly clock: Clock
+  }) {
+    if (!isClusterName(options.cluster)) {
+      throw new LifeboatError('usage-invalid', `${JSON.stringify(options.cluster)} cannot be a cluster's folder`)
+    }
+    this.name = options.name
+    this.cluster = options.cluster
+    this.storage = options.storage
+    this.#clock = options.clock
+  }
+
+  /**
+   * Claims a new backup's folder and returns its writer, which must be published or abandoned. Fails with `conflict` if
+   * the id is taken. When the signal aborts, puts fail; the folder stays until `abandon`.
+   */
+  async beginBackup(id: string, options: BeginOptions): Promise<BackupWriter> {
+    return beginBackup(this, this.#clock, id, options)
+  }
+
+  /** The ids of all folders that have the name of a backup and hold anything, complete or not, in byte order. */
+  async *listBackups(options: Stoppable = {}): AsyncGenerator<string> {
+    const prefix = backupsPrefix(this.cluster)
+    for await (const item of this.storage.list(prefix, { ...options, delimiter: '/' })) {
+      if (!('prefix' in item)) continue
+      const id = item.prefix.slice(prefix.length, -1)
+      if (isBackupId(id)) yield id
+    }
+  }
+
+  /** What the folder of a backup is; null if it holds nothing. */
+  async inspect(id: string, options: Stoppable = {}): Promise<BackupFolder | null> {
+    return inspectFolder(this, id, options)
+  }
+
+  /** The manifest as an object, unread: its version tells whether a manifest that was read is still the same. */
+  async headManifest(id: string, options: Stoppable = {}): Promise<ObjectInfo | null> {
+    return this.storage.head(manifestKey(this.cluster, id), options)
+  }
+
+  /** Reads and checks the manifest. Fails with `manifest-missing`, or with `manifest-invalid` saying what is wrong. */
+  async readManifest(id: string, options: Stoppable = {}): Promise<Manifest> {
+    const key = manifestKey(this.cluster, id)
+    let bytes: Buffer
+    try {
+      bytes = await readWhole(this.storage, key, maxManifestBytes, options, 'manifest-invalid')
+    } catch (error) {
+      if (!(error instanceof LifeboatError && error.code === 'object-missing')) throw error
+      throw new LifeboatError('manifest-missing', `backup ${id} has no manifest`, {
+        hint: 'a backup without manifest was never completed, or is being removed: choose another one',
+        cause: error,
+      })
+    }
+    return parseManifest(bytes, { backupId: id, cluster: this.cluster })
+  }
+
+  async headArtifact(id: string, name: string, options: Stoppable = {}): Promise<ObjectInfo | null> {
+    return this.storage.head(artifactKey(this.cluster, id, name), options)
+  }
+
+  /** The stored bytes of an artifact, unchecked: whoever reads them compares the hash. Fails with `object-missing`. */
+  async readArtifact(id: string, name: string, options: Stoppable = {}): Promise<Readable> {
+    return this.storage.get(artifactKey(this.cluster, id, name), options)
+  }
+
+  /**
+   * Removes a backup and everything else in its folder; its proofs stay. The manifest goes first: interrupted at any
+   * point, this leaves a whole backup or a folder without a manifest. Removing what is not there is no error.
+   */
+  async removeBackup(id: string, options: Stoppable = {}): Promise<void> {
+    await removeFolder(this, id, options)
+  }
+
+  /**
+   * Removes the folders without a manifest whose writer is dead: `isLapsed` decides, from the claim, or from null and
+   * the id where there is none. A published backup that a killed writer left its claim in only loses the claim.
+   * Returns the ids of the folders removed. Safe beside other writers and clean-ups: a writer that was wrongly taken
+   * for dead fails with `conflict` instead of publishing.
+   */
+  async cleanUp(options: CleanUpOptions): Promise<string[]> {
+    const removed: string[] = []
+    for await (const id of this.listBackups(options.signal ? { signal: options.signal } : {})) {
+      if (await cleanUpFolder(this, id, options)) removed.push(id)
+    }
+    return removed
+  }
+
+  /** Stores a proof, named by the second it finished in, or by the next free one: proofs accrue, none is overwritten. */
+  async publishProof(body: ProofBody): Promise<Proof> {
+    return publishProof(this, body)
+  }
+
+  /** All proofs by their key, that is, oldest first; unread. */
+  listProofs(options: Stoppable & { readonly startAfter?: string } = {}): AsyncIterable<ProofEntry> {
+    return listProofs(this, options)
+  }
+
+  /** Fails with `object-missing`, or with `proof-invalid` saying what is wrong. */
+  async readProof(key: string, options: Stoppable = {}): Promise<Proof> {
+    return readProof(this, key, options)
+  }
+
+  /** The newest proof of a backup, or null. Fails with `proof-invalid` rather than to answer with an older one. */
+  async latestProof(backupId: string, options: Stoppable = {}): Promise<Proof | null> {
+    return latestProof(this, backupId, options)
+  }
+}

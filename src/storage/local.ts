@@ -1,0 +1,240 @@
+import { closeSync, constants } from 'node:fs'
+import { link, lstat, open, rename, statfs, unlink } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { Readable } from 'node:stream'
+import { type Clock, systemClock } from '../clock.ts'
+import { LifeboatError } from '../domain/errors.ts'
+import { hasCode, isMissing, stopped, storageFailure, throwIfStopped } from './failures.ts'
+import { readExtent } from './file-stream.ts'
+import { checkKey, splitPrefix } from './keys.ts'
+import { listFolder } from './local-list.ts'
+import { objectInfo } from './object-info.ts'
+import { openFile } from './open-file.ts'
+import { Root, syncDirectory } from './root.ts'
+import type { Capacity, CommonPrefix, GetOptions, ListOptions, ObjectInfo, PutOptions, Storage } from './storage.ts'
+import { removeAbandoned, temporaryFolder, temporaryName } from './temporary.ts'
+import { writeFile } from './write-file.ts'
+
+/** How often a folder is made again that a removal of the last object in it took away before the new one had its name. */
+const publishAttempts = 20
+
+/**
+ * A storage in a directory: the key is the path below the root, the object is the file. Files are 0600, folders 0700.
+ *
+ * A write goes to a file in `.lifeboat-tmp` below the root, is synced, and only then gets its name, by rename(2), or by
+ * link(2) where it must not replace anything; then the folder is synced. So a kill or a crash at any moment leaves the
+ * old object or the new one, and at most a file in `.lifeboat-tmp`, which `cleanTemporary` removes. Keys below
+ * `.lifeboat-tmp` are refused with `usage-invalid`. The root is made by the first `put`.
+ *
+ * Symbolic links below the root are left out of listings; a key that is one, or lies behind one, fails with
+ * `storage-failed`, except that `remove` and a replacing `put` take away a link which has the key's own name, never
+ * what it points to.
+ */
+export class LocalStorage implements Storage {
+  readonly #root: Root
+  readonly #clock: Clock
+
+  constructor({ root, clock = systemClock }: { readonly root: string; readonly clock?: Clock }) {
+    this.#root = new Root(root)
+    this.#clock = clock
+  }
+
+  /** See Storage. The body is taken over: it is read to its end or destroyed. Its own LifeboatError comes through as it is. */
+  async put(key: string, body: Readable | Uint8Array, options: PutOptions = {}): Promise<ObjectInfo> {
+    const { signal } = options
+    const stop = (): void => {
+      if (signal && body instanceof Readable) body.destroy(stopped(signal))
+    }
+    // Until the body is read below, a failure of its source would otherwise find nobody listening and end the process.
+    if (body instanceof Readable) body.on('error', () => {})
+    signal?.addEventListener('abort', stop)
+    try {
+      throwIfStopped(signal)
+      return await this.#write(ownKey(key), body, options)
+    } catch (error) {
+      if (body instanceof Readable) body.destroy()
+      if (signal?.aborted) throw stopped(signal)
+      throw storageFailure(`cannot write ${JSON.stringify(key)}`, error)
+    } finally {
+      signal?.removeEventListener('abort', stop)
+    }
+  }
+
+  async #write(
+    key: string,
+    body: Readable | Uint8Array,
+    { ifAbsent = false, signal }: PutOptions,
+  ): Promise<ObjectInfo> {
+    if (ifAbsent && (await this.#taken(key))) throw keyTaken(key)
+    const temporary = join(await this.#root.makeFolder(temporaryFolder), await temporaryName())
+    const handle = await open(temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600)
+    try {
+      await writeFile(handle, body)
+      throwIfStopped(signal)
+      await this.#publish(temporary, key, ifAbsent)
+      return objectInfo(key, await handle.stat())
+    } catch (error) {
+      await unlink(temporary).catch(() => {})
+      throw error
+    } finally {
+      await handle.close()
+    }
+  }
+
+  /** Gives the finished file its name, durably. */
+  async #publish(temporary: string, key: string, ifAbsent: boolean): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        const folder = await this.#root.makeFolder(folderOf(key))
+        const target = join(folder, key.slice(key.lastIndexOf('/') + 1))
+        // rename(2) would replace silently; link(2) fails when the name is taken, whoever else tries at the same time.
+        await (ifAbsent ? link(temporary, target) : rename(temporary, target))
+        if (ifAbsent) await unlinkIfThere(temporary)
+        await syncDirectory(folder)
+        return
+      } catch (error) {
+        if (ifAbsent && hasCode(error, 'EEXIST')) throw keyTaken(key)
+        if (!hasCode(error, 'ENOENT') || attempt >= publishAttempts) throw error
+      }
+    }
+  }
+
+  async #taken(key: string): Promise<boolean> {
+    const folder = await this.#root.folder(folderOf(key))
+    if (folder === null) return false
+    try {
+      await lstat(join(folder, key.slice(key.lastIndexOf('/') + 1)))
+      return true
+    } catch (error) {
+      if (isMissing(error)) return false
+      throw error
+    }
+  }
+
+  /**
+   * See Storage. `end` past the last byte is the last byte; `start` past it, or after `end`, fails with `usage-invalid`.
+   * A file that becomes shorter while it is read fails the stream.
+   */
+  async get(key: string, options: GetOptions = {}): Promise<Readable> {
+    const doing = `cannot read ${JSON.stringify(key)}`
+    try {
+      throwIfStopped(options.signal)
+      const file = await openFile(this.#root, ownKey(key))
+      if (file === null) throw objectMissing(key)
+      const extent = rangeOf(file.stats.size, options)
+      if (extent === null) {
+        closeSync(file.descriptor)
+        throw new LifeboatError(
+          'usage-invalid',
+          `${doing}: it has ${file.stats.size} bytes, which the range is not within`,
+        )
+      }
+      return await readExtent(file, { doing, ...extent }, options.signal)
+    } catch (error) {
+      throw storageFailure(doing, error)
+    }
+  }
+
+  /** See Storage. Fails with `storage-failed` also on an object that is there, but could not be read. */
+  async head(key: string, { signal }: { readonly signal?: AbortSignal } = {}): Promise<ObjectInfo | null> {
+    try {
+      throwIfStopped(signal)
+      const file = await openFile(this.#root, ownKey(key))
+      if (file === null) return null
+      closeSync(file.descriptor)
+      return objectInfo(key, file.stats)
+    } catch (error) {
+      throw storageFailure(`cannot look at ${JSON.stringify(key)}`, error)
+    }
+  }
+
+  /** See Storage. A folder that cannot be read fails the listing: leaving it out would make its backups disappear. */
+  async *list(prefix: string, options: ListOptions = {}): AsyncGenerator<ObjectInfo | CommonPrefix> {
+    const { startAfter = '', delimiter, signal } = options
+    const { folder } = splitPrefix(prefix)
+    if (folder.startsWith(`${temporaryFolder}/`)) return
+    try {
+      throwIfStopped(signal)
+      yield* listFolder(this.#root, { folder, prefix, startAfter, fold: delimiter === '/', signal })
+    } catch (error) {
+      throw storageFailure(`cannot list ${JSON.stringify(prefix)}`, error)
+    }
+  }
+
+  /** See Storage. Durable when the promise resolves, so that what is removed first also stays away first after a crash. */
+  async remove(key: string, { signal }: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    try {
+      throwIfStopped(signal)
+      const name = folderOf(ownKey(key))
+      const folder = await this.#root.folder(name)
+      if (folder !== null) await unlinkIfThere(join(folder, key.slice(key.lastIndexOf('/') + 1)))
+      await this.#root.removeEmpty(name)
+    } catch (error) {
+      throw storageFailure(`cannot remove ${JSON.stringify(key)}`, error)
+    }
+  }
+
+  /** Space on the file system that the root is on, or will be on once it is made; free is what an ordinary user may take. */
+  async capacity(): Promise<Capacity> {
+    for (let path = this.#root.configured; ; path = dirname(path)) {
+      try {
+        const { bavail, blocks, bsize } = await statfs(path)
+        return { freeBytes: bavail * bsize, totalBytes: blocks * bsize }
+      } catch (error) {
+        if (isMissing(error) && path !== dirname(path)) continue
+        throw storageFailure(`cannot tell the free space of ${JSON.stringify(path)}`, error)
+      }
+    }
+  }
+
+  /**
+   * Removes what writers left half-written when they were killed; files of writers that are alive stay, also of another
+   * process. To be called at start. Returns the number of files removed.
+   */
+  async cleanTemporary(): Promise<number> {
+    try {
+      const folder = await this.#root.folder(temporaryFolder)
+      return folder === null ? 0 : (await removeAbandoned(folder, this.#clock.now())).length
+    } catch (error) {
+      throw storageFailure('cannot clean up half-written files', error)
+    }
+  }
+}
+
+/** The folder of a key, without a slash at its end; empty for the root. */
+function folderOf(key: string): string {
+  return key.slice(0, Math.max(0, key.lastIndexOf('/')))
+}
+
+/** A valid key that is not among our own half-written files. */
+function ownKey(key: string): string {
+  if (checkKey(key) === temporaryFolder || key.startsWith(`${temporaryFolder}/`)) {
+    throw new LifeboatError('usage-invalid', `key ${JSON.stringify(key)} is reserved for half-written files`)
+  }
+  return key
+}
+
+/** The part of an object that is asked for, or null if there is no such part. All of an empty object is a part. */
+function rangeOf(size: number, { start = 0, end = size - 1 }: GetOptions): { start: number; bytes: number } | null {
+  if (start === 0 && end === size - 1) return { start, bytes: size }
+  const isPlace = (value: number): boolean => Number.isSafeInteger(value) && value >= 0
+  if (!(isPlace(start) && isPlace(end) && start <= end && start < size)) return null
+  return { start, bytes: Math.min(end, size - 1) - start + 1 }
+}
+
+async function unlinkIfThere(path: string): Promise<void> {
+  try {
+    await unlink(path)
+  } catch (error) {
+    // EISDIR: it is a folder, and so no object.
+    if (!isMissing(error) && !hasCode(error, 'EISDIR')) throw error
+  }
+}
+
+function keyTaken(key: string): LifeboatError {
+  return new LifeboatError('object-exists', `${JSON.stringify(key)} exists already`)
+}
+
+function objectMissing(key: string): LifeboatError {
+  return new LifeboatError('object-missing', `${JSON.stringify(key)} does not exist`)
+}

@@ -1,0 +1,253 @@
+import { execFile, spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { existsSync, readdirSync, readFileSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
+import { truncate } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { getuid } from 'node:process'
+import { Readable } from 'node:stream'
+import { buffer } from 'node:stream/consumers'
+import { pipeline } from 'node:stream/promises'
+import { promisify } from 'node:util'
+import t from 'tap'
+import { systemClock } from '../../src/clock.ts'
+import { DigestStream } from '../../src/storage/digest.ts'
+import { LocalStorage } from '../../src/storage/local.ts'
+import { temporaryName } from '../../src/storage/temporary.ts'
+import { codeOf, listed, storageContract } from '../contract/storage.ts'
+
+const run = promisify(execFile)
+
+await storageContract(t, 'LocalStorage', (t) => new LocalStorage({ root: t.testdir() }))
+
+await t.test('a root that is not there yet, or is reached through a link', async (t) => {
+  const base = t.testdir({ real: {} })
+  const root = join(base, 'new/root')
+  const storage = new LocalStorage({ root })
+  t.equal(await storage.head('a'), null)
+  t.same(await listed(storage, ''), [])
+  await storage.remove('a')
+  t.equal(await storage.cleanTemporary(), 0)
+  t.ok((await storage.capacity()).totalBytes > 0, 'the capacity is that of the file system it will be on')
+  t.notOk(existsSync(root), 'reading makes nothing')
+  await storage.put('a/b', Buffer.from('x'))
+  t.equal(statSync(root).mode & 0o777, 0o700)
+  t.equal(statSync(join(root, 'a')).mode & 0o777, 0o700)
+  t.equal(statSync(join(root, 'a/b')).mode & 0o777, 0o600)
+
+  symlinkSync(join(base, 'real'), join(base, 'link'))
+  const linked = new LocalStorage({ root: join(base, 'link') })
+  await linked.put('a', Buffer.from('x'))
+  t.equal((await linked.head('a'))?.bytes, 1)
+  t.ok(existsSync(join(base, 'real/a')))
+})
+
+await t.test('capacity', async (t) => {
+  const { freeBytes, totalBytes } = await new LocalStorage({ root: t.testdir() }).capacity()
+  const [total, free] =
+    (await run('df', ['-B1', '--output=size,avail', t.testdirName])).stdout.split('\n')[1]?.trim().split(/ +/) ?? []
+  t.equal(totalBytes, Number(total))
+  t.ok(Math.abs(freeBytes - Number(free)) < 1e9, 'free as df says, give or take what others write meanwhile')
+})
+
+await t.test('half-written files', async (t) => {
+  const root = t.testdir()
+  const temporary = join(root, '.lifeboat-tmp')
+  const storage = new LocalStorage({ root })
+  const body = new Readable({ read: () => {} })
+  body.push(Buffer.alloc(2_000_000))
+  const putting = storage.put('slow', body)
+  while (!existsSync(temporary) || readdirSync(temporary).length === 0) await new Promise(setImmediate)
+  t.same(await listed(storage, ''), [], 'are not listed')
+  t.same(await listed(storage, '.lifeboat'), [])
+  t.same(await listed(storage, '.lifeboat-tmp/'), [])
+  t.same(await listed(storage, '', { delimiter: '/' }), [])
+  const [name] = readdirSync(temporary)
+  for (const key of ['.lifeboat-tmp', `.lifeboat-tmp/${name}`]) {
+    t.equal(await codeOf(storage.get(key)), 'usage-invalid')
+    t.equal(await codeOf(storage.head(key)), 'usage-invalid')
+    t.equal(await codeOf(storage.remove(key)), 'usage-invalid')
+    t.equal(await codeOf(storage.put(key, Buffer.from('x'))), 'usage-invalid')
+  }
+  t.equal(statSync(join(temporary, name ?? '')).mode & 0o777, 0o600)
+  t.equal(await new LocalStorage({ root }).cleanTemporary(), 0, 'of a live process stay')
+
+  const mine = await temporaryName()
+  const [, space, pid, start] = mine.split('-')
+  const dead = spawnSync('true').pid
+  const leave = (file: string): void => writeFileSync(join(temporary, file), 'half')
+  leave(`put-${space}-${dead}-1-aaaaaaaaaaaa`)
+  leave(`put-${space}-${pid}-${Number(start) + 1}-bbbbbbbbbbbb`)
+  leave('put-00000000-1-1-cccccccccccc')
+  leave('foreign.txt')
+  t.equal(await storage.cleanTemporary(), 2, 'of a dead process go, also if its id was given to another')
+  t.same(new Set(readdirSync(temporary)), new Set(['foreign.txt', name, 'put-00000000-1-1-cccccccccccc']))
+  const tomorrow = { ...systemClock, now: () => new Date(Date.now() + 25 * 3600 * 1000) }
+  utimesSync(join(temporary, 'foreign.txt'), 0, 0)
+  body.push(null)
+  await putting
+  t.equal(await new LocalStorage({ root, clock: tomorrow }).cleanTemporary(), 1, 'of another host go after a day')
+  t.same(readdirSync(temporary), ['foreign.txt'], 'what is not ours stays')
+})
+
+await t.test('links below the root are not followed', async (t) => {
+  const base = t.testdir({ outside: { secret: 'secret' }, root: { real: { file: 'x' } } })
+  const root = join(base, 'root')
+  const outside = join(base, 'outside')
+  symlinkSync(outside, join(root, 'folder'))
+  symlinkSync(join(outside, 'secret'), join(root, 'real/object'))
+  symlinkSync('real', join(root, 'inward'))
+  symlinkSync('loop', join(root, 'loop'))
+  symlinkSync(join(outside, 'none'), join(root, 'dangling'))
+  const storage = new LocalStorage({ root })
+  for (const key of ['folder/secret', 'real/object', 'inward/file', 'loop/a', 'loop', 'dangling']) {
+    t.equal(await codeOf(storage.get(key)), 'storage-failed', `get ${key}`)
+    t.equal(await codeOf(storage.head(key)), 'storage-failed', `head ${key}`)
+  }
+  for (const key of ['folder/secret', 'folder/new', 'folder/sub/new', 'inward/new', 'dangling/new', 'loop/new']) {
+    t.equal(await codeOf(storage.put(key, Buffer.from('x'))), 'storage-failed', `put ${key}`)
+    t.equal(
+      await codeOf(storage.put(key, Buffer.from('x'), { ifAbsent: true })),
+      'storage-failed',
+      `put ${key} if absent`,
+    )
+  }
+  t.equal(await codeOf(storage.remove('folder/secret')), 'storage-failed')
+  t.equal(await codeOf(storage.remove('inward/file')), 'storage-failed')
+  t.equal(await codeOf(listed(storage, 'folder/')), 'storage-failed')
+  t.same(await listed(storage, ''), ['real/file'])
+  t.same(await listed(storage, '', { delimiter: '/' }), ['real/'])
+  t.equal(await codeOf(storage.put('real/object', Buffer.from('x'), { ifAbsent: true })), 'object-exists')
+  await storage.put('real/object', Buffer.from('mine'))
+  await storage.remove('folder')
+  t.same(readdirSync(outside), ['secret'])
+  t.equal(readFileSync(join(outside, 'secret'), 'utf8'), 'secret', 'nothing outside was touched')
+  t.equal((await storage.head('real/object'))?.bytes, 4, 'a link in the place of an object is replaced, not followed')
+
+  const hijacked = t.testdir({ outside: {}, root: {} })
+  symlinkSync(join(hijacked, 'outside'), join(hijacked, 'root/.lifeboat-tmp'))
+  t.equal(await codeOf(new LocalStorage({ root: join(hijacked, 'root') }).put('a', Buffer.from('x'))), 'storage-failed')
+  t.same(readdirSync(join(hijacked, 'outside')), [])
+})
+
+await t.test('a large object is written as it comes', async (t) => {
+  const root = t.testdir()
+  const storage = new LocalStorage({ root })
+  const temporary = join(root, '.lifeboat-tmp')
+  const chunk = Buffer.alloc(65_536, 'lifeboat')
+  const chunks = 1600
+  let ahead = 0
+  const source = function* (): Generator<Buffer> {
+    for (let count = 0; count < chunks; count++) {
+      const [name] = existsSync(temporary) ? readdirSync(temporary) : []
+      if (name) ahead = Math.max(ahead, count * chunk.length - statSync(join(temporary, name)).size)
+      yield chunk
+    }
+  }
+  const expected = createHash('sha256')
+  for (let count = 0; count < chunks; count++) expected.update(chunk)
+  const info = await storage.put('large', Readable.from(source()))
+  t.equal(info.bytes, chunks * chunk.length)
+  t.ok(ahead < 4 * 1024 * 1024, 'the source waits for the disk')
+  const digest = new DigestStream()
+  await pipeline(await storage.get('large'), digest, async (bytes) => {
+    for await (const _ of bytes);
+  })
+  t.same(digest.digest(), { bytes: info.bytes, sha256: expected.digest('hex') })
+})
+
+await t.test('what is not a file is not an object', { timeout: 20_000 }, async (t) => {
+  const root = t.testdir({ folder: { empty: {} }, file: 'x' })
+  await run('mkfifo', [join(root, 'pipe')])
+  await run('cp', ['/bin/true', join(root, 'back\\slash')])
+  const server = createServer().listen(join(root, 'socket'))
+  t.teardown(() => server.close())
+  const storage = new LocalStorage({ root })
+  for (const key of ['folder', 'pipe', 'socket', 'file/below', 'x'.repeat(300)]) {
+    t.equal(await codeOf(storage.get(key)), 'object-missing', key)
+    t.equal(await storage.head(key), null)
+    await storage.remove(key)
+  }
+  t.same(await listed(storage, ''), ['file'], 'nor does it show in a listing')
+  t.same(await listed(storage, '', { delimiter: '/' }), ['file'], 'nor do folders that hold no object')
+  t.equal(await codeOf(storage.put('folder', Buffer.from('x'))), 'storage-failed')
+  t.equal(await codeOf(storage.put('file/below', Buffer.from('x'))), 'storage-failed')
+  t.equal(await codeOf(storage.put('x'.repeat(300), Buffer.from('x'))), 'storage-failed')
+  t.same(readdirSync(join(root, '.lifeboat-tmp')), [], 'nothing half-written is left')
+})
+
+await t.test('the version tells that bytes were altered in place', async (t) => {
+  const root = t.testdir()
+  const storage = new LocalStorage({ root })
+  const { version } = await storage.put('a', Buffer.from('good'))
+  const path = join(root, 'a')
+  const { atime, mtime } = statSync(path)
+  // Until the clock of the file system has moved on, ctime cannot tell.
+  do {
+    writeFileSync(path, 'evil')
+    utimesSync(path, atime, mtime)
+  } while ((await storage.head('a'))?.version === version)
+  t.equal(statSync(path).mtime.getTime(), mtime.getTime(), 'although size and mtime are as before')
+})
+
+await t.test('a file that becomes shorter while it is read fails the stream', async (t) => {
+  const root = t.testdir()
+  const storage = new LocalStorage({ root })
+  await storage.put('a', Buffer.alloc(5_000_000))
+  const stream = await storage.get('a')
+  await truncate(join(root, 'a'), 1_000_000)
+  t.equal(await codeOf(buffer(stream)), 'storage-failed')
+  const given = await storage.get('a')
+  given.destroy()
+  await new Promise((resolve) => given.once('close', resolve))
+  t.ok(given.closed, 'a stream that nobody wants any more closes its file')
+})
+
+await t.test(
+  'a folder that cannot be read fails the listing',
+  { skip: getuid?.() === 0 ? 'root reads everything' : false },
+  async (t) => {
+    const root = t.testdir({ a: { b: 'x' } })
+    await run('chmod', ['000', join(root, 'a')])
+    t.teardown(() => run('chmod', ['700', join(root, 'a')]))
+    t.equal(await codeOf(listed(new LocalStorage({ root }), '')), 'storage-failed')
+  },
+)
+
+/** Mounts a file system of four megabytes and a few files; or says why that cannot be done. */
+async function mountSmallDisk(root: string): Promise<string | false> {
+  try {
+    await run('mount', ['-t', 'tmpfs', '-o', 'size=4m,nr_inodes=64', 'tmpfs', root])
+    return false
+  } catch (error) {
+    return `a small file system cannot be mounted here: ${String(error)}`
+  }
+}
+
+const disk = t.testdir({ small: {} })
+const skip = await mountSmallDisk(join(disk, 'small'))
+
+await t.test('a full disk', { skip }, async (t) => {
+  const root = join(disk, 'small')
+  t.teardown(() => run('umount', [root]))
+  const storage = new LocalStorage({ root })
+  await storage.put('kept', Buffer.alloc(1_000_000, 7))
+  for (const key of ['kept', 'new/one']) {
+    const endless = Readable.from(
+      (function* () {
+        for (;;) yield Buffer.alloc(65_536)
+      })(),
+    )
+    const failure = await storage.put(key, endless).catch((error: unknown) => error)
+    t.match(failure, { code: 'disk-full', hint: /free space/, cause: { code: 'ENOSPC' } })
+    t.ok(endless.destroyed, 'the source is told')
+  }
+  t.equal(await codeOf(storage.put('new/two', Buffer.alloc(5_000_000))), 'disk-full')
+  t.same(readdirSync(join(root, '.lifeboat-tmp')), [], 'what was written is given back')
+  t.equal((await buffer(await storage.get('kept'))).filter((byte) => byte === 7).length, 1_000_000)
+  t.same(await listed(storage, ''), ['kept'])
+  const full = async (): Promise<void> => {
+    for (let index = 0; index < 100; index++) await storage.put(`many/${index}`, Buffer.from('x'))
+  }
+  t.equal(await codeOf(full()), 'disk-full', 'no inodes left is a full disk too')
+})
