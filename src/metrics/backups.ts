@@ -1,0 +1,28 @@
+import type { Catalog } from '../observe/catalog.ts'
+import type { Findings } from './findings.ts'
+import type { MetricWriter } from './snapshot.ts'
+
+/** The newest complete backups, the newest failures, and the inventory. */
+export function writeBackups(
+  metrics: MetricWriter,
+  { backupFailures }: Catalog,
+  { newest, inventories }: Findings,
+): void {
+  for (const { repository, backup } of newest) {
+    const labels = { repository, backup_type: backup.type, database: backup.database }
+    metrics.set('lifeboat_backup_last_success_timestamp_seconds', labels, backup.finishedAt)
+    metrics.set('lifeboat_backup_last_duration_seconds', labels, backup.durationSeconds)
+    metrics.set('lifeboat_backup_last_size_bytes', labels, backup.storedBytes)
+    metrics.set('lifeboat_backup_last_source_bytes', labels, backup.sourceBytes)
+  }
+  const failures = backupFailures.toSorted((a, b) => a.at.getTime() - b.at.getTime())
+  for (const { backupType, database, at } of failures) {
+    metrics.set('lifeboat_backup_last_failure_timestamp_seconds', { backup_type: backupType, database }, at)
+  }
+  for (const { repository, type, count, storedBytes, oldestAt } of inventories) {
+    const labels = { repository, backup_type: type }
+    metrics.set('lifeboat_backups', labels, count)
+    metrics.set('lifeboat_backups_size_bytes', labels, storedBytes)
+    metrics.set('lifeboat_backup_oldest_timestamp_seconds', labels, oldestAt)
+  }
+}

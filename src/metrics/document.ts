@@ -1,0 +1,57 @@
+import { type MetricDefinition, metricDefinitions } from './names.ts'
+import { exampleQueries } from './queries.ts'
+
+const headings: Readonly<Record<MetricDefinition['family'], string>> = {
+  build: 'Lifeboat itself',
+  server: 'The server',
+  collectors: 'The observers',
+  backups: 'Backups',
+  verification: 'Verification',
+  repositories: 'Repositories',
+  jobs: 'Jobs',
+  policy: 'Policy',
+}
+
+const introduction = `# Metrics
+
+<!-- Written by \`node docs/generate.ts\` from src/metrics/names.ts: change it there. -->
+
+\`/metrics\` serves a picture held in memory: no disk, server or network is touched by a scrape. Observers refresh the
+picture in the background. One that fails or hangs keeps what it saw last and says so by \`lifeboat_collector_success\`.
+
+- Every metric carries \`cluster_name\`, but \`lifeboat_build_info\` and those of the process (\`process_*\`, \`nodejs_*\`).
+- What is not known has no series: 0 always means zero. "Never" is therefore asked with \`unless\`, not with \`== 0\`.
+- Moments are given, never ages: \`time() - x_timestamp_seconds\` goes on growing when Lifeboat stops.
+- Limits come from the configuration as \`lifeboat_policy_*\`, so the same alert rules serve every cluster.
+- Where two sidecars may watch one cluster, aggregate both sides of a comparison with \`max by (…)\`.
+- \`backup_type\` is \`dump\`, \`full\`, \`incremental\` or \`external\`; \`level\` is \`artifact\`, \`restore\` or \`data\`; \`result\` is
+  \`pass\`, \`fail\` or \`inconclusive\`. No label holds a backup id: ask the API for inventories.
+- The newest backup is the one with the newest content among those of the present cluster (system identifier).
+- A backup that a restore has proven stays proven until a later verification of it fails. A failure stands until a
+  later one passes at that level or deeper; a recovery point leaves out dumps whose failure stands.
+- While the server was never seen, nobody knows which databases must be backed up: there is no recovery point then and
+  no maximum age of backups. Verifications of databases that are gone from the server (or the configuration) end.
+`
+
+/** docs/metrics.md: every metric by family, then queries that use them. */
+export function renderMetricsDocument(): string {
+  const definitions: [string, MetricDefinition][] = Object.entries(metricDefinitions)
+  const sections = Object.entries(headings).map(([family, heading]) => {
+    const rows = definitions
+      .filter(([, definition]) => definition.family === family)
+      .map(([name, { type, unit, labels, help }]) => {
+        const labelled = labels.map((label) => `\`${label}\``).join(', ')
+        return `| \`${name}\` | ${type} | ${unit} | ${labelled} | ${help} |`
+      })
+    return [
+      `## ${heading}`,
+      '',
+      '| name | type | unit | labels | meaning |',
+      '|---|---|---|---|---|',
+      ...rows,
+      '',
+    ].join('\n')
+  })
+  const examples = exampleQueries.map(({ tells, query }) => `${tells}\n\n\`\`\`promql\n${query}\n\`\`\`\n`)
+  return [introduction, ...sections, '## Queries\n', ...examples].join('\n')
+}

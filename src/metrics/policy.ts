@@ -1,0 +1,24 @@
+import type { Catalog } from '../observe/catalog.ts'
+import { requiredDatabases } from '../observe/questions.ts'
+import type { MetricWriter } from './snapshot.ts'
+
+/** The limits that alerts compare with; null: not set, no series. */
+export interface Policy {
+  readonly rpoSeconds: number
+  readonly rtoSeconds: number
+  readonly dumpMaxAgeSeconds: number | null
+  readonly verificationMaxAgeSeconds: number | null
+}
+
+/**
+ * The limits from the config. The maximum age of dumps has a series for each database that must be backed up, so that
+ * `policy unless success` finds the ones that never were.
+ */
+export function writePolicy(metrics: MetricWriter, catalog: Catalog, policy: Policy): void {
+  for (const database of requiredDatabases(catalog) ?? []) {
+    metrics.set('lifeboat_policy_backup_max_age_seconds', { backup_type: 'dump', database }, policy.dumpMaxAgeSeconds)
+  }
+  metrics.set('lifeboat_policy_rpo_seconds', {}, policy.rpoSeconds)
+  metrics.set('lifeboat_policy_rto_seconds', {}, policy.rtoSeconds)
+  metrics.set('lifeboat_policy_verification_max_age_seconds', {}, policy.verificationMaxAgeSeconds)
+}

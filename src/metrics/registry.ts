@@ -1,0 +1,60 @@
+import { Registry } from 'prom-client'
+import type { Catalog } from '../observe/catalog.ts'
+import { writeBackups } from './backups.ts'
+import { type BuildInfo, writeBuild } from './build.ts'
+import { writeCollectors } from './collectors.ts'
+import { createExaminer, examine, type Findings } from './findings.ts'
+import { writeJobs } from './jobs.ts'
+import { type Policy, writePolicy } from './policy.ts'
+import { createProcessMetrics } from './process.ts'
+import { writeRepositories } from './repositories.ts'
+import { writeServer } from './server.ts'
+import { createSnapshot } from './snapshot.ts'
+import { writeVerification } from './verification.ts'
+
+export interface MetricsOptions extends BuildInfo {
+  /** `cluster_name` of every series but the build's and the process's. */
+  readonly cluster: string
+  readonly policy: Policy
+}
+
+/** What a scrape gets: the Prometheus text format, version 0.0.4. */
+export interface RenderedMetrics {
+  readonly contentType: string
+  readonly body: string
+}
+
+export interface Metrics {
+  /** Renders one catalog, from memory alone. Meant to be called once for each catalog; scrapes are served the result. */
+  render(catalog: Catalog): Promise<RenderedMetrics>
+}
+
+/** The metrics of this sidecar and of its process. */
+export function createMetrics(options: MetricsOptions): Metrics {
+  const ofProcess = createProcessMetrics()
+  const examineNew = createExaminer()
+  return {
+    async render(catalog) {
+      const body = `${await renderCatalog(options, catalog, examineNew(catalog))}\n${await ofProcess.text()}`
+      return { contentType: Registry.PROMETHEUS_CONTENT_TYPE, body }
+    },
+  }
+}
+
+/** The metrics of one catalog without those of the process: the same catalog always gives the same text. */
+export async function renderCatalog(
+  options: MetricsOptions,
+  catalog: Catalog,
+  findings: Findings = examine(catalog),
+): Promise<string> {
+  const snapshot = createSnapshot(options.cluster)
+  writeBuild(snapshot, options)
+  writeServer(snapshot, catalog)
+  writeCollectors(snapshot, catalog)
+  writeBackups(snapshot, catalog, findings)
+  writeVerification(snapshot, findings)
+  writeRepositories(snapshot, catalog, findings)
+  writeJobs(snapshot, catalog)
+  writePolicy(snapshot, catalog, options.policy)
+  return snapshot.text()
+}

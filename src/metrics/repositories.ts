@@ -1,0 +1,20 @@
+import type { Catalog } from '../observe/catalog.ts'
+import { repositoryOfCollector } from '../observe/questions.ts'
+import type { Findings } from './findings.ts'
+import type { MetricWriter } from './snapshot.ts'
+
+/** Whether each repository can be read, its space, and the moment that it can bring back. */
+export function writeRepositories(metrics: MetricWriter, catalog: Catalog, findings: Findings): void {
+  // From the collectors, not the states: a repository that was never seen has no state, but is down all the same.
+  for (const { collector, success } of catalog.collectors) {
+    const repository = repositoryOfCollector(collector)
+    if (repository !== null) metrics.set('lifeboat_repository_up', { repository }, success)
+  }
+  for (const { name: repository, capacity } of catalog.repositories) {
+    metrics.set('lifeboat_repository_free_bytes', { repository }, capacity?.freeBytes ?? null)
+    metrics.set('lifeboat_repository_capacity_bytes', { repository }, capacity?.totalBytes ?? null)
+  }
+  for (const { repository, at } of findings.recoveryPoints) {
+    metrics.set('lifeboat_recovery_point_timestamp_seconds', { repository }, at)
+  }
+}

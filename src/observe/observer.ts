@@ -1,0 +1,167 @@
+import type { Logger } from 'pino'
+import type { Clock } from '../clock.ts'
+import { LifeboatError, toFailure } from '../domain/errors.ts'
+import type { BackupFailure, JobSummary } from '../runner/job.ts'
+import type { Capacity } from '../storage/storage.ts'
+import type { Catalog, RepositoryState, ServerState } from './catalog.ts'
+import { type Collector, createCollector } from './collector.ts'
+import { repositoryCollector } from './questions.ts'
+import { createRepositoryLook, type ObservableRepository } from './repository.ts'
+import { createThrottle } from './throttle.ts'
+import { createRepositoryWatch, type RepositoryWatch } from './watch.ts'
+
+export interface ObservedRepository {
+  readonly repository: ObservableRepository
+  /** Directory of a local storage, to be watched for changes; null where there is none to watch. */
+  readonly watchRoot: string | null
+  readonly capacity: (() => Promise<Capacity>) | null
+}
+
+export interface ObserverOptions {
+  readonly repositories: readonly ObservedRepository[]
+  readonly server: (signal: AbortSignal) => Promise<ServerState>
+  readonly history: { jobs(): readonly JobSummary[]; backupFailures(): readonly BackupFailure[] }
+  readonly clock: Clock
+  readonly log: Logger
+  readonly intervalSeconds: number
+  readonly timeoutSeconds: number
+}
+
+/** Keeps the catalog: looks at the server, the repositories and the history, each by a collector of its own. */
+export interface Observer {
+  start(): void
+  /** Ends looks and watches. The last catalog stays. */
+  stop(): Promise<void>
+  /** The newest catalog; before the first look everything in it is unknown. */
+  catalog(): Catalog
+  /**
+   * Looks now: everywhere, or with one collector (`server`, `repository:<name>`, `history`). When it resolves the
+   * catalog is new and the listeners know it. A look that fails is no failure here; an unknown collector is `not-found`.
+   */
+  refresh(collector?: string): Promise<void>
+  /** Says that a run began, moved on or ended. */
+  historyChanged(): void
+  /** Calls the listener with the catalog after changes, at most five times a second. Gives back what ends it. */
+  onChange(listener: (catalog: Catalog) => void): () => void
+}
+
+interface HistoryState {
+  readonly jobs: readonly JobSummary[]
+  readonly backupFailures: readonly BackupFailure[]
+}
+
+const spacingMs = 200
+// Events come in bursts (a folder, its files, a rename); a look costs a listing, so they wait for each other longer.
+const hintDelayMs = 50
+const hintSpacingMs = 1_000
+
+export function createObserver(options: ObserverOptions): Observer {
+  const { clock, log } = options
+  const listeners = new Set<(catalog: Catalog) => void>()
+  const watches: RepositoryWatch[] = []
+  const notifier = createThrottle({ clock, delayMs: 0, spacingMs, action: notify })
+  const throttles = [notifier]
+
+  function collect<T>(name: string, look: (signal: AbortSignal) => Promise<T>): Collector<T> {
+    const { intervalSeconds, timeoutSeconds } = options
+    return createCollector({ name, look, clock, log, intervalSeconds, timeoutSeconds, onChange: changed })
+  }
+
+  const server = collect<ServerState>('server', options.server)
+  const history = collect<HistoryState>('history', async () => ({
+    jobs: Object.freeze([...options.history.jobs()]),
+    backupFailures: Object.freeze([...options.history.backupFailures()]),
+  }))
+  const repositories = options.repositories.map(observeRepository)
+  const collectors: readonly Collector<unknown>[] = [server, ...repositories, history]
+  const historyThrottle = createThrottle({
+    clock,
+    delayMs: 0,
+    spacingMs,
+    action: () => void history.refresh(),
+  })
+  throttles.push(historyThrottle)
+  let catalog = assemble()
+
+  function observeRepository({ repository, watchRoot, capacity }: ObservedRepository): Collector<RepositoryState> {
+    const look = createRepositoryLook({ repository, capacity, log })
+    const name = repositoryCollector(repository.name)
+    if (watchRoot === null) return collect(name, look)
+
+    const hints = createThrottle({
+      clock,
+      delayMs: hintDelayMs,
+      spacingMs: hintSpacingMs,
+      action: () => void collector.refresh(),
+    })
+    const { cluster } = repository
+    const watch = createRepositoryWatch({ root: watchRoot, cluster, log, onHint: () => hints.request() })
+    throttles.push(hints)
+    watches.push(watch)
+    const collector = collect(name, async (signal) => {
+      await watch.renew()
+      const state = await look(signal)
+      watch.await(state.unusable.filter((backup) => backup.state !== 'invalid').map((backup) => backup.id))
+      return state
+    })
+    return collector
+  }
+
+  function assemble(): Catalog {
+    const states = collectors.map((collector) => collector.state())
+    const known = history.value()
+    return Object.freeze({
+      at: clock.now(),
+      server: server.value(),
+      repositories: Object.freeze(repositories.flatMap((repository) => repository.value() ?? [])),
+      collectors: Object.freeze(states),
+      jobs: known?.jobs ?? [],
+      backupFailures: known?.backupFailures ?? [],
+      complete: states.every((state) => state.success !== null),
+    })
+  }
+
+  function changed(): void {
+    catalog = assemble()
+    notifier.request()
+  }
+
+  function notify(): void {
+    for (const listener of listeners) {
+      try {
+        listener(catalog)
+      } catch (error) {
+        log.error({ failure: toFailure(error) }, 'a listener to the catalog failed')
+      }
+    }
+  }
+
+  return {
+    start() {
+      for (const collector of collectors) collector.start()
+    },
+    async stop() {
+      for (const throttle of throttles) throttle.stop()
+      await Promise.all(collectors.map((collector) => collector.stop()))
+      await Promise.all(watches.map((watch) => watch.close()))
+    },
+    catalog: () => catalog,
+    async refresh(name) {
+      const chosen = collectors.filter((collector) => name === undefined || collector.name === name)
+      if (chosen.length === 0) {
+        throw new LifeboatError('not-found', `there is no collector ${JSON.stringify(name)}`, {
+          hint: `Use one of ${collectors.map((collector) => collector.name).join(', ')}.`,
+        })
+      }
+      await Promise.all(chosen.map((collector) => collector.refresh()))
+      notifier.flush()
+    },
+    historyChanged: () => historyThrottle.request(),
+    onChange(listener) {
+      listeners.add(listener)
+      return () => {
+        listeners.delete(listener)
+      }
+    },
+  }
+}

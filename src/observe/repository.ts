@@ -1,0 +1,193 @@
+import type { Logger } from 'pino'
+import type { Manifest } from '../domain/backup.ts'
+import { type ErrorCode, type Failure, LifeboatError, toFailure } from '../domain/errors.ts'
+import type { Proof } from '../domain/proof.ts'
+import type { Capacity, ObjectInfo } from '../storage/storage.ts'
+import type { BackupSummary, ProofSummary, RepositoryState, UnusableBackup } from './catalog.ts'
+import { mapConcurrently } from './concurrent.ts'
+import { createIntern, summarizeManifest, summarizeProof } from './summaries.ts'
+
+interface Stoppable {
+  readonly signal?: AbortSignal
+}
+
+interface ProofEntry {
+  readonly key: string
+  readonly backupId: string
+  readonly info: ObjectInfo
+}
+
+/** What the observer needs of a repository; `Repository` has it. */
+export interface ObservableRepository {
+  readonly name: string
+  readonly cluster: string
+  listBackups(options?: Stoppable): AsyncIterable<string>
+  inspect(
+    id: string,
+    options?: Stoppable,
+  ): Promise<{
+    readonly state: 'complete' | 'in-progress' | 'incomplete'
+    readonly manifest: ObjectInfo | null
+  } | null>
+  headManifest(id: string, options?: Stoppable): Promise<ObjectInfo | null>
+  readManifest(id: string, options?: Stoppable): Promise<Manifest>
+  listProofs(options?: Stoppable): AsyncIterable<ProofEntry>
+  readProof(key: string, options?: Stoppable): Promise<Proof>
+}
+
+export interface RepositoryLookOptions {
+  readonly repository: ObservableRepository
+  /** Space of the storage; null where it has no known limit. */
+  readonly capacity: (() => Promise<Capacity>) | null
+  readonly log: Logger
+}
+
+/** What was learned from bytes of this version; a failure is remembered as well, so that it is read and told of once. */
+type Known<T> = { readonly version: string } & ({ readonly summary: T } | { readonly failure: Failure })
+
+const concurrency = 32
+
+/**
+ * Makes the look at one repository. It lists everything each time (the listing is the truth) but reads a manifest or a
+ * proof only when its `ObjectInfo.version` is new. A manifest that cannot be read makes that backup `invalid` and
+ * leaves the others alone; an invalid proof is logged once and proves nothing. The look fails, and the last known
+ * state stays, when the storage itself does: it cannot list, cannot find a backup again that was there, or reads none.
+ */
+export function createRepositoryLook(
+  options: RepositoryLookOptions,
+): (signal: AbortSignal) => Promise<RepositoryState> {
+  const { repository, capacity, log } = options
+  const intern = createIntern()
+  let manifests: ReadonlyMap<string, Known<BackupSummary>> = new Map()
+  let proofs: ReadonlyMap<string, Known<ProofSummary>> = new Map()
+  let capacityFailed = false
+
+  function cannotBeUsed(error: unknown, key: string, version: string, former: Known<unknown> | undefined) {
+    // Neither a defect of ours nor the end of the look says anything about the object.
+    if (!(error instanceof LifeboatError) || error.code === 'cancelled') throw error
+    const failure = toFailure(error)
+    const told = former !== undefined && 'failure' in former && former.failure.message === failure.message
+    if (!told) log.warn({ repository: repository.name, key, failure }, 'object cannot be used')
+    // Wrong bytes stay wrong until they change; a disk or a network may read them well the next time.
+    return { version: error.code === 'storage-failed' ? '' : version, failure }
+  }
+
+  async function lookAtBackup(
+    id: string,
+    signal: AbortSignal,
+  ): Promise<{ id: string; known: Known<BackupSummary> } | UnusableBackup | null> {
+    const former = manifests.get(id)
+    let version = ''
+    try {
+      let info = await repository.headManifest(id, { signal })
+      if (info === null) {
+        const found = await repository.inspect(id, { signal })
+        if (found === null) return null
+        if (found.state !== 'complete') return Object.freeze({ id, state: found.state })
+        info = found.manifest
+        if (info === null) return null
+      }
+      version = info.version
+      if (former?.version === version) return { id, known: former }
+      const summary = summarizeManifest(await repository.readManifest(id, { signal }), intern)
+      return { id, known: { version, summary } }
+    } catch (error) {
+      // Expired between the listing and now.
+      if (hasCode(error, 'manifest-missing')) return null
+      if (version === '' && former !== undefined && 'summary' in former) throw error
+      return { id, known: cannotBeUsed(error, id, version, former) }
+    }
+  }
+
+  async function lookAtProof({ key, info }: ProofEntry, signal: AbortSignal): Promise<Known<ProofSummary> | null> {
+    const former = proofs.get(key)
+    if (former?.version === info.version) return former
+    try {
+      const summary = summarizeProof(await repository.readProof(key, { signal }), intern)
+      return { version: info.version, summary }
+    } catch (error) {
+      if (hasCode(error, 'object-missing')) return null
+      return cannotBeUsed(error, key, info.version, former)
+    }
+  }
+
+  async function measureCapacity(): Promise<Capacity | null> {
+    if (capacity === null) return null
+    try {
+      const measured = Object.freeze(await capacity())
+      capacityFailed = false
+      return measured
+    } catch (error) {
+      if (!capacityFailed)
+        log.warn({ repository: repository.name, failure: toFailure(error) }, 'free space is not known')
+      capacityFailed = true
+      return null
+    }
+  }
+
+  return async (signal) => {
+    const ids = repository.listBackups({ signal })
+    const found = await mapConcurrently(ids, concurrency, signal, (id) => lookAtBackup(id, signal))
+    const nextManifests = new Map<string, Known<BackupSummary>>()
+    const backups: BackupSummary[] = []
+    const unusable: UnusableBackup[] = []
+    // The checksum that a proof must name: of the present manifest, or empty where there is none that can be read.
+    const checksums = new Map<string, string>()
+    for (const backup of found) {
+      if (backup === null) continue
+      if (!('known' in backup)) {
+        unusable.push(backup)
+        continue
+      }
+      const { id, known } = backup
+      nextManifests.set(id, known)
+      if ('summary' in known) {
+        backups.push(known.summary)
+        checksums.set(id, known.summary.manifestChecksum)
+      } else {
+        unusable.push(Object.freeze({ id, state: 'invalid', failure: known.failure }))
+        checksums.set(id, '')
+      }
+    }
+    const unread = unusable.filter((backup) => backup.failure?.code === 'storage-failed')
+    if (unread.length === found.length && unread[0]?.failure) {
+      throw new LifeboatError('storage-failed', unread[0].failure.message, unread[0].failure)
+    }
+
+    const nextProofs = new Map<string, Known<ProofSummary>>()
+    const counted = new Map<string, ProofSummary[]>()
+    await mapConcurrently(repository.listProofs({ signal }), concurrency, signal, async (entry) => {
+      const { key, backupId } = entry
+      const checksum = checksums.get(backupId)
+      if (checksum === undefined) return
+      const known = await lookAtProof(entry, signal)
+      if (known === null) return
+      nextProofs.set(key, known)
+      if (!('summary' in known) || known.summary.manifestChecksum !== checksum) return
+      const others = counted.get(backupId)
+      if (others === undefined) counted.set(backupId, [known.summary])
+      else others.push(known.summary)
+    })
+    for (const list of counted.values()) {
+      list.sort((a, b) => b.finishedAt.getTime() - a.finishedAt.getTime())
+      Object.freeze(list)
+    }
+
+    const measured = await measureCapacity()
+    // A look that was given up may end after a newer one: what it learned must not replace what that one knows.
+    signal.throwIfAborted()
+    manifests = nextManifests
+    proofs = nextProofs
+    return Object.freeze({
+      name: repository.name,
+      backups: Object.freeze(backups),
+      unusable: Object.freeze(unusable),
+      proofs: counted,
+      capacity: measured,
+    })
+  }
+}
+
+function hasCode(error: unknown, code: ErrorCode): boolean {
+  return error instanceof LifeboatError && error.code === code
+}
