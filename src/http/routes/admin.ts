@@ -1,0 +1,70 @@
+import { LifeboatError } from '../../domain/errors.ts'
+import { requireBackup } from '../backup-list.ts'
+import type { App } from '../instance.ts'
+import type { HttpDependencies } from '../ports.ts'
+import { BackupBody, problems, RunRef, VerifyBody } from '../schemas.ts'
+import type { RunAnswer } from './runs.ts'
+
+/**
+ * Starts work. The answer is 202 with the run at once; the same run queued or running gives 409 naming it. What a body
+ * leaves out is written into the run's params, so that two ways of asking for the same are the same run.
+ */
+export function adminRoutes(app: App, { runner, catalog }: HttpDependencies): void {
+  const tags = ['admin']
+  const security = [{ bearer: [] }]
+  const accepted = {
+    description: 'Accepted; Location names the run',
+    headers: { location: { type: 'string', description: '/api/runs/:id' } },
+    content: { 'application/json': { schema: RunRef } },
+  }
+  app.post(
+    '/api/admin/backup',
+    {
+      config: { access: 'operator' },
+      schema: {
+        tags,
+        security,
+        summary: 'Take a backup',
+        body: BackupBody,
+        response: { 202: accepted, ...problems(400, 401, 403, 409, 413, 415) },
+      },
+    },
+    async (request, reply) => {
+      const { type = 'dump', database = null } = request.body
+      if (type !== 'dump') {
+        throw new LifeboatError('usage-invalid', `this version only takes dumps, not ${type} backups`, {
+          hint: 'leave type out, or say dump',
+        })
+      }
+      const { requestedBy } = request
+      const run = runner.trigger({ job: 'dump', params: { database }, trigger: 'api', requestedBy })
+      return reply
+        .code(202)
+        .header('location', `/api/runs/${run.id}`)
+        .send(run as RunAnswer)
+    },
+  )
+  app.post(
+    '/api/admin/verify',
+    {
+      config: { access: 'operator' },
+      schema: {
+        tags,
+        security,
+        summary: 'Verify backups, up to a real restore',
+        body: VerifyBody,
+        response: { 202: accepted, ...problems(400, 401, 403, 404, 409, 413, 415, 503) },
+      },
+    },
+    async (request, reply) => {
+      const { level = 'data', repository = null, backup = null, database = null, rehash = false } = request.body
+      requireBackup(catalog(), repository, backup)
+      const params = { level, repository, backup, database, rehash }
+      const run = runner.trigger({ job: 'verify', params, trigger: 'api', requestedBy: request.requestedBy })
+      return reply
+        .code(202)
+        .header('location', `/api/runs/${run.id}`)
+        .send(run as RunAnswer)
+    },
+  )
+}

@@ -1,0 +1,232 @@
+import { type Static, type TSchema, Type } from '@fastify/type-provider-typebox'
+import { backupTypes } from '../domain/backup.ts'
+import { verdicts, verificationLevels } from '../domain/proof.ts'
+import { jobNames, runStates } from '../runner/job.ts'
+
+/*
+ * What the API takes and gives. Every object that comes in is closed: an unknown key is refused, never dropped, since it
+ * is a misspelt one. The named ones (`$id`) are the components of the OpenAPI document.
+ */
+
+const closed = { additionalProperties: false } as const
+const moment = (description: string) => Type.String({ format: 'date-time', description })
+const orNull = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])
+
+/** A reference to a named schema, typed as what it names. */
+function ref<T extends TSchema>(schema: T & { $id?: string }) {
+  return Type.Unsafe<Static<T>>({ $ref: `${schema.$id}#` })
+}
+
+export const BackupId = Type.String({
+  pattern: '^[0-9]{8}T[0-9]{6}Z-(dump|full|incremental)-[0-9a-f]{6}$',
+  description: '`<UTC yyyymmddThhmmssZ>-<type>-<6 hex>`',
+})
+export const RunId = Type.String({
+  pattern: '^[0-9]{8}T[0-9]{6}Z-[a-z][a-z-]{0,30}-[0-9a-f]{6}$',
+  description: '`<UTC yyyymmddThhmmssZ>-<job>-<6 hex>`',
+})
+export const RepositoryName = Type.String({ minLength: 1, maxLength: 128, description: 'As in the config' })
+/** Any name that PostgreSQL allows: quotes, spaces, newlines and dashes are legal in it, only NUL is not. */
+export const DatabaseName = Type.String({ minLength: 1, maxLength: 255, pattern: '^[^\\u0000]*$' })
+export const Limit = Type.Integer({ minimum: 1, maximum: 500, default: 100, description: 'At most so many' })
+
+export const FailureSchema = Type.Object({
+  code: Type.String({ description: 'Stable' }),
+  message: Type.String(),
+  hint: Type.Optional(Type.String()),
+})
+
+export const ProblemSchema = Type.Object(
+  {
+    type: Type.String({ description: '`urn:problem-type:lifeboat:<code>`' }),
+    title: Type.String(),
+    status: Type.Integer(),
+    detail: Type.String(),
+    instance: Type.String({ description: 'The path that was asked for' }),
+    code: Type.String({ description: 'Stable: programs may match on it' }),
+    hint: Type.Optional(Type.String({ description: 'What to do about it' })),
+    problems: Type.Optional(
+      Type.Array(
+        Type.Object({
+          in: Type.Enum(['body', 'query', 'path', 'header']),
+          pointer: Type.String({ description: 'JSON pointer into that part' }),
+          detail: Type.String(),
+        }),
+      ),
+    ),
+    runId: Type.Optional(Type.String({ description: 'With `conflict`: the run that stands in the way' })),
+  },
+  { $id: 'Problem', description: 'What went wrong (RFC 9457)' },
+)
+
+export const RunSchema = Type.Object(
+  {
+    id: Type.String(),
+    job: Type.Enum([...jobNames]),
+    lane: Type.String(),
+    params: Type.Record(Type.String(), Type.Union([Type.String(), Type.Number(), Type.Boolean(), Type.Null()])),
+    trigger: Type.Enum(['schedule', 'api', 'cli']),
+    requestedBy: orNull(Type.String()),
+    state: Type.Enum([...runStates]),
+    requestedAt: moment('When it was asked for'),
+    startedAt: orNull(moment('When it began')),
+    finishedAt: orNull(moment('When it ended')),
+    progress: orNull(
+      Type.Object({
+        done: Type.Number(),
+        total: orNull(Type.Number()),
+        unit: Type.String(),
+        message: Type.Optional(Type.String()),
+      }),
+    ),
+    items: Type.Array(
+      Type.Object({
+        outcome: Type.Enum(['succeeded', 'failed']),
+        backupType: Type.Enum([...backupTypes]),
+        database: Type.String(),
+        repository: Type.Optional(Type.String()),
+        backupId: Type.Optional(Type.String()),
+        verdict: Type.Optional(Type.Enum([...verdicts])),
+        failure: Type.Optional(FailureSchema),
+        finishedAt: moment('When this part ended'),
+      }),
+    ),
+    failure: orNull(FailureSchema),
+  },
+  { $id: 'Run', description: 'One execution of a job' },
+)
+
+export const JobSchema = Type.Object(
+  {
+    job: Type.Enum([...jobNames]),
+    lane: Type.String({ description: 'Runs of one lane follow one another' }),
+    schedule: orNull(Type.String({ description: 'Cron expression, UTC' })),
+    nextRunAt: orNull(moment('When the schedule starts it next')),
+    runs: Type.Integer({ description: 'Finished runs' }),
+    failures: Type.Integer(),
+    lastStartAt: orNull(moment('')),
+    lastSuccessAt: orNull(moment('')),
+    lastDurationSeconds: orNull(Type.Number()),
+    running: Type.Boolean(),
+    progressRatio: orNull(Type.Number({ minimum: 0, maximum: 1 })),
+  },
+  { $id: 'Job', description: 'A kind of work' },
+)
+
+const LevelSchema = orNull(
+  Type.Object({
+    verdict: Type.Enum([...verdicts]),
+    cause: Type.Optional(Type.String()),
+    finishedAt: moment('When this level was looked at last'),
+    durationSeconds: Type.Number(),
+  }),
+)
+
+export const BackupSchema = Type.Object(
+  {
+    repository: Type.String(),
+    id: Type.String(),
+    type: Type.Enum([...backupTypes]),
+    database: orNull(Type.String({ description: 'Null: the whole cluster' })),
+    systemIdentifier: Type.String(),
+    serverVersion: Type.String(),
+    startedAt: moment('When the backup began'),
+    finishedAt: moment('When the backup was complete'),
+    consistentAt: moment('The moment that a restore gives'),
+    durationSeconds: Type.Number(),
+    storedBytes: Type.Number(),
+    sourceBytes: orNull(Type.Number()),
+    warnings: Type.Integer(),
+    manifestChecksum: Type.String(),
+    verification: Type.Object({ artifact: LevelSchema, restore: LevelSchema, data: LevelSchema }),
+    standing: Type.Enum(['proven', 'refuted', 'unproven'], {
+      description: 'Only a real restore proves; `refuted`: a failure that no later verification has disproved',
+    }),
+    proven: Type.Boolean(),
+    provenAt: orNull(moment('When a restore proved it last')),
+  },
+  { $id: 'Backup', description: 'One complete backup in one repository' },
+)
+
+export const UnusableSchema = Type.Object(
+  {
+    repository: Type.String(),
+    id: Type.String(),
+    state: Type.Enum(['in-progress', 'incomplete', 'invalid']),
+    failure: Type.Optional(FailureSchema),
+  },
+  { $id: 'UnusableBackup', description: 'A backup folder that holds no complete, readable backup' },
+)
+
+export const BackupBody = Type.Object(
+  {
+    type: Type.Optional(Type.Enum(['dump', 'full', 'incremental'], { description: 'This version takes dumps only' })),
+    database: Type.Optional(DatabaseName),
+  },
+  { ...closed, description: 'Left out: dumps of all databases' },
+)
+
+export const VerifyBody = Type.Object(
+  {
+    level: Type.Optional(Type.Enum([...verificationLevels], { description: 'Default: data, the deepest' })),
+    repository: Type.Optional(RepositoryName),
+    backup: Type.Optional(BackupId),
+    database: Type.Optional(DatabaseName),
+    rehash: Type.Optional(Type.Boolean({ description: 'Hash again what was hashed before and did not change' })),
+  },
+  { ...closed, description: 'Left out: the newest backup of each database, in every repository' },
+)
+
+export const RunParams = Type.Object({ id: RunId }, closed)
+export const BackupParams = Type.Object({ id: BackupId }, closed)
+export const BackupQuery = Type.Object({ repository: Type.Optional(RepositoryName) }, closed)
+
+export const BackupsQuery = Type.Object(
+  {
+    type: Type.Optional(Type.Enum([...backupTypes])),
+    database: Type.Optional(DatabaseName),
+    repository: Type.Optional(RepositoryName),
+    limit: Limit,
+    after: Type.Optional(Type.String({ maxLength: 512, description: '`next` of the page before' })),
+  },
+  closed,
+)
+
+export const RunsQuery = Type.Object(
+  {
+    limit: Limit,
+    before: Type.Optional(RunId),
+    job: Type.Optional(Type.Enum([...jobNames])),
+    state: Type.Optional(Type.Enum([...runStates])),
+  },
+  closed,
+)
+
+export const RunRef = ref(RunSchema)
+export const JobRef = ref(JobSchema)
+export const BackupRef = ref(BackupSchema)
+export const UnusableRef = ref(UnusableSchema)
+export const namedSchemas = [ProblemSchema, RunSchema, JobSchema, BackupSchema, UnusableSchema] as const
+
+const problemDescriptions = {
+  400: 'The request is not what this route takes',
+  401: 'A bearer token is needed',
+  403: 'The role of the token is too low, or no token is configured',
+  404: 'There is no such thing',
+  409: 'The same run is queued or running, or has ended',
+  413: 'The body is too large',
+  415: 'The body is not JSON',
+  503: 'Not now',
+} as const
+
+/** The error answers of a route, for its documentation: those it is meant to give, and one for any failure within. */
+export function problems(...statuses: readonly (keyof typeof problemDescriptions)[]) {
+  const answer = (description: string) => ({
+    description,
+    content: { 'application/problem+json': { schema: { $ref: 'Problem#' } } },
+  })
+  return {
+    ...Object.fromEntries(statuses.map((status) => [status, answer(problemDescriptions[status])])),
+    default: answer('Something failed here'),
+  }
+}
