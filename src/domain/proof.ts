@@ -58,14 +58,44 @@ export interface Proof {
   readonly checksum: string
 }
 
-/** The verdict of a whole proof: the worst of its levels, `fail` before `inconclusive` before `pass`. */
-export function overallVerdict(proof: Pick<Proof, 'levels'>): Verdict {
-  const found = Object.values(proof.levels).map((level) => level.verdict)
-  if (found.includes('fail')) return 'fail'
-  return found.length === 0 || found.includes('inconclusive') ? 'inconclusive' : 'pass'
+/**
+ * The verdict of a whole proof: `fail` when any level failed, `pass` when every level up to the one that was asked for
+ * did. Anything else is `inconclusive`: a level that was not reached shows nothing.
+ */
+export function overallVerdict({ level, levels }: Pick<Proof, 'level' | 'levels'>): Verdict {
+  if (Object.values(levels).some(({ verdict }) => verdict === 'fail')) return 'fail'
+  const asked = verificationLevels.slice(0, verificationLevels.indexOf(level) + 1)
+  return asked.every((one) => levels[one]?.verdict === 'pass') ? 'pass' : 'inconclusive'
 }
 
 /** True when the proof shows that the backup was really restored and nothing was found wrong at any level. */
-export function isRestoreProof(proof: Pick<Proof, 'levels'>): boolean {
+export function isRestoreProof(proof: Pick<Proof, 'level' | 'levels'>): boolean {
   return overallVerdict(proof) === 'pass' && proof.levels.restore?.verdict === 'pass'
+}
+
+/** What all proofs of a backup together say: `refuted` when a failure has not been disproved since. */
+export type Standing = 'proven' | 'refuted' | 'unproven'
+
+/** What `standing` must know of a proof: its overall verdict, `isRestoreProof`, and the verdict of each level. */
+interface Finding {
+  readonly verdict: Verdict
+  readonly provesRestore: boolean
+  readonly levels: Readonly<Partial<Record<VerificationLevel, { readonly verdict: Verdict }>>>
+}
+
+/** What the proofs of one backup (newest first) say. A failure is disproved by a later pass at that level or deeper. */
+export function standing(proofs: readonly Finding[] | undefined): Standing {
+  let passed = -1
+  for (const proof of proofs ?? []) {
+    if (proof.verdict === 'pass') {
+      if (proof.provesRestore) return 'proven'
+      passed = Math.max(
+        passed,
+        verificationLevels.findLastIndex((level) => proof.levels[level] !== undefined),
+      )
+    } else if (verificationLevels.findIndex((level) => proof.levels[level]?.verdict === 'fail') > passed) {
+      return 'refuted'
+    }
+  }
+  return 'unproven'
 }

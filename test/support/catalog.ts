@@ -25,6 +25,8 @@ export function backup(minutes: number, fields: Partial<BackupSummary> = {}): Ba
     startedAt: at(minutes),
     finishedAt: at(minutes + 1),
     consistentAt: at(minutes),
+    timeline: 1,
+    lsn: `0/${(0x1000000 + Math.round(minutes * 1000)).toString(16).toUpperCase()}`,
     durationSeconds: 60,
     storedBytes: 1_000,
     sourceBytes: 8_000_000,
@@ -70,13 +72,12 @@ export function repositoryState(
 
 export function serverState(databases: readonly string[], fields: Partial<ServerState> = {}): ServerState {
   return {
+    source: 'server',
     systemIdentifier: '7500000000000000001',
     serverVersion: '15.18 (Debian 15.18-0+deb12u1)',
-    serverVersionNum: 150018,
-    startedAt: at(0),
-    inRecovery: false,
     databases,
     missingDatabases: [],
+    appearedAt: new Map(),
     ...fields,
   }
 }

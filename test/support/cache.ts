@@ -1,0 +1,21 @@
+import { homedir, userInfo } from 'node:os'
+import { join } from 'node:path'
+
+/**
+ * Where the tests keep what takes long to fetch, shared by every checkout. Root's own cache is closed to the user that
+ * its servers run as, hence the system's.
+ */
+export function cacheDirectory(): string {
+  if (userInfo().uid === 0) return '/var/cache/lifeboat'
+  return join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'lifeboat')
+}
+
+/** The root of a PostgreSQL that `postgres-from-debian.sh` unpacks. */
+export function unpackedRoot(major: number): string {
+  return join(cacheDirectory(), `postgresql-${major}`)
+}
+
+/** Where its programs are. */
+export function unpackedBinDir(major: number): string {
+  return join(unpackedRoot(major), 'usr/lib/postgresql', String(major), 'bin')
+}
