@@ -54,6 +54,9 @@ printf %s "$token" | sha256sum
 
 Passwords, tokens and their hashes appear in no error message, and in no printed configuration.
 
+Tokens guard the API alone: the page at \`/\`, \`/metrics\` and the health checks answer everybody who reaches \`listen\`, and
+tell names of databases and sizes. Keep that address off networks that should not know them.
+
 ## Directories
 
 No repository may lie inside another, nor inside \`stateDir\` or \`workDir\`, nor these inside a repository, symbolic links
@@ -127,7 +130,8 @@ function hasSections(node: SchemaNode): boolean {
 }
 
 /**
- * The contents of docs/lifeboat.example.yaml: every key with its default; those without one as comments, with an example.
+ * The contents of docs/lifeboat.example.yaml: every key with its default, or an example where that fits the rest better;
+ * those without a default as comments, with an example.
  */
 export function renderExample(): string {
   const head = [
@@ -146,7 +150,8 @@ function exampleSection(node: SchemaNode, indent: string): string[] {
     const lines = [...space, ...comments]
     if (child.properties) return [...lines, `${indent}${name}:`, ...exampleSection(child, `${indent}  `)]
     const isSet = required.has(name) && !(Array.isArray(child.default) && child.default.length === 0)
-    const value = child.default !== undefined && isSet ? child.default : exampleOf(child)
+    const isDefault = isSet && child.default !== undefined && child.example === undefined
+    const value = isDefault ? child.default : exampleOf(child)
     // A cron expression may begin with an asterisk, which means something else in YAML: all of them are quoted.
     const defaultStringType = child.kind === 'schedule' ? 'QUOTE_DOUBLE' : 'PLAIN'
     const text = stringify({ [name]: value }, { lineWidth: 0, defaultStringType, defaultKeyType: 'PLAIN' })

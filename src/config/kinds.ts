@@ -11,7 +11,7 @@ export interface Annotations {
   readonly default?: unknown
   /** What happens when the key is left out, for keys without a default. */
   readonly absent?: string
-  /** Shown in the example file for a key without a default. */
+  /** Shown in the example file for a key without a default, or with one that does not fit the rest of the example. */
   readonly example?: unknown
   /** Bounds of a number, duration or size, as they are written. */
   readonly atLeast?: string
@@ -142,7 +142,8 @@ export const kinds = {
     check: (value) => {
       // useradd(8) names the pattern. A leading dash would be read as an option elsewhere.
       if (!/^[a-z_][a-z0-9_-]{0,31}$/i.test(String(value))) throw wrong('is not the name of an OS user')
-      if (value === 'root') throw wrong('must not be root: PostgreSQL refuses to run as root', 'Use postgres.')
+      if (value === 'root')
+        throw wrong('must not be root: PostgreSQL refuses to run as root', 'Use nobody, or a user of its own.')
     },
   },
   secret: {

@@ -77,8 +77,9 @@ const verification = section(
     }),
     osUser: text({
       kind: 'osUser',
-      description: 'OS user of the scratch server when Lifeboat runs as root, since PostgreSQL refuses to.',
-      default: 'postgres',
+      description:
+        'OS user of the scratch server when Lifeboat runs as root. It must own nothing, since dumps hold code that runs as this user; one of its own is best.',
+      default: 'nobody',
     }),
     assertions: Type.Array(
       section({
@@ -151,7 +152,13 @@ export const configSchema = section({
   ),
   objectives: section(
     {
-      rpo: duration({ description: 'How much recent work may be lost.', default: '1h', atLeast: '1s' }),
+      rpo: duration({
+        description:
+          'How much recent work may be lost. Dumps alone lose up to the longest gap of schedule.dump and the time that a dump takes: 26h is what a daily dump can hold. An objective below that is honest, but an alert on it fires between any two dumps.',
+        default: '1h',
+        example: '26h',
+        atLeast: '1s',
+      }),
       rto: duration({ description: 'How long a recovery may take.', default: '4h', atLeast: '1s' }),
     },
     { description: 'What was promised. Exposed as metrics, for alert rules to compare with what is measured.' },

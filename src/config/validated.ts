@@ -82,7 +82,7 @@ export interface ValidatedConfig {
     readonly timeoutSeconds: number
     /** Unchanged bytes are hashed again when the last time was longer ago than this. */
     readonly reproofSeconds: number
-    /** A scratch server runs as this OS user when Lifeboat runs as root, since PostgreSQL refuses to. */
+    /** A scratch server runs as this OS user, who must own nothing, when Lifeboat runs as root. */
     readonly osUser: string
     readonly assertions: readonly Assertion[]
   }

@@ -1,5 +1,5 @@
 import swagger from '@fastify/swagger'
-import { Type } from '@fastify/type-provider-typebox'
+import { Type } from 'typebox'
 import type { App } from './instance.ts'
 import { namedSchemas } from './schemas.ts'
 

@@ -103,8 +103,8 @@ function headline(catalog: Catalog, databases: readonly DatabaseRecovery[]): Con
     wanted.some(({ recoveries }) => recoveries.some(({ state }) => state !== 'proven')) ||
     catalog.collectors.some(({ success }) => success === false)
   const unread = unreadRepositories(catalog)
-  const unseen =
-    catalog.server === null ? 'The server was never seen: this is about the databases that have backups. ' : ''
+  const unknown = catalog.server === null || catalog.server.source === 'inferred'
+  const unseen = unknown ? 'The server was never seen: this is about the databases that have backups. ' : ''
   const absent = missing.length === 0 ? null : html`Configured but not on the server: ${list(missing)}. `
   const detail = (text: Content) => html`${text} ${unseen}${absent}`
   if (lost.length > 0 && unread.length > 0) {
@@ -133,7 +133,7 @@ function headline(catalog: Catalog, databases: readonly DatabaseRecovery[]): Con
       detail(html`No restore has shown yet that the backups of ${list(unproven)} work. Verify them now.`),
     )
   }
-  if (worse || missing.length > 0 || catalog.server === null) {
+  if (worse || missing.length > 0 || unknown) {
     return say('warn', 'Recovery works, but something needs attention', detail('See what is marked below.'))
   }
   return say(

@@ -2,6 +2,7 @@ import type { Logger } from 'pino'
 import type { Clock } from '../clock.ts'
 import type { TokenConfig } from '../config/validated.ts'
 import type { Manifest } from '../domain/backup.ts'
+import type { Failure } from '../domain/errors.ts'
 import type { Proof } from '../domain/proof.ts'
 import type { Catalog } from '../observe/catalog.ts'
 import type { JobName, JobParams, JobSummary, Run, RunState } from '../runner/job.ts'
@@ -39,9 +40,12 @@ export interface RenderedMetrics {
 /** One copy of a backup, as the repository itself tells it. */
 export interface BackupCopy {
   readonly repository: string
-  readonly manifest: Manifest
-  /** Newest first. */
+  /** Null when it cannot be read. */
+  readonly manifest: Manifest | null
+  /** Those that can be read, newest first. */
   readonly proofs: readonly Proof[]
+  /** Why something of this copy cannot be read; it takes nothing from the other copies. */
+  readonly problems: readonly Failure[]
 }
 
 /** Limits that the answers are measured against; null: none was set. */
@@ -83,6 +87,10 @@ export interface HttpLimits {
   readonly repositoryTimeout: number
   readonly bodyBytes: number
   readonly connections: number
+  /** Of one client, or of one proxy with all its clients. */
+  readonly connectionsPerAddress: number
+  /** After so many a client has to connect again. */
+  readonly requestsPerConnection: number
   readonly eventStreams: number
 }
 
@@ -96,5 +104,7 @@ export const defaultLimits: HttpLimits = {
   repositoryTimeout: 30_000,
   bodyBytes: 16 * 1024,
   connections: 256,
+  connectionsPerAddress: 96,
+  requestsPerConnection: 1_000,
   eventStreams: 64,
 }

@@ -1,6 +1,6 @@
 import { type VerificationLevel, verificationLevels } from '../domain/proof.ts'
 import type { BackupSummary, Catalog, ProofSummary, RepositoryState } from '../observe/catalog.ts'
-import { compareBackups, isOfThisCluster, type Standing, standing } from '../observe/questions.ts'
+import { compareBackups, countingBackups, type Standing, standing } from '../observe/questions.ts'
 import type { RecoveryPolicy } from './ports.ts'
 
 export interface Verification {
@@ -70,18 +70,18 @@ export function recoverability(catalog: Catalog, policy: RecoveryPolicy, now: Da
   const isWanted = new Set(wanted)
   return [...names].toSorted().map((database) => ({
     database,
-    onServer: catalog.server === null ? null : isWanted.has(database),
+    onServer: catalog.server === null || catalog.server.source === 'inferred' ? null : isWanted.has(database),
     recoveries: dumped.map(({ repository, byDatabase }) =>
       judge(repository, byDatabase.get(database) ?? [], policy, now.getTime()),
     ),
   }))
 }
 
-/** Dumps of the cluster that runs now: those of one that was there before cannot stand for it. */
+/** Dumps that count: those of a cluster that was there before, or of the future, cannot stand for the one that runs now. */
 function dumpsByDatabase(catalog: Catalog, repository: RepositoryState): ReadonlyMap<string, BackupSummary[]> {
   const found = new Map<string, BackupSummary[]>()
-  for (const backup of repository.backups) {
-    if (backup.type !== 'dump' || !isOfThisCluster(catalog, backup)) continue
+  for (const backup of countingBackups(catalog, repository)) {
+    if (backup.type !== 'dump') continue
     const dumps = found.get(backup.database)
     if (dumps) dumps.push(backup)
     else found.set(backup.database, [backup])

@@ -1,4 +1,4 @@
-import { type Static, type TSchema, Type } from '@fastify/type-provider-typebox'
+import { type Static, type TSchema, Type } from 'typebox'
 import { backupTypes } from '../domain/backup.ts'
 import { verdicts, verificationLevels } from '../domain/proof.ts'
 import { jobNames, runStates } from '../runner/job.ts'
@@ -88,6 +88,9 @@ export const RunSchema = Type.Object(
         backupId: Type.Optional(Type.String()),
         verdict: Type.Optional(Type.Enum([...verdicts])),
         failure: Type.Optional(FailureSchema),
+        warnings: Type.Optional(
+          Type.Array(Type.String(), { description: 'What went well, and yet somebody must know' }),
+        ),
         finishedAt: moment('When this part ended'),
       }),
     ),
@@ -100,6 +103,7 @@ export const JobSchema = Type.Object(
   {
     job: Type.Enum([...jobNames]),
     lane: Type.String({ description: 'Runs of one lane follow one another' }),
+    timeoutSeconds: Type.Number({ description: 'A run that takes longer is ended' }),
     schedule: orNull(Type.String({ description: 'Cron expression, UTC' })),
     nextRunAt: orNull(moment('When the schedule starts it next')),
     runs: Type.Integer({ description: 'Finished runs' }),
@@ -137,6 +141,9 @@ export const BackupSchema = Type.Object(
     storedBytes: Type.Number(),
     sourceBytes: orNull(Type.Number()),
     warnings: Type.Integer(),
+    notes: Type.Array(Type.Enum(['clock-ahead']), {
+      description: '`clock-ahead`: it is dated into the future, and stands for nothing until that has come',
+    }),
     manifestChecksum: Type.String(),
     verification: Type.Object({ artifact: LevelSchema, restore: LevelSchema, data: LevelSchema }),
     standing: Type.Enum(['proven', 'refuted', 'unproven'], {

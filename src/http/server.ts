@@ -11,6 +11,7 @@ import Fastify, {
 import { LifeboatError } from '../domain/errors.ts'
 import { authorise } from './auth.ts'
 import { createListing } from './backup-list.ts'
+import { limitConnections } from './connections.ts'
 import { securityHeaders } from './headers.ts'
 import type { App } from './instance.ts'
 import { collectMethods, refuseOtherMethods } from './methods.ts'
@@ -58,6 +59,7 @@ function bareServer(deps: HttpDependencies, limits: HttpLimits): App {
     requestTimeout: limits.requestTimeout,
     connectionTimeout: limits.idleTimeout,
     keepAliveTimeout: limits.keepAliveTimeout,
+    maxRequestsPerSocket: limits.requestsPerConnection,
     bodyLimit: limits.bodyBytes,
     routerOptions: { maxParamLength: 100 },
     ajv: { customOptions: { coerceTypes: false, removeAdditional: false, useDefaults: true, allErrors: true } },
@@ -66,7 +68,7 @@ function bareServer(deps: HttpDependencies, limits: HttpLimits): App {
     },
     clientErrorHandler: answerBrokenRequest,
   }).withTypeProvider<TypeBoxTypeProvider>()
-  app.server.maxConnections = limits.connections
+  limitConnections(app.server, limits)
   // Not the default serialiser: it would leave out, without a word, whatever a response schema does not name.
   app.setSerializerCompiler(() => (data) => JSON.stringify(data))
   return app

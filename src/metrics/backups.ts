@@ -2,10 +2,13 @@ import type { Catalog } from '../observe/catalog.ts'
 import type { Findings } from './findings.ts'
 import type { MetricWriter } from './snapshot.ts'
 
+/** States of folders that hold no backup and will not become one by waiting. */
+const unusableStates = ['incomplete', 'invalid'] as const
+
 /** The newest complete backups, the newest failures, and the inventory. */
 export function writeBackups(
   metrics: MetricWriter,
-  { backupFailures }: Catalog,
+  { backupFailures, repositories }: Catalog,
   { newest, inventories }: Findings,
 ): void {
   for (const { repository, backup } of newest) {
@@ -24,5 +27,11 @@ export function writeBackups(
     metrics.set('lifeboat_backups', labels, count)
     metrics.set('lifeboat_backups_size_bytes', labels, storedBytes)
     metrics.set('lifeboat_backup_oldest_timestamp_seconds', labels, oldestAt)
+  }
+  for (const { name: repository, unusable } of repositories) {
+    for (const state of unusableStates) {
+      const count = unusable.filter((backup) => backup.state === state).length
+      metrics.set('lifeboat_backups_unusable', { repository, state }, count)
+    }
   }
 }

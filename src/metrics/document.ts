@@ -1,5 +1,5 @@
 import { type MetricDefinition, metricDefinitions } from './names.ts'
-import { exampleQueries } from './queries.ts'
+import { conditions, type ExampleQuery, figures } from './queries.ts'
 
 const headings: Readonly<Record<MetricDefinition['family'], string>> = {
   build: 'Lifeboat itself',
@@ -29,8 +29,12 @@ picture in the background. One that fails or hangs keeps what it saw last and sa
 - The newest backup is the one with the newest content among those of the present cluster (system identifier).
 - A backup that a restore has proven stays proven until a later verification of it fails. A failure stands until a
   later one passes at that level or deeper; a recovery point leaves out dumps whose failure stands.
-- While the server was never seen, nobody knows which databases must be backed up: there is no recovery point then and
-  no maximum age of backups. Verifications of databases that are gone from the server (or the configuration) end.
+- Which databases must be backed up outlives the server: while it cannot be asked, they are those of \`postgres.databases\`,
+  else those that it had when it was last seen (kept in \`stateDir\`), else those that have backups. The same goes for
+  \`lifeboat_cluster_info\`. Only \`lifeboat_up\` says whether it answers.
+- A database that appears has a maximum age of backups at once, but ends no recovery point until it is older than that
+  without a backup: one \`CREATE DATABASE\` must not hide how old the others are.
+- Verifications of databases that are gone from the server (or the configuration) end.
 `
 
 /** docs/metrics.md: every metric by family, then queries that use them. */
@@ -52,6 +56,16 @@ export function renderMetricsDocument(): string {
       '',
     ].join('\n')
   })
-  const examples = exampleQueries.map(({ tells, query }) => `${tells}\n\n\`\`\`promql\n${query}\n\`\`\`\n`)
-  return [introduction, ...sections, '## Queries\n', ...examples].join('\n')
+  const examples = [
+    '## Conditions\n',
+    'They give nothing while all is well, so each can be an alert.\n',
+    ...conditions.map(describe),
+    '## Figures\n',
+    ...figures.map(describe),
+  ]
+  return [introduction, ...sections, ...examples].join('\n')
+}
+
+function describe({ name, tells, query }: ExampleQuery): string {
+  return `### ${name}\n\n${tells}\n\n\`\`\`promql\n${query}\n\`\`\`\n`
 }

@@ -1,3 +1,4 @@
+import { clockToleranceMs } from '../domain/backup.ts'
 import type { Catalog } from '../observe/catalog.ts'
 import {
   type Inventory,
@@ -7,33 +8,35 @@ import {
   latestVerifications,
   newestBackups,
   newestProvenBackups,
-  type RecoveryPoint,
-  recoveryPoints,
+  newestUsableDumps,
+  rankBackups,
 } from '../observe/questions.ts'
 
 /** The answers to all questions that go through every backup. */
 export interface Findings {
   readonly newest: readonly Located[]
+  /** What recovery points are made of; those also depend on the hour. */
+  readonly usable: readonly Located[]
   readonly proven: readonly Located[]
   readonly verifications: readonly LatestVerification[]
   readonly inventories: readonly Inventory[]
-  readonly recoveryPoints: readonly RecoveryPoint[]
 }
 
 export function examine(catalog: Catalog): Findings {
+  const ranked = rankBackups(catalog)
   return {
-    newest: newestBackups(catalog),
-    proven: newestProvenBackups(catalog),
+    newest: newestBackups(catalog, ranked),
+    usable: newestUsableDumps(catalog, ranked),
+    proven: newestProvenBackups(catalog, ranked),
     verifications: latestVerifications(catalog),
     inventories: inventories(catalog),
-    recoveryPoints: recoveryPoints(catalog),
   }
 }
 
 /**
- * Examines catalogs one after the other, and anew only when the server or a repository in them is. A run that reports
- * its progress makes a catalog several times a second: going through ten thousand backups each time would hold up the
- * event loop for nothing.
+ * Examines catalogs one after the other, and anew only when the server or the backups in them are. A run that reports
+ * its progress makes a catalog several times a second, every look another: going through ten thousand backups each time
+ * would hold up the event loop for nothing.
  */
 export function createExaminer(): (catalog: Catalog) => Findings {
   let last: { readonly catalog: Catalog; readonly findings: Findings } | null = null
@@ -47,6 +50,11 @@ function holdTheSame(a: Catalog, b: Catalog): boolean {
   return (
     a.server === b.server &&
     a.repositories.length === b.repositories.length &&
-    a.repositories.every((state, index) => state === b.repositories[index])
+    a.repositories.every((state, index) => {
+      const other = b.repositories[index]
+      return state.name === other?.name && state.backups === other.backups && state.proofs === other.proofs
+    }) &&
+    // What is dated ahead comes to count as time passes, and the clock may go back: a little late is early enough.
+    Math.abs(b.at.getTime() - a.at.getTime()) < clockToleranceMs
   )
 }

@@ -32,7 +32,7 @@ export const metricDefinitions = {
     type: 'gauge',
     unit: 'always 1',
     labels: ['system_identifier', 'server_version'],
-    help: 'The PostgreSQL cluster, as last seen. A change of system_identifier means another cluster (initdb, pg_upgrade).',
+    help: 'The PostgreSQL cluster, as last seen, or as the newest backup names it if it never was. A change of system_identifier means another cluster (initdb, pg_upgrade).',
   },
   lifeboat_up: {
     family: 'server',
@@ -74,7 +74,7 @@ export const metricDefinitions = {
     type: 'gauge',
     unit: 'seconds since 1970',
     labels: ['backup_type', 'database'],
-    help: 'When the newest failed attempt at a backup ended.',
+    help: 'When the newest failed attempt at a backup ended. A run that failed before it knew the databases failed for each.',
   },
   lifeboat_backup_last_duration_seconds: {
     family: 'backups',
@@ -118,6 +118,13 @@ export const metricDefinitions = {
     labels: inventory,
     help: 'When the oldest complete backup in the repository finished.',
   },
+  lifeboat_backups_unusable: {
+    family: 'backups',
+    type: 'gauge',
+    unit: 'backups',
+    labels: ['repository', 'state'],
+    help: 'Folders without a usable backup: incomplete (a run died) or invalid (its manifest cannot be read or was changed). Those being taken now do not count.',
+  },
   lifeboat_backup_proven_timestamp_seconds: {
     family: 'verification',
     type: 'gauge',
@@ -151,14 +158,14 @@ export const metricDefinitions = {
     type: 'gauge',
     unit: 'seconds since 1970',
     labels: ['repository'],
-    help: 'The moment to which everything that must be backed up can be restored from this repository. No series when something cannot be restored at all.',
+    help: 'The moment to which everything that must be backed up can be restored from this repository. No series when something cannot be restored at all, but for a database that is newer than the maximum age of backups.',
   },
   lifeboat_repository_up: {
     family: 'repositories',
     type: 'gauge',
     unit: '0 or 1',
     labels: ['repository'],
-    help: 'Whether the last look at the repository worked. No series before the first look.',
+    help: 'Whether the last look at the repository worked: it is there, is the one that it was, and can be read. That it can be written, every backup shows. No series before the first look.',
   },
   lifeboat_repository_free_bytes: {
     family: 'repositories',
@@ -236,6 +243,13 @@ export const metricDefinitions = {
     unit: 'seconds',
     labels: ['backup_type', 'database'],
     help: 'Age at which the newest backup is too old: one series for each database that must be backed up.',
+  },
+  lifeboat_policy_job_timeout_seconds: {
+    family: 'policy',
+    type: 'gauge',
+    unit: 'seconds',
+    labels: ['job'],
+    help: 'How long a run of the job may take; then it is ended. One that still goes on is stuck.',
   },
   lifeboat_policy_rpo_seconds: {
     family: 'policy',

@@ -10,6 +10,11 @@ export interface Policy {
   readonly verificationMaxAgeSeconds: number | null
 }
 
+/** How long a new database may go without a backup; where dumps have no limit of age, the objective is the limit. */
+export function graceSeconds({ dumpMaxAgeSeconds, rpoSeconds }: Policy): number {
+  return dumpMaxAgeSeconds ?? rpoSeconds
+}
+
 /**
  * The limits from the config. The maximum age of dumps has a series for each database that must be backed up, so that
  * `policy unless success` finds the ones that never were.
@@ -17,6 +22,9 @@ export interface Policy {
 export function writePolicy(metrics: MetricWriter, catalog: Catalog, policy: Policy): void {
   for (const database of requiredDatabases(catalog) ?? []) {
     metrics.set('lifeboat_policy_backup_max_age_seconds', { backup_type: 'dump', database }, policy.dumpMaxAgeSeconds)
+  }
+  for (const { job, timeoutSeconds } of catalog.jobs) {
+    metrics.set('lifeboat_policy_job_timeout_seconds', { job }, timeoutSeconds)
   }
   metrics.set('lifeboat_policy_rpo_seconds', {}, policy.rpoSeconds)
   metrics.set('lifeboat_policy_rto_seconds', {}, policy.rtoSeconds)

@@ -1,58 +1,143 @@
 /** A question that the metrics answer. */
 export interface ExampleQuery {
+  readonly name: string
   readonly tells: string
   /** PromQL. */
   readonly query: string
 }
 
-/** Queries to begin with; both sides of a comparison are aggregated, so that two sidecars of one cluster do not clash. */
-export const exampleQueries: readonly ExampleQuery[] = [
+const byBackup = 'cluster_name, repository, backup_type, database'
+const byDatabase = 'cluster_name, backup_type, database'
+const required = `max by (${byDatabase}) (lifeboat_policy_backup_max_age_seconds)`
+const newest = `max by (${byBackup}) (lifeboat_backup_last_success_timestamp_seconds)`
+const proven = `max by (${byBackup}) (lifeboat_backup_proven_timestamp_seconds)`
+const rpo = 'max by (cluster_name) (lifeboat_policy_rpo_seconds)'
+const repositoryUp = 'max by (cluster_name, repository) (lifeboat_repository_up)'
+const recoveryPoint = (labels: string) => `max by (${labels}) (lifeboat_recovery_point_timestamp_seconds)`
+const verdict = (result: string) =>
+  `max by (${byBackup}, level) (lifeboat_verification_last_result{result="${result}"}) == 1`
+const ofJob = (metric: string) => `max by (cluster_name, job) (${metric})`
+
+/** Conditions that want somebody's attention, and nothing while all is well. Each side of a comparison is aggregated. */
+export const conditions: readonly ExampleQuery[] = [
   {
+    name: 'Sidecar gone',
     tells: 'Clusters that were watched within the last day and are not now.',
     query:
-      'group by (cluster_name) (last_over_time(lifeboat_cluster_info[1d])) unless group by (cluster_name) (lifeboat_cluster_info)',
+      'group by (cluster_name) (last_over_time(lifeboat_policy_rpo_seconds[1d])) unless group by (cluster_name) (lifeboat_policy_rpo_seconds)',
   },
   {
+    name: 'Server down',
+    tells: 'Clusters whose server does not answer.',
+    query: 'max by (cluster_name) (lifeboat_up) == 0',
+  },
+  {
+    name: 'Repository down',
+    tells: 'Repositories that cannot be read.',
+    query: `${repositoryUp} == 0`,
+  },
+  {
+    name: 'Collector failing',
     tells: 'Parts of the picture that are not being refreshed.',
     query: 'max by (cluster_name, collector) (lifeboat_collector_success) == 0',
   },
   {
+    name: 'Backup too old',
     tells: 'Databases whose newest backup in a repository is older than the policy allows.',
-    query:
-      '(time() - max by (cluster_name, repository, backup_type, database) (lifeboat_backup_last_success_timestamp_seconds)) > on (cluster_name, backup_type, database) group_left () max by (cluster_name, backup_type, database) (lifeboat_policy_backup_max_age_seconds)',
+    query: `(time() - ${newest}) > on (${byDatabase}) group_left () ${required}`,
   },
   {
-    tells: 'Age of the newest backup that is known to restore.',
-    query:
-      'time() - max by (cluster_name, repository, backup_type, database) (lifeboat_backup_proven_timestamp_seconds)',
+    name: 'Never backed up',
+    tells:
+      'Databases that have no backup anywhere. Give it a `for` of as long as a new database may wait for its first one.',
+    query: `${required} unless max by (${byDatabase}) (lifeboat_backup_last_success_timestamp_seconds)`,
   },
   {
+    name: 'Never backed up there',
+    tells:
+      'Repositories that lack a backup of some database; the value is the number of databases that they do have. With a `for`, too.',
+    query: `(count by (cluster_name, repository) (${newest} and on (${byDatabase}) ${required}) or (${repositoryUp} == 1) * 0) < on (cluster_name) group_left () count by (cluster_name) (${required})`,
+  },
+  {
+    name: 'Last attempt failed',
+    tells: 'Databases whose backup failed after the last one that worked.',
+    query: `max by (${byDatabase}) (lifeboat_backup_last_failure_timestamp_seconds) > min by (${byDatabase}) (${newest} and on (${byDatabase}) ${required})`,
+  },
+  {
+    name: 'Objective missed',
+    tells:
+      'Clusters that would lose more work right now than the objective allows, recovered from their best repository.',
+    query: `(time() - ${recoveryPoint('cluster_name')}) > ${rpo}`,
+  },
+  {
+    name: 'Objective missed there',
+    tells: 'Repositories from which a recovery would lose more work right now than the objective allows.',
+    query: `(time() - ${recoveryPoint('cluster_name, repository')}) > on (cluster_name) group_left () ${rpo}`,
+  },
+  {
+    name: 'Cannot be recovered',
+    tells:
+      'Clusters of which no repository can bring back everything. It belongs beside the two above, which say nothing then; give it a `for`.',
+    query: `${rpo} unless ${recoveryPoint('cluster_name')}`,
+  },
+  {
+    name: 'Cannot be recovered from there',
+    tells: 'Repositories that cannot bring back everything.',
+    query: `${repositoryUp} unless ${recoveryPoint('cluster_name, repository')}`,
+  },
+  {
+    name: 'Never proven',
+    tells: 'Databases of whose backups in a repository none was restored with success.',
+    query: `(${newest} and on (${byDatabase}) ${required}) unless ${proven}`,
+  },
+  {
+    name: 'Verification too old',
     tells: 'Databases whose last successful test restore is older than the policy allows.',
-    query:
-      '(time() - max by (cluster_name, repository, backup_type, database) (lifeboat_verification_last_success_timestamp_seconds{level="restore"})) > on (cluster_name) group_left () max by (cluster_name) (lifeboat_policy_verification_max_age_seconds)',
+    query: `(time() - max by (${byBackup}) (lifeboat_verification_last_success_timestamp_seconds{level="restore"})) > on (cluster_name) group_left () max by (cluster_name) (lifeboat_policy_verification_max_age_seconds)`,
   },
   {
+    name: 'Found bad',
     tells: 'Backups that were tested and found bad.',
-    query:
-      'max by (cluster_name, repository, backup_type, database, level) (lifeboat_verification_last_result{result="fail"}) == 1',
+    query: verdict('fail'),
   },
   {
-    tells: 'Clusters that would lose more work right now than the objective allows.',
-    query:
-      '(time() - max by (cluster_name) (lifeboat_recovery_point_timestamp_seconds)) > max by (cluster_name) (lifeboat_policy_rpo_seconds)',
+    name: 'Test without a result',
+    tells: 'Tests that could not be brought to an end, and so say nothing.',
+    query: verdict('inconclusive'),
   },
   {
-    tells: 'Repositories that are nearly full.',
+    name: 'Unusable backups',
+    tells: 'Folders in a repository that hold no backup or a damaged one.',
+    query: 'max by (cluster_name, repository, state) (lifeboat_backups_unusable) > 0',
+  },
+  {
+    name: 'Repository nearly full',
+    tells: 'Repositories with less than a tenth of their space left.',
     query:
       'min by (cluster_name, repository) (lifeboat_repository_free_bytes / lifeboat_repository_capacity_bytes) < 0.1',
   },
   {
-    tells: 'Failed runs of the last day.',
-    query: 'sum by (cluster_name, job) (increase(lifeboat_job_failures_total[1d]))',
+    name: 'Job stuck',
+    tells: 'Jobs that go on although their time is over.',
+    query: `(time() - ${ofJob('lifeboat_job_last_start_timestamp_seconds')}) > ${ofJob('lifeboat_policy_job_timeout_seconds')} and ${ofJob('lifeboat_job_running')} == 1`,
   },
   {
-    tells: 'Databases that were never backed up.',
-    query:
-      'max by (cluster_name, backup_type, database) (lifeboat_policy_backup_max_age_seconds) unless max by (cluster_name, backup_type, database) (lifeboat_backup_last_success_timestamp_seconds)',
+    name: 'Clock ahead',
+    tells: "Backups from the future: the sidecar's clock or Prometheus's is wrong, and no age can be trusted.",
+    query: `(${newest} - time()) > 60`,
+  },
+]
+
+/** Values to look at. */
+export const figures: readonly ExampleQuery[] = [
+  {
+    name: 'Age of the proof',
+    tells: 'Age of the newest backup that is known to restore.',
+    query: `time() - ${proven}`,
+  },
+  {
+    name: 'Failed runs',
+    tells: 'Failed runs of the last day.',
+    query: 'sum by (cluster_name, job) (increase(lifeboat_job_failures_total[1d]))',
   },
 ]

@@ -53,7 +53,7 @@ export async function renderCatalog(
   writeCollectors(snapshot, catalog)
   writeBackups(snapshot, catalog, findings)
   writeVerification(snapshot, findings)
-  writeRepositories(snapshot, catalog, findings)
+  writeRepositories(snapshot, catalog, findings, options.policy)
   writeJobs(snapshot, catalog)
   writePolicy(snapshot, catalog, options.policy)
   return snapshot.text()

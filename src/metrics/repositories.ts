@@ -1,10 +1,11 @@
 import type { Catalog } from '../observe/catalog.ts'
-import { repositoryOfCollector } from '../observe/questions.ts'
+import { recoveryPoints, repositoryOfCollector } from '../observe/questions.ts'
 import type { Findings } from './findings.ts'
+import { graceSeconds, type Policy } from './policy.ts'
 import type { MetricWriter } from './snapshot.ts'
 
 /** Whether each repository can be read, its space, and the moment that it can bring back. */
-export function writeRepositories(metrics: MetricWriter, catalog: Catalog, findings: Findings): void {
+export function writeRepositories(metrics: MetricWriter, catalog: Catalog, { usable }: Findings, policy: Policy): void {
   // From the collectors, not the states: a repository that was never seen has no state, but is down all the same.
   for (const { collector, success } of catalog.collectors) {
     const repository = repositoryOfCollector(collector)
@@ -14,7 +15,7 @@ export function writeRepositories(metrics: MetricWriter, catalog: Catalog, findi
     metrics.set('lifeboat_repository_free_bytes', { repository }, capacity?.freeBytes ?? null)
     metrics.set('lifeboat_repository_capacity_bytes', { repository }, capacity?.totalBytes ?? null)
   }
-  for (const { repository, at } of findings.recoveryPoints) {
+  for (const { repository, at } of recoveryPoints(catalog, usable, graceSeconds(policy))) {
     metrics.set('lifeboat_recovery_point_timestamp_seconds', { repository }, at)
   }
 }

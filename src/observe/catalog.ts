@@ -16,6 +16,9 @@ export interface BackupSummary {
   readonly finishedAt: Date
   /** The moment that a restore of this backup gives (a dump: its snapshot). */
   readonly consistentAt: Date
+  /** The place in the WAL that belongs to that moment: unlike a clock it never goes back. */
+  readonly timeline: number
+  readonly lsn: string
   readonly durationSeconds: number
   readonly storedBytes: number
   readonly sourceBytes: number | null
@@ -59,6 +62,7 @@ export interface ProofSummary {
 /** What one look at a repository gave. */
 export interface RepositoryState {
   readonly name: string
+  /** The same object from look to look until a backup comes, changes or goes; so with `proofs`. */
   readonly backups: readonly BackupSummary[]
   readonly unusable: readonly UnusableBackup[]
   /** Newest first for each backup id. */
@@ -66,17 +70,22 @@ export interface RepositoryState {
   readonly capacity: Capacity | null
 }
 
-/** What one look at the server gave. */
+/** What is known of the server; whether it answers just now is its collector's to say. */
 export interface ServerState {
-  readonly systemIdentifier: string
-  readonly serverVersion: string
-  readonly serverVersionNum: number
-  readonly startedAt: Date
-  readonly inRecovery: boolean
+  /**
+   * Who said so, the best that there is. `server`: a look of this process, maybe an earlier one. `memory`: the last look
+   * of a process before this one. `inferred`: the configuration and the newest backup.
+   */
+  readonly source: 'server' | 'memory' | 'inferred'
+  /** Null when neither the server nor a backup of it was ever seen; so is the version. */
+  readonly systemIdentifier: string | null
+  readonly serverVersion: string | null
   /** Databases that must be backed up: all that allow connections but templates, or the configured ones that exist. */
   readonly databases: readonly string[]
   /** Configured databases that do not exist. */
   readonly missingDatabases: readonly string[]
+  /** When those databases were first seen that were not there at the first look; the others may be of any age. */
+  readonly appearedAt: ReadonlyMap<string, Date>
 }
 
 /** The health of one observer (`server`, `repository:<name>`, `history`). */
@@ -95,6 +104,7 @@ export interface CollectorState {
  */
 export interface Catalog {
   readonly at: Date
+  /** Null while there is nothing to know it from, and until the first look at the server has ended. */
   readonly server: ServerState | null
   readonly repositories: readonly RepositoryState[]
   readonly collectors: readonly CollectorState[]

@@ -7,6 +7,7 @@ import type { Catalog, RepositoryState, ServerState } from './catalog.ts'
 import { type Collector, createCollector } from './collector.ts'
 import { repositoryCollector } from './questions.ts'
 import { createRepositoryLook, type ObservableRepository } from './repository.ts'
+import { inferServer } from './server-memory.ts'
 import { createThrottle } from './throttle.ts'
 import { createRepositoryWatch, type RepositoryWatch } from './watch.ts'
 
@@ -19,7 +20,13 @@ export interface ObservedRepository {
 
 export interface ObserverOptions {
   readonly repositories: readonly ObservedRepository[]
-  readonly server: (signal: AbortSignal) => Promise<ServerState>
+  readonly server: {
+    look(signal: AbortSignal): Promise<ServerState>
+    /** What is known of the server before the first look that works. */
+    readonly remembered: ServerState | null
+  }
+  /** Databases that the user wants backed up; null: all that the server has. */
+  readonly databases: readonly string[] | null
   readonly history: { jobs(): readonly JobSummary[]; backupFailures(): readonly BackupFailure[] }
   readonly clock: Clock
   readonly log: Logger
@@ -67,7 +74,7 @@ export function createObserver(options: ObserverOptions): Observer {
     return createCollector({ name, look, clock, log, intervalSeconds, timeoutSeconds, onChange: changed })
   }
 
-  const server = collect<ServerState>('server', options.server)
+  const server = collect<ServerState>('server', (signal) => options.server.look(signal))
   const history = collect<HistoryState>('history', async () => ({
     jobs: Object.freeze([...options.history.jobs()]),
     backupFailures: Object.freeze([...options.history.backupFailures()]),
@@ -81,6 +88,7 @@ export function createObserver(options: ObserverOptions): Observer {
     action: () => void history.refresh(),
   })
   throttles.push(historyThrottle)
+  const infer = createInference(options.databases)
   let catalog = assemble()
 
   function observeRepository({ repository, watchRoot, capacity }: ObservedRepository): Collector<RepositoryState> {
@@ -110,10 +118,15 @@ export function createObserver(options: ObserverOptions): Observer {
   function assemble(): Catalog {
     const states = collectors.map((collector) => collector.state())
     const known = history.value()
+    const seen = Object.freeze(repositories.flatMap((repository) => repository.value() ?? []))
     return Object.freeze({
       at: clock.now(),
-      server: server.value(),
-      repositories: Object.freeze(repositories.flatMap((repository) => repository.value() ?? [])),
+      // While its first look is under way, nobody needs to guess yet.
+      server:
+        server.value() ??
+        options.server.remembered ??
+        (server.state().success === false ? infer(seen, clock.now()) : null),
+      repositories: seen,
       collectors: Object.freeze(states),
       jobs: known?.jobs ?? [],
       backupFailures: known?.backupFailures ?? [],
@@ -163,5 +176,17 @@ export function createObserver(options: ObserverOptions): Observer {
         listeners.delete(listener)
       }
     },
+  }
+}
+
+/** Infers anew only when a repository has changed: it goes through every backup, and catalogs are made far more often. */
+function createInference(databases: readonly string[] | null) {
+  let last: { readonly repositories: readonly RepositoryState[]; readonly server: ServerState | null } | null = null
+  return (repositories: readonly RepositoryState[], now: Date): ServerState | null => {
+    const isSame = (state: RepositoryState, index: number) => state.backups === last?.repositories[index]?.backups
+    if (last === null || last.repositories.length !== repositories.length || !repositories.every(isSame)) {
+      last = { repositories, server: inferServer(repositories, databases, now) }
+    }
+    return last.server
   }
 }

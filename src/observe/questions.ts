@@ -1,6 +1,7 @@
-import { type BackupType, backupTypes } from '../domain/backup.ts'
-import { type Verdict, type VerificationLevel, verificationLevels } from '../domain/proof.ts'
-import type { BackupSummary, Catalog, ProofSummary, RepositoryState } from './catalog.ts'
+import { type BackupType, backupTypes, clockToleranceMs, isDatedAhead } from '../domain/backup.ts'
+import { compareLsn } from '../domain/lsn.ts'
+import { standing, type Verdict, type VerificationLevel, verificationLevels } from '../domain/proof.ts'
+import type { BackupSummary, Catalog, RepositoryState } from './catalog.ts'
 
 /** A backup and the name of the repository that holds it. */
 export interface Located {
@@ -36,8 +37,7 @@ export interface RecoveryPoint {
   readonly at: Date
 }
 
-/** What all proofs of a backup together say: `refuted` when a failure has not been disproved since. */
-export type Standing = 'proven' | 'refuted' | 'unproven'
+export { type Standing, standing } from '../domain/proof.ts'
 
 // No observer sees files of other tools yet; a count of 0 would claim that there are none.
 const countedTypes = backupTypes.filter((type) => type !== 'external')
@@ -54,64 +54,84 @@ export function repositoryOfCollector(collector: string): string | null {
   return collector.startsWith(repositoryPrefix) ? collector.slice(repositoryPrefix.length) : null
 }
 
-/** Databases that must be backed up; null while the server was never seen, since nobody knows then. */
+/**
+ * Databases that must be backed up: those that the server, the memory of it, the configuration or the backups name (see
+ * `ServerState`); null while none of them does.
+ */
 export function requiredDatabases(catalog: Catalog): readonly string[] | null {
   return catalog.server?.databases ?? null
 }
 
 /**
- * Order of age, oldest first: by the moment that a restore gives. Ids only make equal moments come out in one order;
- * they say when a backup was named, not what it holds.
+ * Order of age, oldest first: by what a restore gives, and so by the place in the WAL (a new timeline begins with every
+ * promotion and recovery), since clocks go back; between two clusters there are only clocks. Ids make equal ones come out
+ * in one order; they say when a backup was named, not what it holds.
  */
 export function compareBackups(a: BackupSummary, b: BackupSummary): number {
   return (
+    (a.systemIdentifier === b.systemIdentifier ? a.timeline - b.timeline || compareLsn(a.lsn, b.lsn) : 0) ||
     a.consistentAt.getTime() - b.consistentAt.getTime() ||
     a.finishedAt.getTime() - b.finishedAt.getTime() ||
     (a.id < b.id ? -1 : 1)
   )
 }
 
+/** True for a backup that a wrong clock has dated into the future: it is there, but stands for nothing. */
+export function isClockAhead({ at }: Catalog, { startedAt, finishedAt }: BackupSummary): boolean {
+  // As `isDatedAhead`, which would make a list for each of ten thousand backups.
+  return Math.max(startedAt.getTime(), finishedAt.getTime()) - at.getTime() > clockToleranceMs
+}
+
 /**
- * True for a backup of the cluster that runs now. After initdb or pg_upgrade the system identifier is another one, and
- * what was taken before cannot stand for the new cluster. While the server was never seen every backup is its own.
+ * The backups in a repository that count: of the cluster that runs now (after initdb or pg_upgrade the system identifier
+ * is another one, and what was taken before cannot stand for the new cluster), and not dated into the future. While the
+ * server was never seen, the cluster is that of the backup that was taken last.
  */
-export function isOfThisCluster(catalog: Catalog, backup: BackupSummary): boolean {
-  return catalog.server === null || backup.systemIdentifier === catalog.server.systemIdentifier
+export function countingBackups(catalog: Catalog, { backups }: RepositoryState): readonly BackupSummary[] {
+  const dated = backups.filter((backup) => !isClockAhead(catalog, backup))
+  const identifier = catalog.server?.systemIdentifier ?? identifierOfLast(dated)
+  return dated.filter((backup) => backup.systemIdentifier === identifier)
 }
 
-/** What the proofs of one backup (newest first) say. A failure is disproved by a later pass at that level or deeper. */
-export function standing(proofs: readonly ProofSummary[] | undefined): Standing {
-  let passed = -1
-  for (const proof of proofs ?? []) {
-    if (proof.verdict === 'pass') {
-      if (proof.provesRestore) return 'proven'
-      passed = Math.max(
-        passed,
-        verificationLevels.findLastIndex((level) => proof.levels[level] !== undefined),
-      )
-    } else if (verificationLevels.findIndex((level) => proof.levels[level]?.verdict === 'fail') > passed) {
-      return 'refuted'
-    }
-  }
-  return 'unproven'
+/** By the clock alone, which makes one order of all clusters. */
+function identifierOfLast(backups: readonly BackupSummary[]): string | null {
+  const last = backups.reduce<BackupSummary | null>(
+    (found, backup) => (found === null || isAfter(backup.consistentAt, found.consistentAt) ? backup : found),
+    null,
+  )
+  return last?.systemIdentifier ?? null
 }
 
-/** Newest complete backup for each repository, type and database. */
-export function newestBackups(catalog: Catalog): Located[] {
-  return catalog.repositories.flatMap((state) => newestIn(catalog, state, () => true))
+/** The backups of one repository that count, newest first, apart for each type and database. */
+export interface RankedBackups {
+  readonly state: RepositoryState
+  readonly groups: readonly (readonly BackupSummary[])[]
+}
+
+/** Ranks what counts in every repository. Several questions can be answered from it; it is what takes their time. */
+export function rankBackups(catalog: Catalog): readonly RankedBackups[] {
+  return catalog.repositories.map((state) => {
+    const groups = createGroups<BackupSummary[]>()
+    for (const backup of countingBackups(catalog, state)) (groups.at(backup) ?? groups.put(backup, [])).push(backup)
+    // Listed by id, they mostly are in their order already: one comparison for each, not a logarithm of them.
+    const newestFirst = (group: BackupSummary[]) => group.sort(compareBackups).reverse()
+    return { state, groups: groups.values().map(newestFirst) }
+  })
+}
+
+/** Newest complete backup (of those that count) for each repository, type and database. */
+export function newestBackups(catalog: Catalog, ranked = rankBackups(catalog)): Located[] {
+  return newestOf(ranked, () => true)
 }
 
 /**
  * Newest backup that a restore has proven, for each repository, type and database that must still be backed up (a
  * dropped database is never proven again: its last proof must not age for ever).
  */
-export function newestProvenBackups(catalog: Catalog): Located[] {
-  return catalog.repositories.flatMap((state) =>
-    newestIn(
-      catalog,
-      state,
-      (backup) => isStillRequired(catalog, backup) && standing(state.proofs.get(backup.id)) === 'proven',
-    ),
+export function newestProvenBackups(catalog: Catalog, ranked = rankBackups(catalog)): Located[] {
+  return newestOf(
+    ranked,
+    (backup, { proofs }) => standing(proofs.get(backup.id)) === 'proven' && isStillRequired(catalog, backup),
   )
 }
 
@@ -122,14 +142,14 @@ export function newestProvenBackups(catalog: Catalog): Located[] {
 export function latestVerifications(catalog: Catalog): LatestVerification[] {
   return catalog.repositories.flatMap((state) => {
     const groups = createGroups<Map<VerificationLevel, Changeable<LatestVerification>>>()
-    for (const backup of state.backups) {
+    for (const backup of countingBackups(catalog, state)) {
       const proofs = state.proofs.get(backup.id)
-      if (proofs === undefined || !isOfThisCluster(catalog, backup) || !isStillRequired(catalog, backup)) continue
+      if (proofs === undefined || !isStillRequired(catalog, backup)) continue
       const latest = groups.at(backup) ?? groups.put(backup, new Map())
       for (const proof of proofs) {
         for (const level of verificationLevels) {
           const result = proof.levels[level]
-          if (result === undefined) continue
+          if (result === undefined || isDatedAhead([result.finishedAt], catalog.at)) continue
           const { verdict, finishedAt, durationSeconds } = result
           const known = latest.get(level)
           if (known === undefined) {
@@ -167,34 +187,45 @@ export function inventories(catalog: Catalog): Inventory[] {
   })
 }
 
+/** Newest dump of each database in each repository that no verification has refuted: what a recovery would take. */
+export function newestUsableDumps(catalog: Catalog, ranked = rankBackups(catalog)): Located[] {
+  return newestOf(
+    ranked,
+    (backup, { proofs }) => backup.type === 'dump' && standing(proofs.get(backup.id)) !== 'refuted',
+  )
+}
+
 /**
  * The moment to which each repository can bring back everything that must be backed up, from dumps alone: the oldest of
- * the databases' newest dumps. A dump that a verification has refuted does not count. A repository has no recovery
- * point (which is not the same as an old one) when a required database has no dump in it, when no database is required,
- * and as long as the server was never seen: which databases are required is not known then.
+ * the databases' newest usable dumps. A repository has no recovery point (which is not the same as an old one) when a
+ * database that is due has no such dump in it, and when no database is required or known. A database that appeared less
+ * than `graceSeconds` ago is not due yet: nobody could have backed it up, and it must not hide how old the others are.
  */
-export function recoveryPoints(catalog: Catalog): RecoveryPoint[] {
-  const required = requiredDatabases(catalog)
-  if (required === null) return []
-  return catalog.repositories.flatMap((state) => {
-    const usable = (backup: BackupSummary) =>
-      backup.type === 'dump' && standing(state.proofs.get(backup.id)) !== 'refuted'
-    const newest = new Map(newestIn(catalog, state, usable).map(({ backup }) => [backup.database, backup.consistentAt]))
-    const moments = required.flatMap((database) => newest.get(database) ?? [])
-    const at = moments.length === required.length ? earliest(moments) : null
-    return at === null ? [] : [{ repository: state.name, at }]
+export function recoveryPoints(catalog: Catalog, usable: readonly Located[], graceSeconds: number): RecoveryPoint[] {
+  const required = requiredDatabases(catalog) ?? []
+  const isDue = (database: string) => {
+    const appearedAt = catalog.server?.appearedAt.get(database)
+    return appearedAt === undefined || catalog.at.getTime() - appearedAt.getTime() >= graceSeconds * 1000
+  }
+  const due = required.filter(isDue)
+  return catalog.repositories.flatMap(({ name: repository }) => {
+    const own = usable.filter((located) => located.repository === repository)
+    const newest = new Map(own.map(({ backup }) => [backup.database, backup.consistentAt]))
+    const at = earliest(required.flatMap((database) => newest.get(database) ?? []))
+    return at === null || !due.every((database) => newest.has(database)) ? [] : [{ repository, at }]
   })
 }
 
-function newestIn(catalog: Catalog, state: RepositoryState, counts: (backup: BackupSummary) => boolean): Located[] {
-  const newest = createGroups<BackupSummary>()
-  // Listed by id, the newest mostly come last: beginning there, nearly all others need one comparison and no more.
-  for (const backup of state.backups.toReversed()) {
-    const known = newest.at(backup)
-    if (known !== undefined && compareBackups(backup, known) < 0) continue
-    if (isOfThisCluster(catalog, backup) && counts(backup)) newest.put(backup, backup)
-  }
-  return newest.values().map((backup) => ({ repository: state.name, backup }))
+function newestOf(
+  ranked: readonly RankedBackups[],
+  counts: (backup: BackupSummary, state: RepositoryState) => boolean,
+): Located[] {
+  return ranked.flatMap(({ state, groups }) =>
+    groups.flatMap((group) => {
+      const backup = group.find((candidate) => counts(candidate, state))
+      return backup === undefined ? [] : [{ repository: state.name, backup }]
+    }),
+  )
 }
 
 type Changeable<T> = { -readonly [K in keyof T]: T[K] }

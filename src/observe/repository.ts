@@ -11,6 +11,11 @@ interface Stoppable {
   readonly signal?: AbortSignal
 }
 
+type ReadManifest = { readonly info: ObjectInfo } & (
+  | { readonly manifest: Manifest }
+  | { readonly problem: LifeboatError }
+)
+
 interface ProofEntry {
   readonly key: string
   readonly backupId: string
@@ -21,6 +26,8 @@ interface ProofEntry {
 export interface ObservableRepository {
   readonly name: string
   readonly cluster: string
+  /** Fails when this is not the repository that it was, or nothing is there. */
+  checkPresence(options?: Stoppable): Promise<void>
   listBackups(options?: Stoppable): AsyncIterable<string>
   inspect(
     id: string,
@@ -30,7 +37,7 @@ export interface ObservableRepository {
     readonly manifest: ObjectInfo | null
   } | null>
   headManifest(id: string, options?: Stoppable): Promise<ObjectInfo | null>
-  readManifest(id: string, options?: Stoppable): Promise<Manifest>
+  readManifestObject(id: string, options?: Stoppable): Promise<ReadManifest>
   listProofs(options?: Stoppable): AsyncIterable<ProofEntry>
   readProof(key: string, options?: Stoppable): Promise<Proof>
 }
@@ -45,13 +52,15 @@ export interface RepositoryLookOptions {
 /** What was learned from bytes of this version; a failure is remembered as well, so that it is read and told of once. */
 type Known<T> = { readonly version: string } & ({ readonly summary: T } | { readonly failure: Failure })
 
-const concurrency = 32
+/** Asked for together: a storage may answer many at once at little more than the cost of one. */
+const concurrency = 64
 
 /**
  * Makes the look at one repository. It lists everything each time (the listing is the truth) but reads a manifest or a
  * proof only when its `ObjectInfo.version` is new. A manifest that cannot be read makes that backup `invalid` and
  * leaves the others alone; an invalid proof is logged once and proves nothing. The look fails, and the last known
- * state stays, when the storage itself does: it cannot list, cannot find a backup again that was there, or reads none.
+ * state stays, when the storage itself does: it is not the one that it was (an unmounted disk looks like an empty
+ * repository), cannot list, cannot find a backup again that was there, or reads none.
  */
 export function createRepositoryLook(
   options: RepositoryLookOptions,
@@ -60,6 +69,7 @@ export function createRepositoryLook(
   const intern = createIntern()
   let manifests: ReadonlyMap<string, Known<BackupSummary>> = new Map()
   let proofs: ReadonlyMap<string, Known<ProofSummary>> = new Map()
+  let last: Pick<RepositoryState, 'backups' | 'proofs'> | null = null
   let capacityFailed = false
 
   function cannotBeUsed(error: unknown, key: string, version: string, former: Known<unknown> | undefined) {
@@ -72,6 +82,16 @@ export function createRepositoryLook(
     return { version: error.code === 'storage-failed' ? '' : version, failure }
   }
 
+  /** Null if there is none. */
+  async function readManifest(id: string, signal: AbortSignal): Promise<ReadManifest | null> {
+    try {
+      return await repository.readManifestObject(id, { signal })
+    } catch (error) {
+      if (hasCode(error, 'manifest-missing')) return null
+      throw error
+    }
+  }
+
   async function lookAtBackup(
     id: string,
     signal: AbortSignal,
@@ -79,21 +99,23 @@ export function createRepositoryLook(
     const former = manifests.get(id)
     let version = ''
     try {
-      let info = await repository.headManifest(id, { signal })
-      if (info === null) {
+      if (former !== undefined) {
+        version = (await repository.headManifest(id, { signal }))?.version ?? ''
+        if (former.version !== '' && former.version === version) return { id, known: former }
+      }
+      let read = await readManifest(id, signal)
+      if (read === null) {
         const found = await repository.inspect(id, { signal })
         if (found === null) return null
         if (found.state !== 'complete') return Object.freeze({ id, state: found.state })
-        info = found.manifest
-        if (info === null) return null
+        // Published between the two looks.
+        read = await readManifest(id, signal)
+        if (read === null) return null
       }
-      version = info.version
-      if (former?.version === version) return { id, known: former }
-      const summary = summarizeManifest(await repository.readManifest(id, { signal }), intern)
-      return { id, known: { version, summary } }
+      version = read.info.version
+      if ('problem' in read) throw read.problem
+      return { id, known: { version, summary: summarizeManifest(read.manifest, intern) } }
     } catch (error) {
-      // Expired between the listing and now.
-      if (hasCode(error, 'manifest-missing')) return null
       if (version === '' && former !== undefined && 'summary' in former) throw error
       return { id, known: cannotBeUsed(error, id, version, former) }
     }
@@ -126,6 +148,7 @@ export function createRepositoryLook(
   }
 
   return async (signal) => {
+    await repository.checkPresence({ signal })
     const ids = repository.listBackups({ signal })
     const found = await mapConcurrently(ids, concurrency, signal, (id) => lookAtBackup(id, signal))
     const nextManifests = new Map<string, Known<BackupSummary>>()
@@ -174,15 +197,19 @@ export function createRepositoryLook(
     }
 
     const measured = await measureCapacity()
+    // The disk may have gone while it was listed: then some of it seemed to have been removed.
+    await repository.checkPresence({ signal })
     // A look that was given up may end after a newer one: what it learned must not replace what that one knows.
     signal.throwIfAborted()
     manifests = nextManifests
     proofs = nextProofs
+    // Who goes through all of them can tell by the identity that there is nothing new.
+    if (last === null || !areSame(last.backups, backups)) last = { backups: Object.freeze(backups), proofs: counted }
+    else if (!haveSameProofs(last.proofs, counted)) last = { ...last, proofs: counted }
     return Object.freeze({
       name: repository.name,
-      backups: Object.freeze(backups),
+      ...last,
       unusable: Object.freeze(unusable),
-      proofs: counted,
       capacity: measured,
     })
   }
@@ -190,4 +217,12 @@ export function createRepositoryLook(
 
 function hasCode(error: unknown, code: ErrorCode): boolean {
   return error instanceof LifeboatError && error.code === code
+}
+
+function areSame<T>(a: readonly T[], b: readonly T[]): boolean {
+  return a.length === b.length && a.every((one, index) => one === b[index])
+}
+
+function haveSameProofs(a: RepositoryState['proofs'], b: RepositoryState['proofs']): boolean {
+  return a.size === b.size && [...a].every(([id, proofs]) => areSame(proofs, b.get(id) ?? []))
 }

@@ -1,6 +1,5 @@
 import { describeCluster, listDatabases, selectDatabases } from '../postgres/cluster.ts'
 import { type ConnectionSource, withSession } from '../postgres/connection.ts'
-import type { ServerState } from './catalog.ts'
 
 export interface ServerProbeOptions extends ConnectionSource {
   readonly maintenanceDatabase: string
@@ -8,21 +7,22 @@ export interface ServerProbeOptions extends ConnectionSource {
   readonly databases: readonly string[] | null
 }
 
+/** What one look at the server gave. */
+export interface ServerFacts {
+  readonly systemIdentifier: string
+  readonly serverVersion: string
+  /** Databases that must be backed up and exist. */
+  readonly databases: readonly string[]
+  /** Configured databases that do not exist. */
+  readonly missingDatabases: readonly string[]
+}
+
 /** Looks at the server, in a session of its own: one that hangs is ended with the signal and takes nothing along. */
-export function createServerProbe(options: ServerProbeOptions): (signal: AbortSignal) => Promise<ServerState> {
+export function createServerProbe(options: ServerProbeOptions): (signal: AbortSignal) => Promise<ServerFacts> {
   return (signal) =>
     withSession(options, { database: options.maintenanceDatabase, signal }, async (session) => {
-      const { systemIdentifier, serverVersion, serverVersionNum, startedAt, inRecovery } =
-        await describeCluster(session)
+      const { systemIdentifier, serverVersion } = await describeCluster(session)
       const { selected, missing } = selectDatabases(await listDatabases(session), options.databases)
-      return {
-        systemIdentifier,
-        serverVersion,
-        serverVersionNum,
-        startedAt,
-        inRecovery,
-        databases: selected.map(({ name }) => name),
-        missingDatabases: missing,
-      }
+      return { systemIdentifier, serverVersion, databases: selected.map(({ name }) => name), missingDatabases: missing }
     })
 }

@@ -42,6 +42,8 @@ export function summarizeManifest(manifest: Manifest, intern: Intern): BackupSum
     startedAt,
     finishedAt,
     consistentAt: manifest.type === 'dump' ? startedAt : finishedAt,
+    timeline: manifest.timeline,
+    lsn: manifest.type === 'dump' ? manifest.start.lsn : manifest.stop.lsn,
     durationSeconds: manifest.durationSeconds,
     storedBytes: manifest.artifacts.reduce((sum, artifact) => sum + artifact.stored.bytes, 0),
     sourceBytes: manifest.database?.sourceBytes ?? null,

@@ -5,6 +5,7 @@ import { isSegment } from '../storage/keys.ts'
 /*
  * Where things are in a repository, the same in a directory and under the prefix of a bucket:
  *
+ *     <cluster>/repository.json
  *     <cluster>/backups/<backup-id>/.inprogress
  *     <cluster>/backups/<backup-id>/<artifact>
  *     <cluster>/backups/<backup-id>/manifest.json
@@ -27,6 +28,11 @@ export function isClusterName(name: string): boolean {
  */
 export function isArtifactName(name: string): boolean {
   return artifactPattern.test(name) && name !== manifestName
+}
+
+/** What tells this repository from another: see identity.ts. */
+export function markerKey(cluster: string): string {
+  return `${cluster}/repository.json`
 }
 
 export function backupsPrefix(cluster: string): string {

@@ -78,6 +78,9 @@ const manifestShape = objectOf<Manifest>({
   checksum: sha256,
 })
 
+/** Without one of these a dump does not bring everything back, or not by hand. A fingerprint can be switched off. */
+const requiredOfDump = ['dump.tar', 'globals.sql', 'RESTORE.md']
+
 /** The manifest, complete, and the text of its file. Fails with `usage-invalid` on what `parseManifest` would refuse. */
 export function serializeManifest(
   body: ManifestBody,
@@ -150,6 +153,8 @@ function checkManifest(value: Record<string, unknown>): Manifest {
   if (artifacts.length === 0) throw new ShapeError('artifacts must not be empty')
   if (new Set(artifacts.map(({ name }) => name)).size < artifacts.length)
     throw new ShapeError('artifacts has a name twice')
+  const missing = requiredOfDump.filter((required) => !artifacts.some(({ name }) => name === required))
+  if (type === 'dump' && missing.length > 0) throw new ShapeError(`artifacts has no ${missing.join(', no ')}`)
   return manifest
 }
 

@@ -52,7 +52,11 @@ export async function* listProofs(
 export async function readProof({ storage, cluster }: Place, key: string, options: Stoppable = {}): Promise<Proof> {
   const backupId = proofBackupId(cluster, key)
   if (backupId === null) throw new LifeboatError('usage-invalid', `${JSON.stringify(key)} is not the key of a proof`)
-  return parseProof(await readWhole(storage, key, maxProofBytes, options, 'proof-invalid'), { backupId, key })
+  const { bytes } = await readWhole(storage, key, maxProofBytes, options)
+  if (bytes === null) {
+    throw new LifeboatError('proof-invalid', `the proof ${key} is not valid: it has over ${maxProofBytes} bytes`)
+  }
+  return parseProof(bytes, { backupId, key })
 }
 
 /** See `Repository.latestProof`. */

@@ -7,6 +7,14 @@ import type { ObjectInfo, Storage } from '../storage/storage.ts'
 import { type BackupFolder, inspectFolder, readWhole, removeFolder, type Stoppable } from './backup-folder.ts'
 import { type BackupWriter, type BeginOptions, beginBackup } from './backup-writer.ts'
 import { type CleanUpOptions, cleanUpFolder } from './clean-up.ts'
+import {
+  adoptIdentity,
+  checkIdentity,
+  checkPresence,
+  ensureIdentity,
+  type IdentifiedPlace,
+  type IdentityOptions,
+} from './identity.ts'
 import { artifactKey, backupsPrefix, isClusterName, manifestKey } from './layout.ts'
 import { parseManifest } from './manifest.ts'
 import type { ProofBody } from './proof.ts'
@@ -14,10 +22,17 @@ import { latestProof, listProofs, type ProofEntry, publishProof, readProof } fro
 
 export type { BackupFolder } from './backup-folder.ts'
 export type { BackupWriter } from './backup-writer.ts'
+export type { IdentityLedger } from './identity.ts'
 export type { InProgress } from './in-progress.ts'
 export type { ManifestBody } from './manifest.ts'
 export type { ProofBody } from './proof.ts'
 export type { ProofEntry } from './proofs.ts'
+
+/** A manifest that was read. One that is not valid comes as the problem, so that it is known which bytes have it. */
+export type ReadManifest = { readonly info: ObjectInfo } & (
+  | { readonly manifest: Manifest }
+  | { readonly problem: LifeboatError }
+)
 
 const maxManifestBytes = 16 * 1024 * 1024
 
@@ -32,12 +47,15 @@ export class Repository {
   readonly cluster: string
   readonly storage: Storage
   readonly #clock: Clock
+  readonly #identified: IdentifiedPlace | null
 
   constructor(options: {
     readonly name: string
     readonly cluster: string
     readonly storage: Storage
     readonly clock: Clock
+    /** What tells it from another repository; without it nobody looks, and nothing is marked. */
+    readonly identity?: IdentityOptions
   }) {
     if (!isClusterName(options.cluster)) {
       throw new LifeboatError('usage-invalid', `${JSON.stringify(options.cluster)} cannot be a cluster's folder`)
@@ -46,17 +64,38 @@ export class Repository {
     this.cluster = options.cluster
     this.storage = options.storage
     this.#clock = options.clock
+    const { name, cluster, storage, clock, identity } = options
+    this.#identified = identity === undefined ? null : { ...identity, name, cluster, storage, clock }
+  }
+
+  /** Fails with `storage-failed` when this is not the repository that it was, e.g. because its disk is not mounted. */
+  async checkIdentity(options: Stoppable = {}): Promise<void> {
+    if (this.#identified !== null) await checkIdentity(this.#identified, options)
+  }
+
+  /** Like `checkIdentity`; fails also where there is nothing at all. */
+  async checkPresence(options: Stoppable = {}): Promise<void> {
+    if (this.#identified !== null) await checkPresence(this.#identified, options)
+  }
+
+  /** Takes what is there for this repository from now on, whatever was there before. Fails where there is nothing. */
+  async adopt(options: Stoppable = {}): Promise<void> {
+    if (this.#identified !== null) await adoptIdentity(this.#identified, options)
   }
 
   /**
    * Claims a new backup's folder and returns its writer, which must be published or abandoned. Fails with `conflict` if
-   * the id is taken. When the signal aborts, puts fail; the folder stays until `abandon`.
+   * the id is taken, and as `checkIdentity` does, with nothing written. When the signal aborts, puts fail; the folder stays until `abandon`.
    */
   async beginBackup(id: string, options: BeginOptions): Promise<BackupWriter> {
+    await this.#ensureIdentity(options)
     return beginBackup(this, this.#clock, id, options)
   }
 
-  /** The ids of all folders that have the name of a backup and hold anything, complete or not, in byte order. */
+  /**
+   * The ids of all folders that have the name of a backup, in byte order: complete, incomplete, or holding nothing (see
+   * `Storage.list`), which `inspect` tells apart.
+   */
   async *listBackups(options: Stoppable = {}): AsyncGenerator<string> {
     const prefix = backupsPrefix(this.cluster)
     for await (const item of this.storage.list(prefix, { ...options, delimiter: '/' })) {
@@ -78,10 +117,16 @@ export class Repository {
 
   /** Reads and checks the manifest. Fails with `manifest-missing`, or with `manifest-invalid` saying what is wrong. */
   async readManifest(id: string, options: Stoppable = {}): Promise<Manifest> {
-    const key = manifestKey(this.cluster, id)
-    let bytes: Buffer
+    const read = await this.readManifestObject(id, options)
+    if ('problem' in read) throw read.problem
+    return read.manifest
+  }
+
+  /** Like `readManifest`, with the object that it was read from. Fails with `manifest-missing`. */
+  async readManifestObject(id: string, options: Stoppable = {}): Promise<ReadManifest> {
+    let read: { readonly info: ObjectInfo; readonly bytes: Buffer | null }
     try {
-      bytes = await readWhole(this.storage, key, maxManifestBytes, options, 'manifest-invalid')
+      read = await readWhole(this.storage, manifestKey(this.cluster, id), maxManifestBytes, options)
     } catch (error) {
       if (!(error instanceof LifeboatError && error.code === 'object-missing')) throw error
       throw new LifeboatError('manifest-missing', `backup ${id} has no manifest`, {
@@ -89,7 +134,15 @@ export class Repository {
         cause: error,
       })
     }
-    return parseManifest(bytes, { backupId: id, cluster: this.cluster })
+    const { info, bytes } = read
+    try {
+      if (bytes !== null) return { info, manifest: parseManifest(bytes, { backupId: id, cluster: this.cluster }) }
+      const problem = `the manifest of ${id} is not valid: it has over ${maxManifestBytes} bytes`
+      return { info, problem: new LifeboatError('manifest-invalid', problem) }
+    } catch (error) {
+      if (error instanceof LifeboatError && error.code === 'manifest-invalid') return { info, problem: error }
+      throw error
+    }
   }
 
   async headArtifact(id: string, name: string, options: Stoppable = {}): Promise<ObjectInfo | null> {
@@ -98,7 +151,7 @@ export class Repository {
 
   /** The stored bytes of an artifact, unchecked: whoever reads them compares the hash. Fails with `object-missing`. */
   async readArtifact(id: string, name: string, options: Stoppable = {}): Promise<Readable> {
-    return this.storage.get(artifactKey(this.cluster, id, name), options)
+    return (await this.storage.get(artifactKey(this.cluster, id, name), options)).body
   }
 
   /**
@@ -125,6 +178,7 @@ export class Repository {
 
   /** Stores a proof, named by the second it finished in, or by the next free one: proofs accrue, none is overwritten. */
   async publishProof(body: ProofBody): Promise<Proof> {
+    await this.#ensureIdentity()
     return publishProof(this, body)
   }
 
@@ -136,6 +190,10 @@ export class Repository {
   /** Fails with `object-missing`, or with `proof-invalid` saying what is wrong. */
   async readProof(key: string, options: Stoppable = {}): Promise<Proof> {
     return readProof(this, key, options)
+  }
+
+  async #ensureIdentity(options: Stoppable = {}): Promise<void> {
+    if (this.#identified !== null) await ensureIdentity(this.#identified, options)
   }
 
   /** The newest proof of a backup, or null. Fails with `proof-invalid` rather than to answer with an older one. */

@@ -66,6 +66,35 @@ const steps: readonly string[] = [
     primary key (backup_type, database)
   ) strict, without rowid;
   `,
+  `
+  -- Which repository a name stood for: an unmounted disk looks like an empty one.
+  create table repositories (
+    repository text not null,
+    cluster text not null,
+    id text not null,
+    primary key (repository, cluster)
+  ) strict, without rowid;
+  `,
+  `
+  -- What must outlive a restart, as JSON text by name: what was last seen of the server.
+  create table facts (
+    name text primary key,
+    value text not null
+  ) strict, without rowid;
+  `,
+  `
+  -- Processes of several containers: their pids mean nothing to each other, so each shows that it lives.
+  alter table runs add column pid_namespace text not null default '';
+  alter table lanes add column pid_namespace text not null default '';
+  create table owners (
+    pid integer not null,
+    process_start text not null,
+    boot_id text not null,
+    pid_namespace text not null,
+    beat_at text not null,
+    primary key (pid, process_start, boot_id, pid_namespace)
+  ) strict, without rowid;
+  `,
 ]
 
 export const schemaVersion = steps.length

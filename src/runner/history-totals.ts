@@ -62,14 +62,19 @@ export function noteFailedItem(db: DatabaseSync, job: JobName, item: RunItem, ke
   noteFailure(db, item.backupType, item.database, item.finishedAt, failure, keep)
 }
 
-/** Remembers a backup run that failed before it could report an item, for the database that its params name. */
-export function noteFailedRun(db: DatabaseSync, run: Run, keep: number): void {
+/**
+ * Remembers a backup run that failed before it could report an item: for the database that its params name, or for all
+ * that are known when it was to find out itself (`all`), since none of them was backed up.
+ */
+export function noteFailedRun(db: DatabaseSync, run: Run, all: () => readonly string[], keep: number): void {
+  const { params, items, failure, finishedAt } = run
   const backupType = takenBy[run.job]
-  const database = run.params.database
-  if (backupType === undefined || typeof database !== 'string') return
-  if (run.state !== 'failed' || run.failure === null || run.finishedAt === null) return
-  if (run.items.some((item) => item.backupType === backupType && item.database === database)) return
-  noteFailure(db, backupType, database, run.finishedAt, run.failure, keep)
+  if (backupType === undefined || run.state !== 'failed' || failure === null || finishedAt === null) return
+  const named = typeof params.database === 'string' ? [params.database] : items.length === 0 ? all() : []
+  for (const database of named) {
+    if (items.some((item) => item.backupType === backupType && item.database === database)) continue
+    noteFailure(db, backupType, database, finishedAt, failure, keep)
+  }
 }
 
 /** Replaces without comparing times: the last attempt is the newest one, whatever the clock did meanwhile. */

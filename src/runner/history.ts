@@ -2,7 +2,7 @@ import type { DatabaseSync } from 'node:sqlite'
 import type { Clock } from '../clock.ts'
 import { type Failure, LifeboatError } from '../domain/errors.ts'
 import { type HistoryFileOptions, historyError, openHistoryFile } from './history-file.ts'
-import { deadOwners, freeLanesOf, unfinishedOf } from './history-owners.ts'
+import { answersForAnything, beat, deadOwners, freeLanesOf, ownerValues, unfinishedOf } from './history-owners.ts'
 import { type ListOptions, listRuns, readRun, text } from './history-rows.ts'
 import {
   countFinish,
@@ -23,6 +23,11 @@ export type { ListOptions } from './history-rows.ts'
 export interface HistoryOptions extends HistoryFileOptions {
   /** How many runs to keep; older ones are pruned as new ones finish. Default 10,000. */
   readonly keepRuns?: number
+  /**
+   * The databases that a backup run is for whose params name none, for one that failed before it found them out itself.
+   * Must not throw. Default: none are known.
+   */
+  readonly databases?: (facts: Pick<History, 'fact'>) => readonly string[]
 }
 
 export interface NewRun {
@@ -51,8 +56,8 @@ export function openHistory(options: HistoryOptions): History {
 }
 
 /**
- * The runs and what became of them, in one SQLite file that several processes may share (one PID namespace): a row says
- * which process answers for a run, and what a dead one left behind is found and given a verdict by the next to look.
+ * The runs and what became of them, in one SQLite file that several processes of one host may share: a row says which
+ * process answers for a run, and what a dead one left behind is found and given a verdict by the next to look.
  *
  * Every method is one transaction, durable when it returns.
  * Each throws LifeboatError `storage-failed` or `disk-full` when SQLite cannot do its work.
@@ -62,6 +67,7 @@ export class History {
   readonly #file: string
   readonly #clock: Clock
   readonly #keepRuns: number
+  readonly #databases: () => readonly string[]
   readonly #self: ProcessIdentity
 
   constructor(options: HistoryOptions) {
@@ -70,6 +76,7 @@ export class History {
     this.#file = options.file
     this.#clock = options.clock
     this.#keepRuns = options.keepRuns ?? 10_000
+    this.#databases = () => options.databases?.(this) ?? []
   }
 
   /**
@@ -91,10 +98,12 @@ export class History {
       const id = newRunId(this.#clock.now(), job, (taken) => readRun(this.#db, taken) !== null)
       this.#db
         .prepare(
-          `insert into runs (id, job, lane, params, trigger, requested_by, state, requested_at, pid, process_start, boot_id)
-           values (?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?)`,
+          `insert into runs (id, job, lane, params, trigger, requested_by, state, requested_at, pid, process_start,
+             boot_id, pid_namespace)
+           values (?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?)`,
         )
-        .run(id, job, lane, canonical, trigger, JSON.stringify(requestedBy), this.#now(), ...this.#owner())
+        .run(id, job, lane, canonical, trigger, JSON.stringify(requestedBy), this.#now(), ...ownerValues(this.#self))
+      beat(this.#db, this.#self, this.#clock.now())
       return this.#existing(id)
     })
   }
@@ -108,8 +117,8 @@ export class History {
       const run = readRun(this.#db, id)
       if (run?.state !== 'queued') return 'gone'
       const taken = this.#db
-        .prepare('insert or ignore into lanes values (?, ?, ?, ?, ?)')
-        .run(run.lane, id, ...this.#owner())
+        .prepare('insert or ignore into lanes values (?, ?, ?, ?, ?, ?)')
+        .run(run.lane, id, ...ownerValues(this.#self))
       if (taken.changes === 0) return 'busy'
       const now = this.#now()
       this.#db.prepare(`update runs set state = 'running', started_at = ? where id = ?`).run(now, id)
@@ -167,8 +176,17 @@ export class History {
 
   /** Fails, as `interrupted`, all that dead processes left queued or running, frees their lanes, and returns the runs. */
   sweep(): readonly Run[] {
-    if (this.#read(() => deadOwners(this.#db, this.#self)).length === 0) return []
-    return this.#write(() => deadOwners(this.#db, this.#self).flatMap((owner) => this.#bury(owner)))
+    const dead = () => deadOwners(this.#db, this.#self, this.#clock.now())
+    if (this.#read(dead).length === 0) return []
+    return this.#write(() => dead().flatMap((owner) => this.#bury(owner)))
+  }
+
+  /**
+   * Shows processes of other PID namespaces that this one lives, if it answers for anything: to be called every `beatMs`.
+   */
+  heartbeat(): void {
+    if (!this.#read(() => answersForAnything(this.#db, this.#self))) return
+    this.#write(() => beat(this.#db, this.#self, this.#clock.now()))
   }
 
   get(id: string): Run | null {
@@ -190,6 +208,31 @@ export class History {
     return this.#read(() => readBackupFailures(this.#db))
   }
 
+  /** The id of the repository that this name stood for when it was last used; null when it never was. */
+  repositoryId(repository: string, cluster: string): string | null {
+    const row = this.#read(() =>
+      this.#db.prepare('select id from repositories where repository = ? and cluster = ?').get(repository, cluster),
+    )
+    return row === undefined ? null : text(row.id)
+  }
+
+  noteRepository(repository: string, cluster: string, id: string): void {
+    this.#write(() =>
+      this.#db.prepare('insert or replace into repositories values (?, ?, ?)').run(repository, cluster, id),
+    )
+  }
+
+  /** What was kept under that name; null when nothing was. */
+  fact(name: string): string | null {
+    const row = this.#read(() => this.#db.prepare('select value from facts where name = ?').get(name))
+    return row === undefined ? null : text(row.value)
+  }
+
+  /** Keeps a text under a name, in the place of what was kept there. */
+  keepFact(name: string, value: string): void {
+    this.#write(() => this.#db.prepare('insert or replace into facts values (?, ?)').run(name, value))
+  }
+
   /** Closes the file. Nothing else may be called after it. */
   close(): void {
     this.#db.close()
@@ -207,7 +250,7 @@ export class History {
     if (!isStuck) this.#release(id)
     const run = this.#existing(id)
     countFinish(this.#db, run, durationMs)
-    noteFailedRun(this.#db, run, this.#keepRuns)
+    noteFailedRun(this.#db, run, this.#databases, this.#keepRuns)
     this.#db
       .prepare(`delete from runs where state not in ('queued', 'running') and seq <= (select max(seq) from runs) - ?`)
       .run(this.#keepRuns)
@@ -235,10 +278,6 @@ export class History {
     const run = readRun(this.#db, id)
     if (run === null) throw new LifeboatError('not-found', `there is no run ${JSON.stringify(id)}`)
     return run
-  }
-
-  #owner(): [number, string, string] {
-    return [this.#self.pid, this.#self.startTime, this.#self.bootId]
   }
 
   #now(): string {

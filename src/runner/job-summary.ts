@@ -3,7 +3,7 @@ import type { Job, JobSummary, Progress, Run } from './job.ts'
 
 /** Puts together what is known of one job: its totals, when it comes next, and the run that is running now, if any. */
 export function summarize(
-  { name, lane }: Job,
+  { name, lane, timeoutSeconds }: Job,
   totals: JobTotals,
   schedule: { readonly cron: string; readonly at: Date | null } | null,
   running: Run | undefined,
@@ -11,6 +11,7 @@ export function summarize(
   return {
     job: name,
     lane,
+    timeoutSeconds,
     schedule: schedule?.cron ?? null,
     nextRunAt: schedule?.at ?? null,
     ...totals,

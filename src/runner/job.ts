@@ -32,6 +32,8 @@ export interface RunItem {
   readonly backupId?: string
   readonly verdict?: Verdict
   readonly failure?: Failure
+  /** What went well, and yet somebody must know; in words. */
+  readonly warnings?: readonly string[]
   readonly finishedAt: string
 }
 
@@ -81,6 +83,8 @@ export interface Run {
 export interface JobSummary {
   readonly job: JobName
   readonly lane: string
+  /** A run that takes longer is ended. */
+  readonly timeoutSeconds: number
   /** Cron expression, UTC; null: on demand only. */
   readonly schedule: string | null
   readonly nextRunAt: Date | null

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { readFileSync, readlinkSync } from 'node:fs'
 
 /**
  * One process, told apart from every other that had or will have its number: a pid alone is reused, within days on a busy
@@ -10,18 +10,26 @@ export interface ProcessIdentity {
   readonly startTime: string
   /** `/proc/sys/kernel/random/boot_id`: pids and ticks of another boot mean nothing. */
   readonly bootId: string
+  /** Inode of its PID namespace, pid_namespaces(7): a container has its own, in which the same numbers are others. */
+  readonly pidNamespace: string
 }
 
 /** The identity of this process. Needs Linux's /proc. */
 export function ownProcess(): ProcessIdentity {
-  return { pid: process.pid, startTime: readStat('self').startTime, bootId: readBootId() }
+  return {
+    pid: process.pid,
+    startTime: readStat('self').startTime,
+    bootId: readBootId(),
+    pidNamespace: readlinkSync('/proc/self/ns/pid'),
+  }
 }
 
 /**
  * Whether that very process still runs. A zombie does not: it holds nothing, and stays for as long as its parent
  * neglects it. A process that exists but may not be looked at (`hidepid`) counts as alive.
  *
- * Both processes must be in one PID namespace: from another container every number means somebody else.
+ * Both processes must be in one PID namespace: from another container every number means somebody else. Of such a
+ * process only its heartbeat tells, see history-owners.ts.
  */
 export function isAlive(identity: ProcessIdentity): boolean {
   if (identity.bootId !== readBootId()) return false

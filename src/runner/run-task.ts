@@ -4,6 +4,7 @@ import { LifeboatError } from '../domain/errors.ts'
 import type { Ending, History } from './history.ts'
 import type { Job, Progress, Run, RunItem } from './job.ts'
 import { outcomeOf, outcomeOfStuck, succeeded } from './outcome.ts'
+import { createStallWatch, stallMs } from './stall.ts'
 
 export interface RunTaskOptions {
   readonly job: Job
@@ -178,6 +179,7 @@ export class RunTask {
     const { clock, history, job } = this.#options
     const begun = clock.monotonic()
     const timeoutMs = job.timeoutSeconds * 1000
+    const isStalled = createStallWatch(begun)
     let [announced, saved, logged] = [this.#progress, this.#progress, this.#progress]
     let [savedAt, loggedAt] = [begun, begun]
     while (!over.aborted) {
@@ -204,6 +206,9 @@ export class RunTask {
         if (progress !== announced) this.#announce()
         announced = progress
       })
+      if (isStalled(progress, now)) {
+        this.#log.warn({ progress, seconds: stallMs / 1000 }, 'run stands still: see what the server and the disks do')
+      }
       if (progress !== logged && now - loggedAt >= logEveryMs) {
         this.#log.info({ progress }, 'run goes on')
         ;[logged, loggedAt] = [progress, now]

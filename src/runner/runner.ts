@@ -3,6 +3,7 @@ import type { Clock } from '../clock.ts'
 import { LifeboatError, toFailure } from '../domain/errors.ts'
 import { abortable } from './abortable.ts'
 import type { Ending, History, ListOptions } from './history.ts'
+import { beatMs } from './history-owners.ts'
 import type { BackupFailure, Job, JobName, JobParams, JobSummary, Run, RunTrigger } from './job.ts'
 import { summarize } from './job-summary.ts'
 import { KeepAlive } from './keep-alive.ts'
@@ -32,8 +33,6 @@ export interface RunnerOptions {
 
 /** How often to look again at what another process does. */
 const pollMs = 1000
-/** How often to look for runs whose process has died. */
-const patrolMs = 60_000
 /**
  * When and how many: queues runs, executes those of one lane one after another, and keeps what became of each.
  *
@@ -244,11 +243,13 @@ export class Runner {
     if (run !== null) this.#changed(run)
   }
 
+  /** Shows that this process lives, and looks for runs whose process has died. */
   async #patrol(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      await this.#clock.sleep(patrolMs, signal).catch(() => undefined)
+      await this.#clock.sleep(beatMs, signal).catch(() => undefined)
       if (signal.aborted) return
       try {
+        this.#history.heartbeat()
         this.#sweep()
       } catch (error) {
         this.#log.error({ err: error }, 'run history cannot be used')

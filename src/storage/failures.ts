@@ -34,6 +34,12 @@ export function storageFailure(doing: string, error: unknown): LifeboatError {
   return new LifeboatError('storage-failed', `${doing}: ${message}`, { ...(hint ? { hint } : {}), cause: error })
 }
 
+/** A file lost bytes under its reader. */
+export function shrunk(key: string): LifeboatError {
+  const message = `cannot read ${JSON.stringify(key)}: the file became shorter while it was read`
+  return new LifeboatError('storage-failed', message)
+}
+
 /** Why an operation was stopped: the signal's own reason where it is one of ours (it may be `timed-out`), else `cancelled`. */
 export function stopped(signal: AbortSignal): LifeboatError {
   if (signal.reason instanceof LifeboatError) return signal.reason

@@ -1,67 +1,47 @@
-import { closeSync } from 'node:fs'
+import { closeSync, read } from 'node:fs'
 import { Readable } from 'node:stream'
-import { LifeboatError } from '../domain/errors.ts'
-import { stopped, storageFailure } from './failures.ts'
-import { type OpenFile, readInto } from './open-file.ts'
+import { shrunk, stopped, storageFailure } from './failures.ts'
 
 /** Hashing what is read goes a fifth faster with chunks of this size than with 64 KiB. */
 const chunkBytes = 256 * 1024
 
-/** What to read: `bytes` bytes from `start` on. `doing` begins the message of a failure. */
+/** What to read of the object: `bytes` bytes from `start` on. */
 export interface Extent {
+  readonly key: string
   readonly start: number
   readonly bytes: number
-  readonly doing: string
 }
 
-/**
- * Reads an extent of an open file, and closes the file in the end. What fits into one chunk is read at once: most
- * objects are small, and a stream that reads costs several times what reading them does.
- */
-export async function readExtent(file: OpenFile, extent: Extent, signal?: AbortSignal): Promise<Readable> {
-  if (extent.bytes > chunkBytes) return new FileStream(file, extent, signal)
-  try {
-    const buffer = Buffer.allocUnsafeSlow(extent.bytes)
-    for (let filled = 0; filled < extent.bytes; ) {
-      const bytes = await readInto(file, buffer, filled, extent.start + filled)
-      if (bytes === 0) throw shrunk(extent)
-      filled += bytes
-    }
-    return new BufferStream(buffer)
-  } finally {
-    closeSync(file.descriptor)
-  }
-}
+/** Bytes in memory as a stream. */
+export class BytesStream extends Readable {
+  readonly #bytes: Uint8Array<ArrayBuffer>
 
-/** One buffer as a stream. */
-class BufferStream extends Readable {
-  readonly #buffer: Buffer
-
-  constructor(buffer: Buffer) {
+  constructor(bytes: Uint8Array<ArrayBuffer>) {
     super({ highWaterMark: chunkBytes })
-    this.#buffer = buffer
+    this.#bytes = bytes
   }
 
   override _read(): void {
-    if (this.#buffer.length > 0) this.push(this.#buffer)
+    const { buffer, byteOffset, length } = this.#bytes
+    if (length > 0) this.push(Buffer.from(buffer, byteOffset, length))
     this.push(null)
   }
 }
 
 /**
- * A file as a stream. Unlike the stream of node:fs it fails when the file turns out shorter than it was when opened,
- * instead of ending early as if all had been read.
+ * An open file as a stream, which closes it in the end. Unlike the stream of node:fs it fails when the file turns out
+ * shorter than it was when opened, instead of ending early as if all had been read.
  */
-class FileStream extends Readable {
-  readonly #file: OpenFile
+export class FileStream extends Readable {
+  readonly #descriptor: number
   readonly #extent: Extent
   readonly #signal: AbortSignal | undefined
   #done = 0
   #reading: Promise<void> = Promise.resolve()
 
-  constructor(file: OpenFile, extent: Extent, signal?: AbortSignal) {
+  constructor(descriptor: number, extent: Extent, signal?: AbortSignal) {
     super({ highWaterMark: chunkBytes })
-    this.#file = file
+    this.#descriptor = descriptor
     this.#extent = extent
     this.#signal = signal
     signal?.addEventListener('abort', this.#stop)
@@ -75,7 +55,7 @@ class FileStream extends Readable {
 
   override _read(): void {
     this.#reading = this.#readChunk().catch((error: unknown) => {
-      this.destroy(storageFailure(this.#extent.doing, error))
+      this.destroy(storageFailure(`cannot read ${JSON.stringify(this.#extent.key)}`, error))
     })
   }
 
@@ -86,8 +66,8 @@ class FileStream extends Readable {
       return
     }
     const buffer = Buffer.allocUnsafe(Math.min(left, chunkBytes))
-    const bytes = await readInto(this.#file, buffer, 0, this.#extent.start + this.#done)
-    if (bytes === 0) throw shrunk(this.#extent)
+    const bytes = await readInto(this.#descriptor, buffer, this.#extent.start + this.#done)
+    if (bytes === 0) throw shrunk(this.#extent.key)
     this.#done += bytes
     if (!this.destroyed) this.push(buffer.subarray(0, bytes))
   }
@@ -100,11 +80,17 @@ class FileStream extends Readable {
   async #close(error: Error | null, done: (error?: Error | null) => void): Promise<void> {
     // Closing under a read would let it read from whatever file gets the descriptor next.
     await this.#reading
-    closeSync(this.#file.descriptor)
+    closeSync(this.#descriptor)
     done(error)
   }
 }
 
-function shrunk(extent: Extent): LifeboatError {
-  return new LifeboatError('storage-failed', `${extent.doing}: the file became shorter while it was read`)
+/** Reads what stands at the position, as much as one call gives. Zero is the end. */
+function readInto(descriptor: number, buffer: Buffer, position: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    read(descriptor, buffer, 0, buffer.length, position, (error, bytes) => {
+      if (error) reject(error)
+      else resolve(bytes)
+    })
+  })
 }

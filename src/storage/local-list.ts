@@ -1,14 +1,19 @@
-import { lstat, opendir, readdir } from 'node:fs/promises'
-import { join } from 'node:path'
+import { opendir } from 'node:fs/promises'
 import { isMissing, throwIfStopped } from './failures.ts'
 import { compareKeys, isSegment } from './keys.ts'
-import { objectInfo } from './object-info.ts'
+import type { Reader } from './reader.ts'
 import type { Root } from './root.ts'
 import type { CommonPrefix, ObjectInfo } from './storage.ts'
 import { temporaryFolder } from './temporary.ts'
 
-/** Entries looked at in parallel: enough to keep the threads of libuv busy. */
+/** Entries looked at together. */
 const batchEntries = 64
+
+/** A directory tree, and what looks at files in it. */
+export interface Tree {
+  readonly root: Root
+  readonly reader: Reader
+}
 
 /** What to list: keys in `folder` (`a/b/`, the root is ``) and below that begin with `prefix` and come after `startAfter`. */
 export interface Wanted {
@@ -27,18 +32,19 @@ interface Entry {
 }
 
 /** Yields the objects in byte order of their keys. Links, devices, sockets and names that no key can have are left out. */
-export async function* listFolder(root: Root, wanted: Wanted): AsyncGenerator<ObjectInfo | CommonPrefix> {
-  const path = await root.folder(wanted.folder.slice(0, -1))
-  if (path === null) return
+export async function* listFolder(tree: Tree, wanted: Wanted): AsyncGenerator<ObjectInfo | CommonPrefix> {
+  const root = await tree.root.path()
+  const path = await tree.root.folder(wanted.folder.slice(0, -1))
+  if (root === null || path === null) return
   const entries = await readEntries(path, wanted)
   for (let from = 0; from < entries.length; from += batchEntries) {
     throwIfStopped(wanted.signal)
     const batch = entries.slice(from, from + batchEntries)
-    const found = await Promise.all(batch.map((entry) => look(root, path, entry, wanted)))
+    const found = await Promise.all(batch.map((entry) => look(tree, root, entry, wanted)))
     for (const [index, { key, isFolder }] of batch.entries()) {
       throwIfStopped(wanted.signal)
       const item = found[index]
-      if (isFolder && !wanted.fold) yield* listFolder(root, { ...wanted, folder: key })
+      if (isFolder && !wanted.fold) yield* listFolder(tree, { ...wanted, folder: key })
       else if (item) yield item
     }
   }
@@ -64,33 +70,12 @@ async function readEntries(path: string, wanted: Wanted): Promise<Entry[]> {
   return [...entries.values()].sort((a, b) => compareKeys(a.key, b.key))
 }
 
-/** What is to be yielded for an entry; null if nothing is, since it has gone meanwhile, is empty, or is not folded. */
-async function look(root: Root, path: string, entry: Entry, wanted: Wanted): Promise<ObjectInfo | CommonPrefix | null> {
-  if (entry.isFolder) {
-    if (!wanted.fold) return null
-    return (await holdsObject(root, path, entry.key, wanted)) ? { prefix: entry.key } : null
-  }
-  try {
-    const stats = await lstat(join(path, entry.key.slice(wanted.folder.length)))
-    return stats.isFile() ? objectInfo(entry.key, stats) : null
-  } catch (error) {
-    if (isMissing(error)) return null
-    throw error
-  }
-}
-
-/** True if anything wanted is below the folder: an empty folder is not a common prefix of anything. */
-async function holdsObject(root: Root, parent: string, folder: string, wanted: Wanted): Promise<boolean> {
-  if (!wanted.startAfter.startsWith(folder)) {
-    try {
-      const path = join(parent, folder.slice(wanted.folder.length))
-      const entries = await readdir(path, { withFileTypes: true })
-      if (entries.some((found) => found.isFile() && isSegment(found.name))) return true
-    } catch (error) {
-      if (isMissing(error)) return false
-      throw error
-    }
-  }
-  for await (const _ of listFolder(root, { ...wanted, folder, fold: false })) return true
-  return false
+/** What is to be yielded for an entry; null if nothing is, since it has gone meanwhile or is not folded. */
+async function look(tree: Tree, root: string, entry: Entry, wanted: Wanted): Promise<ObjectInfo | CommonPrefix | null> {
+  if (!entry.isFolder) return (await tree.reader.ask('entry', root, entry.key, wanted.signal))?.info ?? null
+  if (!wanted.fold) return null
+  // Only where a part of what is in it is wanted must it be known whether there is any.
+  if (!wanted.startAfter.startsWith(entry.key)) return { prefix: entry.key }
+  for await (const _ of listFolder(tree, { ...wanted, folder: entry.key, fold: false })) return { prefix: entry.key }
+  return null
 }

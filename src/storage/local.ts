@@ -1,17 +1,26 @@
 import { closeSync, constants } from 'node:fs'
-import { link, lstat, open, rename, statfs, unlink } from 'node:fs/promises'
+import { link, lstat, open, rename, stat, statfs, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Readable } from 'node:stream'
 import { type Clock, systemClock } from '../clock.ts'
 import { LifeboatError } from '../domain/errors.ts'
 import { hasCode, isMissing, stopped, storageFailure, throwIfStopped } from './failures.ts'
-import { readExtent } from './file-stream.ts'
+import { BytesStream, FileStream } from './file-stream.ts'
 import { checkKey, splitPrefix } from './keys.ts'
 import { listFolder } from './local-list.ts'
 import { objectInfo } from './object-info.ts'
-import { openFile } from './open-file.ts'
+import { Reader } from './reader.ts'
 import { Root, syncDirectory } from './root.ts'
-import type { Capacity, CommonPrefix, GetOptions, ListOptions, ObjectInfo, PutOptions, Storage } from './storage.ts'
+import type {
+  Capacity,
+  CommonPrefix,
+  GetOptions,
+  ListOptions,
+  ObjectInfo,
+  PutOptions,
+  Storage,
+  StoredObject,
+} from './storage.ts'
 import { removeAbandoned, temporaryFolder, temporaryName } from './temporary.ts'
 import { writeFile } from './write-file.ts'
 
@@ -24,7 +33,8 @@ const publishAttempts = 20
  * A write goes to a file in `.lifeboat-tmp` below the root, is synced, and only then gets its name, by rename(2), or by
  * link(2) where it must not replace anything; then the folder is synced. So a kill or a crash at any moment leaves the
  * old object or the new one, and at most a file in `.lifeboat-tmp`, which `cleanTemporary` removes. Keys below
- * `.lifeboat-tmp` are refused with `usage-invalid`. The root is made by the first `put`.
+ * `.lifeboat-tmp` are refused with `usage-invalid`. The root is made by the first `put`, its
+ * parent never: the path of a disk that is not mounted must not come into being on another.
  *
  * Symbolic links below the root are left out of listings; a key that is one, or lies behind one, fails with
  * `storage-failed`, except that `remove` and a replacing `put` take away a link which has the key's own name, never
@@ -33,10 +43,12 @@ const publishAttempts = 20
 export class LocalStorage implements Storage {
   readonly #root: Root
   readonly #clock: Clock
+  readonly #reader: Reader
 
   constructor({ root, clock = systemClock }: { readonly root: string; readonly clock?: Clock }) {
     this.#root = new Root(root)
     this.#clock = clock
+    this.#reader = new Reader(clock)
   }
 
   /** See Storage. The body is taken over: it is read to its end or destroyed. Its own LifeboatError comes through as it is. */
@@ -115,34 +127,37 @@ export class LocalStorage implements Storage {
    * See Storage. `end` past the last byte is the last byte; `start` past it, or after `end`, fails with `usage-invalid`.
    * A file that becomes shorter while it is read fails the stream.
    */
-  async get(key: string, options: GetOptions = {}): Promise<Readable> {
+  async get(key: string, options: GetOptions = {}): Promise<StoredObject> {
     const doing = `cannot read ${JSON.stringify(key)}`
     try {
-      throwIfStopped(options.signal)
-      const file = await openFile(this.#root, ownKey(key))
-      if (file === null) throw objectMissing(key)
-      const extent = rangeOf(file.stats.size, options)
+      const root = await this.#rootFor(key, options.signal)
+      const found = root === null ? null : await this.#reader.ask('body', root, key, options.signal)
+      if (found === null) throw objectMissing(key)
+      const { info, body } = found
+      const extent = rangeOf(info.bytes, options)
       if (extent === null) {
-        closeSync(file.descriptor)
-        throw new LifeboatError(
-          'usage-invalid',
-          `${doing}: it has ${file.stats.size} bytes, which the range is not within`,
-        )
+        if (typeof body === 'number') closeSync(body)
+        throw new LifeboatError('usage-invalid', `${doing}: it has ${info.bytes} bytes, which the range is not within`)
       }
-      return await readExtent(file, { doing, ...extent }, options.signal)
+      if (typeof body === 'number') return { info, body: new FileStream(body, { key, ...extent }, options.signal) }
+      return { info, body: new BytesStream(body.subarray(extent.start, extent.start + extent.bytes)) }
     } catch (error) {
       throw storageFailure(doing, error)
     }
   }
 
+  /** Where the key is below; null while there is no root. */
+  async #rootFor(key: string, signal: AbortSignal | undefined): Promise<string | null> {
+    throwIfStopped(signal)
+    ownKey(key)
+    return this.#root.path()
+  }
+
   /** See Storage. Fails with `storage-failed` also on an object that is there, but could not be read. */
   async head(key: string, { signal }: { readonly signal?: AbortSignal } = {}): Promise<ObjectInfo | null> {
     try {
-      throwIfStopped(signal)
-      const file = await openFile(this.#root, ownKey(key))
-      if (file === null) return null
-      closeSync(file.descriptor)
-      return objectInfo(key, file.stats)
+      const root = await this.#rootFor(key, signal)
+      return root === null ? null : ((await this.#reader.ask('head', root, key, signal))?.info ?? null)
     } catch (error) {
       throw storageFailure(`cannot look at ${JSON.stringify(key)}`, error)
     }
@@ -155,7 +170,10 @@ export class LocalStorage implements Storage {
     if (folder.startsWith(`${temporaryFolder}/`)) return
     try {
       throwIfStopped(signal)
-      yield* listFolder(this.#root, { folder, prefix, startAfter, fold: delimiter === '/', signal })
+      yield* listFolder(
+        { root: this.#root, reader: this.#reader },
+        { folder, prefix, startAfter, fold: delimiter === '/', signal },
+      )
     } catch (error) {
       throw storageFailure(`cannot list ${JSON.stringify(prefix)}`, error)
     }
@@ -171,6 +189,16 @@ export class LocalStorage implements Storage {
       await this.#root.removeEmpty(name)
     } catch (error) {
       throw storageFailure(`cannot remove ${JSON.stringify(key)}`, error)
+    }
+  }
+
+  /** Whether the root is there. */
+  async exists(): Promise<boolean> {
+    try {
+      return (await stat(this.#root.configured)).isDirectory()
+    } catch (error) {
+      if (isMissing(error)) return false
+      throw storageFailure(`cannot look at ${JSON.stringify(this.#root.configured)}`, error)
     }
   }
 

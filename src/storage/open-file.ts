@@ -1,10 +1,7 @@
-import { closeSync, constants, fstatSync, open, read, readlinkSync, type Stats } from 'node:fs'
-import { join } from 'node:path'
-import { promisify } from 'node:util'
+import { closeSync, constants, fstatSync, openSync, readlinkSync, readSync, realpathSync, type Stats } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { hasCode, isMissing } from './failures.ts'
-import { linkRefused, type Root } from './root.ts'
-
-const openDescriptor = promisify(open)
+import { linkRefused } from './root.ts'
 
 // Not blocking: a named pipe without a writer would never open.
 const readFlags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
@@ -16,20 +13,15 @@ export interface OpenFile {
 }
 
 /**
- * Opens a file below the root without following a symbolic link on the way; null if there is no such file. Fails with
- * `storage-failed` on a link, and otherwise with the system's error.
- *
- * At every start ten thousand small files are looked at, and a trip to another thread costs several times the call that
- * it is for. So only what may wait for a disk makes the trip: opening and reading. What asks about the open descriptor
- * is answered by the kernel from memory.
+ * Opens a file below `root` (a real path) without following a symbolic link on the way; null if there is no such file.
+ * Fails with `storage-failed` on a link, and otherwise with the system's error. It waits for the disk: to be called in
+ * a thread that may stand still.
  */
-export async function openFile(root: Root, key: string): Promise<OpenFile | null> {
-  const base = await root.path()
-  if (base === null) return null
-  const path = join(base, key)
+export function openFile(root: string, key: string): OpenFile | null {
+  const path = join(root, key)
   let descriptor: number
   try {
-    descriptor = await openDescriptor(path, readFlags)
+    descriptor = openSync(path, readFlags)
   } catch (error) {
     if (hasCode(error, 'ELOOP')) throw linkRefused(key)
     // ENXIO: it is a socket.
@@ -39,7 +31,7 @@ export async function openFile(root: Root, key: string): Promise<OpenFile | null
   try {
     const stats = fstatSync(descriptor)
     if (stats.isFile()) {
-      await refuseLinks(root, key, path, descriptor)
+      refuseLinks(key, path, descriptor)
       return { descriptor, stats }
     }
   } catch (error) {
@@ -50,28 +42,30 @@ export async function openFile(root: Root, key: string): Promise<OpenFile | null
   return null
 }
 
-/** Reads into the buffer from `from` on what stands at `position`, as much as one call gives. Zero is the end. */
-export function readInto(file: OpenFile, buffer: Buffer, from: number, position: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    read(file.descriptor, buffer, from, buffer.length - from, position, (error, bytes) => {
-      if (error) reject(error)
-      else resolve(bytes)
-    })
-  })
+/** Reads as many bytes as the file had when it was opened; null if it has become shorter. */
+export function readFile({ descriptor, stats }: OpenFile): Uint8Array<ArrayBuffer> | null {
+  const bytes = new Uint8Array(stats.size)
+  for (let filled = 0; filled < bytes.length; ) {
+    const count = readSync(descriptor, bytes, filled, bytes.length - filled, filled)
+    if (count === 0) return null
+    filled += count
+  }
+  return bytes
 }
 
 /**
  * Asks the kernel where the open file really is (proc(5), /proc/pid/fd). Unlike a look at the path beforehand, this
  * leaves no moment in which a folder could be exchanged for a link.
  */
-async function refuseLinks(root: Root, key: string, path: string, descriptor: number): Promise<void> {
+function refuseLinks(key: string, path: string, descriptor: number): void {
   let real: string
   try {
     real = readlinkSync(`/proc/self/fd/${descriptor}`)
   } catch (error) {
     if (!isMissing(error)) throw error
     // No /proc here: a look at the folder's path has to do.
-    await root.folder(key.slice(0, Math.max(0, key.lastIndexOf('/'))))
+    const folder = dirname(path)
+    if (realpathSync(folder) !== folder) throw linkRefused(key)
     return
   }
   // An object that was replaced or removed since it was opened is whole all the same.

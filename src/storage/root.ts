@@ -2,7 +2,7 @@ import { constants } from 'node:fs'
 import { type FileHandle, lstat, mkdir, open, realpath, rmdir } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { LifeboatError } from '../domain/errors.ts'
-import { hasCode, isMissing } from './failures.ts'
+import { hasCode, isMissing, storageFailure } from './failures.ts'
 
 /**
  * The directory that a local storage lives in, and the folders below it. It hands out absolute paths of folders only
@@ -77,10 +77,24 @@ export class Root {
   }
 
   async #makeRoot(): Promise<string> {
-    const first = await mkdir(this.configured, { recursive: true, mode: 0o700 })
-    if (first !== undefined) await syncDirectory(dirname(first))
+    try {
+      // Not its parents: on an unmounted disk's path a repository would be made, and filled, on the disk below.
+      await mkdir(this.configured, 0o700)
+      await syncDirectory(dirname(this.configured))
+    } catch (error) {
+      if (!hasCode(error, 'EEXIST')) throw rootRefused(this.configured, error)
+    }
     return realpath(this.configured)
   }
+}
+
+function rootRefused(root: string, error: unknown): LifeboatError {
+  const parent = dirname(root)
+  if (!isMissing(error)) return storageFailure(`cannot make the directory ${root}`, error)
+  return new LifeboatError('storage-failed', `cannot make the directory ${root}: there is no directory ${parent}`, {
+    hint: `mount what belongs at ${parent}, or make it: mkdir -p ${parent}`,
+    cause: error,
+  })
 }
 
 /** Refuses to touch what a symbolic link points to. */

@@ -10,7 +10,10 @@ export interface ObjectInfo {
   readonly version: string
 }
 
-/** What `list` with a delimiter yields for everything below a common prefix (ends in `/`). */
+/**
+ * What `list` with a delimiter yields for everything below a common prefix (ends in `/`). In a directory nothing may be
+ * below it: a folder that holds no object can be listed as well.
+ */
 export interface CommonPrefix {
   readonly prefix: string
 }
@@ -37,6 +40,13 @@ export interface ListOptions {
   readonly signal?: AbortSignal
 }
 
+/** An object that was opened. */
+export interface StoredObject {
+  /** What it is that is being read, even if the key has got another object since. */
+  readonly info: ObjectInfo
+  readonly body: Readable
+}
+
 /**
  * A place for objects: a directory or a bucket. Five methods, one contract suite (test/contract/storage.ts) that every
  * implementation passes; retries, measurements and the like are decorators around it.
@@ -53,8 +63,11 @@ export interface Storage {
    * resolves; on any failure, abort or kill nothing is visible under the key (a former object stays as it was).
    */
   put(key: string, body: Readable | Uint8Array, options?: PutOptions): Promise<ObjectInfo>
-  /** Opens the object for reading. Fails with `object-missing`. A stream error means that the bytes are not trustworthy. */
-  get(key: string, options?: GetOptions): Promise<Readable>
+  /**
+   * Opens the object for reading; the body must be read to its end or destroyed. Fails with `object-missing`. A stream
+   * error means that the bytes are not trustworthy.
+   */
+  get(key: string, options?: GetOptions): Promise<StoredObject>
   /** What is there, or null. */
   head(key: string, options?: { readonly signal?: AbortSignal }): Promise<ObjectInfo | null>
   /**

@@ -5,6 +5,7 @@ import { pages } from '../../docs/generate.ts'
 import { renderConfigurationDocument, renderExample } from '../../src/config/document.ts'
 import { keysBelow } from '../../src/config/keys.ts'
 import { loadConfig } from '../../src/config/load.ts'
+import { rpoWarning } from '../../src/config/objectives.ts'
 import { minimal } from './support.ts'
 
 await t.test('generated pages are as the code says', async (t) => {
@@ -27,14 +28,18 @@ await t.test('the page names every key and its variable once', async (t) => {
   for (const row of rows) t.ok([5, 6].includes(row.replaceAll('\\|', '').split('|').length - 1), row)
 })
 
-await t.test('the example works as it is, and shows the defaults', async (t) => {
-  const example = renderExample()
-  const config = await loadConfig({ text: example, env: {} })
-  const defaults = await loadConfig({ text: minimal, env: {} })
-  t.strictSame({ ...config }, { ...defaults })
-  const tree: unknown = parse(example)
-  t.match(tree, { schedule: { dump: '0 2 * * *' }, dump: { fingerprint: { maxTableSize: '16GiB' } } })
-})
+await t.test(
+  'the example works as it is, and shows the defaults but where one does not fit its schedule',
+  async (t) => {
+    const example = renderExample()
+    const config = await loadConfig({ text: example, env: {} })
+    const defaults = await loadConfig({ text: minimal, env: {} })
+    t.strictSame({ ...config }, { ...defaults, objectives: { ...defaults.objectives, rpoSeconds: 26 * 3600 } })
+    t.equal(rpoWarning(config), null, 'its dumps can hold its objective')
+    const tree: unknown = parse(example)
+    t.match(tree, { schedule: { dump: '0 2 * * *' }, dump: { fingerprint: { maxTableSize: '16GiB' } } })
+  },
+)
 
 await t.test('every commented key of the example is accepted once it is uncommented', async (t) => {
   const example = renderExample()

@@ -39,7 +39,7 @@ await t.test('defaults', async (t) => {
         jobs: 2,
         timeoutSeconds: 43_200,
         reproofSeconds: 30 * 86_400,
-        osUser: 'postgres',
+        osUser: 'nobody',
         assertions: [],
       },
       schedule: { dump: '0 2 * * *', verify: '0 4 * * 0' },

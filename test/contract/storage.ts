@@ -73,7 +73,7 @@ export async function listed(storage: Storage, prefix: string, options: ListOpti
 }
 
 async function read(storage: Storage, key: string): Promise<string> {
-  return (await buffer(await storage.get(key))).toString()
+  return (await buffer((await storage.get(key)).body)).toString()
 }
 
 function bytes(count: number): Buffer {
@@ -92,14 +92,21 @@ async function putGetHead(t: Test, makeStorage: MakeStorage): Promise<void> {
     const info = await storage.put(`sized/${size}`, Readable.from(chunksOf(body, 70_000)))
     t.match(info, { key: `sized/${size}`, bytes: size, modified: Date, version: /./ })
     t.same(await storage.head(`sized/${size}`), info, `head of ${size} says what put said`)
-    t.ok((await buffer(await storage.get(`sized/${size}`))).equals(body), `${size} bytes come back from a stream`)
+    t.ok(
+      (await buffer((await storage.get(`sized/${size}`)).body)).equals(body),
+      `${size} bytes come back from a stream`,
+    )
     await storage.put(`whole/${size}`, body)
-    t.ok((await buffer(await storage.get(`whole/${size}`))).equals(body), `${size} bytes come back from a buffer`)
+    t.ok(
+      (await buffer((await storage.get(`whole/${size}`)).body)).equals(body),
+      `${size} bytes come back from a buffer`,
+    )
   }
   const before = await storage.put('a/b', Buffer.from('old'))
-  const opened = await storage.get('a/b')
+  const { body: opened, info } = await storage.get('a/b')
   const after = await storage.put('a/b', Buffer.from('new'))
   t.not(after.version, before.version, 'other bytes of the same length have another version')
+  t.same(info, before, 'what is read is told with it')
   t.equal(await read(storage, 'a/b'), 'new', 'put replaces')
   t.equal((await buffer(opened)).toString(), 'old', 'what was opened before stays whole')
 }
@@ -195,12 +202,15 @@ async function ranges(t: Test, makeStorage: MakeStorage): Promise<void> {
     [100, 700_000],
     [899_998, 5_000_000],
   ] as const) {
-    const found = await buffer(await storage.get('large', { start, end }))
+    const found = await buffer((await storage.get('large', { start, end })).body)
     t.ok(found.equals(large.subarray(start, end + 1)), `bytes ${start} to ${end}, both included`)
   }
-  t.ok((await buffer(await storage.get('large', { start: 600_000 }))).equals(large.subarray(600_000)), 'to the end')
-  t.equal((await buffer(await storage.get('large', { end: 9 }))).length, 10, 'from the start')
-  t.equal((await buffer(await storage.get('empty'))).length, 0)
+  t.ok(
+    (await buffer((await storage.get('large', { start: 600_000 })).body)).equals(large.subarray(600_000)),
+    'to the end',
+  )
+  t.equal((await buffer((await storage.get('large', { end: 9 })).body)).length, 10, 'from the start')
+  t.equal((await buffer((await storage.get('empty')).body)).length, 0)
   for (const range of [
     { start: 900_000 },
     { start: 5, end: 4 },
@@ -300,7 +310,7 @@ async function signals(t: Test, makeStorage: MakeStorage): Promise<void> {
   t.ok(silent.destroyed, 'the source is told')
 
   const getting = new AbortController()
-  const stream = await storage.get('big', { signal: getting.signal })
+  const { body: stream } = await storage.get('big', { signal: getting.signal })
   getting.abort()
   t.equal(await codeOf(buffer(stream)), 'cancelled', 'a stream that is being read')
   t.same(await listed(storage, ''), ['big'])

@@ -1,5 +1,6 @@
 import t from 'tap'
 import { LifeboatError } from '../../src/domain/errors.ts'
+import { recoverability } from '../../src/http/recoverability.ts'
 import type { BackupSummary } from '../../src/observe/catalog.ts'
 import { at, backup, catalogOf, proof, repositoryState } from '../support/catalog.ts'
 import { newer, proven, startHttp } from './harness.ts'
@@ -32,6 +33,7 @@ await t.test('the list tells what is known of each backup', async (t) => {
     storedBytes: 1000,
     sourceBytes: 8_000_000,
     warnings: 0,
+    notes: [],
     manifestChecksum: 'c'.repeat(64),
     verification: Object.fromEntries(
       ['artifact', 'restore', 'data'].map((level) => [
@@ -104,6 +106,20 @@ await t.test('filters', async (t) => {
   t.equal(whole.backups[0]?.database, null, 'a physical backup has no database')
 })
 
+await t.test('one of the future is shown, with a note, and stands for nothing', async (t) => {
+  const [now, ahead] = [backup(600), backup(606)]
+  const { call } = await startHttp(t, {
+    catalog: () => catalogOf({ repositories: [repositoryState('local', [now, ahead])] }),
+  })
+  t.match((await call({ url: '/api/backups' })).json<Page>().backups, [
+    { id: ahead.id, notes: ['clock-ahead'] },
+    { id: now.id, notes: [] },
+  ])
+  const policy = { rpoSeconds: 1, rtoSeconds: 1, dumpMaxAgeSeconds: null, verificationMaxAgeSeconds: null }
+  const catalog = catalogOf({ repositories: [repositoryState('local', [now, ahead])] })
+  t.match(recoverability(catalog, policy, at(600)), [{ recoveries: [{ newest: { id: now.id } }] }])
+})
+
 await t.test('a failure after a proof takes the proof away', async (t) => {
   const one = backup(0)
   const proofs = [
@@ -128,15 +144,22 @@ await t.test('the details come from the repositories, as they are', async (t) =>
     repository: 'local',
     manifest: { backupId: newer.id, unheardOf: 1 },
     proofs: [{ level: 'data', x: [] }],
+    problems: [],
+  }
+  const damaged = {
+    repository: 'offsite',
+    manifest: null,
+    proofs: [],
+    problems: [{ code: 'manifest-invalid', message: 'torn', hint: 'look elsewhere' }],
   }
   const { call } = await startHttp(t, {
     backupDetails: async (id, repository) => {
       asked.push([id, repository])
       if (id !== newer.id) throw new LifeboatError('not-found', `there is no backup ${id}`)
-      return [copy as never]
+      return [copy as never, damaged as never]
     },
   })
-  t.same((await call({ url: `/api/backups/${newer.id}` })).json(), { id: newer.id, copies: [copy] })
+  t.same((await call({ url: `/api/backups/${newer.id}` })).json(), { id: newer.id, copies: [copy, damaged] })
   t.equal((await call({ url: `/api/backups/${newer.id}?repository=offsite` })).status, 200)
   t.same(asked, [
     [newer.id, null],

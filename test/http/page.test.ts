@@ -199,6 +199,7 @@ await t.test('jobs, and what there is more of', async (t) => {
   const job = (fields: Partial<JobSummary>): JobSummary => ({
     job: 'dump',
     lane: 'backup',
+    timeoutSeconds: 3_600,
     schedule: null,
     nextRunAt: null,
     runs: 3,

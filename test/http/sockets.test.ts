@@ -55,14 +55,6 @@ await t.test('a silent connection is cut off', async (t) => {
   t.equal(await rest(await dial()), '')
 })
 
-await t.test('only so many connections are served', async (t) => {
-  const { dial } = await listen(t, { connections: 1 })
-  const first = await dial()
-  t.equal(await rest(await dial()), '', 'one more is closed at once')
-  first.write('GET /-/healthy HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n')
-  t.match(await rest(first), /^HTTP\/1\.1 200 /)
-})
-
 await t.test('what is not HTTP gets a problem too', async (t) => {
   const { dial } = await listen(t, {})
   const cases: [text: string, status: number, code: string][] = [

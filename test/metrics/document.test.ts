@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises'
 import t from 'tap'
 import { renderMetricsDocument } from '../../src/metrics/document.ts'
 import { type MetricDefinition, metricDefinitions } from '../../src/metrics/names.ts'
-import { exampleQueries } from '../../src/metrics/queries.ts'
+import { conditions, figures } from '../../src/metrics/queries.ts'
 
 const definitions: [string, MetricDefinition][] = Object.entries(metricDefinitions)
 
@@ -26,7 +26,7 @@ await t.test('names follow the rules of Prometheus', async (t) => {
 })
 
 await t.test('every query of the document is valid PromQL over metrics that exist', async (t) => {
-  const queries = exampleQueries.map(({ query }) => query)
+  const queries = [...conditions, ...figures].map(({ query }) => query)
   t.ok(queries.length > 8)
   for (const query of queries) {
     for (const [name] of query.matchAll(/lifeboat_\w+/g)) t.ok(name in metricDefinitions, name)

@@ -18,6 +18,7 @@ const options: MetricsOptions = {
 const dumpJob: JobSummary = {
   job: 'dump',
   lane: 'dump',
+  timeoutSeconds: 43_200,
   schedule: '0 2 * * *',
   nextRunAt: at(1_560),
   runs: 12,
@@ -46,7 +47,14 @@ function fullCatalog(): Catalog {
   return catalogOf({
     server: serverState(['app', 'crm']),
     repositories: [
-      { ...local, capacity: { freeBytes: 5_000_000, totalBytes: 9_000_000 } },
+      {
+        ...local,
+        capacity: { freeBytes: 5_000_000, totalBytes: 9_000_000 },
+        unusable: [
+          { id: 'a', state: 'invalid' },
+          { id: 'b', state: 'in-progress' },
+        ],
+      },
       repositoryState('offsite', [newer, other]),
     ],
     collectors: [
@@ -63,6 +71,7 @@ function fullCatalog(): Catalog {
       {
         job: 'restore',
         lane: 'restore',
+        timeoutSeconds: 43_200,
         schedule: null,
         nextRunAt: null,
         runs: 0,
@@ -233,7 +242,8 @@ await t.test('the number of series does not depend on the number of backups', as
     )
     const proofs = backups.map((one) => proof(one, 20_000, { artifact: 'pass', restore: 'pass', data: 'pass' }))
     const server = serverState(['db0', 'db1', 'db2', 'db3', 'db4'])
-    const catalog = catalogOf({ server, repositories: [repositoryState('local', backups, proofs)] })
+    const repositories = [repositoryState('local', backups, proofs)]
+    const catalog = catalogOf({ at: at(20_001), server, repositories })
     return parseExposition(await renderCatalog(options, catalog)).length
   }
   const few = await series(10)

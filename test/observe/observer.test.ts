@@ -15,6 +15,12 @@ import { FakeClock } from '../support/fake-clock.ts'
 import { keptLog } from '../support/log.ts'
 import { store, storedCluster, storeManifest, storeProof } from '../support/stored.ts'
 
+const unreachable = {
+  look: async () => {
+    throw new LifeboatError('server-unreachable', 'connection refused')
+  },
+  remembered: null,
+}
 const noHistory = { jobs: () => [], backupFailures: () => [] }
 
 function observe(t: Test, root: string, options: Partial<ObserverOptions> & { readonly watch?: boolean } = {}) {
@@ -23,7 +29,8 @@ function observe(t: Test, root: string, options: Partial<ObserverOptions> & { re
   const { log, lines } = keptLog()
   const observer = createObserver({
     repositories: [{ repository, watchRoot: options.watch ? root : null, capacity: null }],
-    server: async () => serverState(['app']),
+    server: { look: async () => serverState(['app']), remembered: null },
+    databases: null,
     history: noHistory,
     clock: systemClock,
     log,
@@ -109,7 +116,12 @@ await t.test('a server that hangs leaves the others alone, and its last state st
   const clock = new FakeClock()
   let look: () => Promise<ServerState> = async () => serverState(['app', 'crm'])
   const root = t.testdir({})
-  const { observer, lines } = observe(t, root, { clock, server: () => look(), intervalSeconds: 30, timeoutSeconds: 5 })
+  const { observer, lines } = observe(t, root, {
+    clock,
+    server: { look: () => look(), remembered: null },
+    intervalSeconds: 30,
+    timeoutSeconds: 5,
+  })
   await observer.refresh()
   look = () => new Promise(() => {})
   const { backupId } = await storeManifest(root, { startedAt: at(10) })
@@ -137,9 +149,7 @@ await t.test('a server that hangs leaves the others alone, and its last state st
 
 await t.test('the first look may fail: complete means looked at, not good', async (t) => {
   const { observer } = observe(t, t.testdir({}), {
-    server: async () => {
-      throw new LifeboatError('server-unreachable', 'connection refused')
-    },
+    server: unreachable,
     history: {
       jobs: () => {
         throw new LifeboatError('unexpected', 'database is locked')
@@ -155,12 +165,39 @@ await t.test('the first look may fail: complete means looked at, not good', asyn
   )
 })
 
+await t.test('a server that cannot be seen is known by what there is', async (t) => {
+  const root = t.testdir({})
+  await storeManifest(root, { startedAt: at(10), database: 'stored' })
+  const remembered = serverState(['app'], { source: 'memory' })
+  const { observer: second } = observe(t, root, { server: { ...unreachable, remembered } })
+  t.equal(second.catalog().server, remembered, 'from the first moment on')
+  await second.refresh()
+  t.equal(second.catalog().server, remembered)
+
+  const { observer } = observe(t, root, { server: unreachable })
+  await observer.refresh('repository:local')
+  t.equal(observer.catalog().server, null, 'nobody guesses before the first look')
+  await observer.refresh('server')
+  const { server } = observer.catalog()
+  t.match(server, { source: 'inferred', databases: ['stored'] })
+  await observer.refresh('history')
+  t.equal(observer.catalog().server, server, 'the same while the repositories are')
+  await storeManifest(root, { startedAt: at(11), database: 'added', random: '000001' })
+  await observer.refresh('repository:local')
+  t.same(observer.catalog().server?.databases, ['added', 'stored'])
+
+  const { observer: configured } = observe(t, t.testdir({}), { server: unreachable, databases: ['wanted'] })
+  await configured.refresh()
+  t.match(configured.catalog().server, { source: 'inferred', systemIdentifier: null, databases: ['wanted'] })
+})
+
 await t.test('history shows soon, listeners are told five times a second at most', async (t) => {
   const clock = new FakeClock()
   let runs = 0
   const summary: JobSummary = {
     job: 'dump',
     lane: 'dump',
+    timeoutSeconds: 3_600,
     schedule: null,
     nextRunAt: null,
     runs: 0,

@@ -1,17 +1,20 @@
 import t from 'tap'
 import type { Verdict, VerificationLevel } from '../../src/domain/proof.ts'
-import type { BackupSummary } from '../../src/observe/catalog.ts'
+import type { BackupSummary, Catalog } from '../../src/observe/catalog.ts'
 import {
   inventories,
   latestVerifications,
   newestBackups,
   newestProvenBackups,
+  newestUsableDumps,
   recoveryPoints,
   repositoryCollector,
   repositoryOfCollector,
   standing,
 } from '../../src/observe/questions.ts'
 import { at, backup, catalogOf, proof, repositoryState, serverState } from '../support/catalog.ts'
+
+const points = (catalog: Catalog, graceSeconds = 0) => recoveryPoints(catalog, newestUsableDumps(catalog), graceSeconds)
 
 const former = '6000000000000000001'
 
@@ -40,7 +43,7 @@ await t.test('after initdb a backup of the former cluster is not the newest', as
   const repositories = [repositoryState('a', [own, alien], passed)]
   const seen = catalogOf({ repositories })
   t.same(newestBackups(seen), [{ repository: 'a', backup: own }])
-  t.same(recoveryPoints(seen), [{ repository: 'a', at: at(10) }])
+  t.same(points(seen), [{ repository: 'a', at: at(10) }])
   t.same(newestProvenBackups(seen), [])
   t.same(latestVerifications(seen), [])
   t.equal(inventories(seen)[0]?.count, 2, 'but both take up space')
@@ -125,31 +128,48 @@ await t.test('proven is the finish time of the backup, not of the test', async (
 
 await t.test('the recovery point is the oldest of the newest dumps', async (t) => {
   const backups = [backup(10), backup(90), backup(50, { database: 'crm' })]
-  const points = (list: readonly BackupSummary[], databases: readonly string[] | null) =>
-    recoveryPoints(
+  const pointsOf = (list: readonly BackupSummary[], databases: readonly string[] | null) =>
+    points(
       catalogOf({
         server: databases === null ? null : serverState(databases),
         repositories: [repositoryState('a', list)],
       }),
     )
-  t.same(points(backups, ['app', 'crm']), [{ repository: 'a', at: at(50) }])
+  t.same(pointsOf(backups, ['app', 'crm']), [{ repository: 'a', at: at(50) }])
   t.same(
-    points(backups, ['app']),
+    pointsOf(backups, ['app']),
     [{ repository: 'a', at: at(90) }],
     'a database that is not required holds nothing back',
   )
-  t.same(points(backups, ['app', 'crm', 'new']), [], 'one without any dump: no point, not an old one')
-  t.same(points(backups, []), [])
-  t.same(points(backups, null), [], 'the server was never seen')
-  t.same(points([backup(10, { type: 'full' })], ['app']), [], 'dumps alone count')
+  t.same(pointsOf(backups, ['app', 'crm', 'new']), [], 'one without any dump: no point, not an old one')
+  t.same(pointsOf(backups, []), [])
+  t.same(pointsOf(backups, null), [], 'nothing is known of the server')
+  t.same(pointsOf([backup(10, { type: 'full' })], ['app']), [], 'dumps alone count')
 
   const last = backup(90)
   const refuted = repositoryState('a', [backup(10), last], [proof(last, 95, { artifact: 'fail' })])
   t.same(
-    recoveryPoints(catalogOf({ repositories: [refuted] })),
+    points(catalogOf({ repositories: [refuted] })),
     [{ repository: 'a', at: at(10) }],
     'a refuted dump does not count',
   )
+})
+
+await t.test('a new database holds back no recovery point until it is due', async (t) => {
+  const repositories = [repositoryState('a', [backup(10), backup(30, { database: 'crm' })])]
+  const grace = (minutes: number, appearedAt: readonly (readonly [string, Date])[], list = repositories) => {
+    const server = serverState(['app', 'crm', 'new'], { appearedAt: new Map(appearedAt) })
+    return points(catalogOf({ server, repositories: list }), minutes * 60)
+  }
+  const appeared = [['new', at(500)]] as const
+  t.same(grace(101, appeared), [{ repository: 'a', at: at(10) }], 'not due: the others count')
+  t.same(grace(100, appeared), [], 'due')
+  t.same(grace(0, appeared), [], 'no grace')
+  t.same(grace(101, []), [], 'there from the first look on: it may be years old')
+  t.same(grace(101, [...appeared, ['app', at(590)]]), [{ repository: 'a', at: at(10) }], 'its dump counts, due or not')
+  const early = [repositoryState('a', [backup(10), backup(30, { database: 'crm' }), backup(5, { database: 'new' })])]
+  t.same(grace(101, appeared, early), [{ repository: 'a', at: at(5) }])
+  t.same(grace(101, appeared, [repositoryState('a', [])]), [], 'nothing there, nothing to come back to')
 })
 
 await t.test('the inventory of each repository and type', async (t) => {

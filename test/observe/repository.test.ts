@@ -214,32 +214,43 @@ await t.test('a storage that fails, fails the look', async (t) => {
   await storeManifest(root, { startedAt: at(11), random: '000002' })
   const down = new LifeboatError('storage-failed', 'connection refused', { hint: 'Wait.' })
   const { log } = keptLog()
-  const lookAt = (broken: Partial<ObservableRepository>) =>
+  const signal = new AbortController().signal
+  const lookAt = (broken: Partial<ObservableRepository>) => createLook(broken)(signal)
+  const createLook = (broken: Partial<ObservableRepository>) =>
     createRepositoryLook({
       // The methods of a class are not its own properties: bind what is not replaced.
       repository: {
         name: repository.name,
         cluster: repository.cluster,
+        checkPresence: (options) => repository.checkPresence(options),
         listBackups: (options) => repository.listBackups(options),
         inspect: (id, options) => repository.inspect(id, options),
         headManifest: (id, options) => repository.headManifest(id, options),
-        readManifest: (id, options) => repository.readManifest(id, options),
+        readManifestObject: (id, options) => repository.readManifestObject(id, options),
         listProofs: (options) => repository.listProofs(options),
         readProof: (key, options) => repository.readProof(key, options),
         ...broken,
       },
       capacity: null,
       log,
-    })(new AbortController().signal)
+    })
   const failing = async () => {
     throw down
   }
+  await t.rejects(lookAt({ checkPresence: failing }), { message: 'connection refused' }, 'it is not there')
+  let looks = 0
+  const leaving = async () => {
+    if (++looks > 1) throw down
+  }
+  await t.rejects(lookAt({ checkPresence: leaving }), { message: 'connection refused' }, 'gone while it was listed')
   await t.rejects(
-    lookAt({ headManifest: failing }),
-    { code: 'storage-failed', message: 'connection refused' },
+    lookAt({ readManifestObject: failing }),
+    { code: 'storage-failed', message: 'connection refused', hint: 'Wait.' },
     'reads none',
   )
-  await t.rejects(lookAt({ readManifest: failing }), { code: 'storage-failed', hint: 'Wait.' })
+  const again = createLook({ headManifest: (id) => (id.endsWith('1') ? failing() : repository.headManifest(id)) })
+  t.match(await again(signal), { backups: { length: 2 } }, 'what is not known yet is read without a look before')
+  await t.rejects(again(signal), { code: 'storage-failed' }, 'does not find again what was there')
   await t.rejects(
     lookAt({
       async *listProofs() {
@@ -251,7 +262,7 @@ await t.test('a storage that fails, fails the look', async (t) => {
   )
   await t.rejects(
     lookAt({
-      readManifest: async () => {
+      readManifestObject: async () => {
         throw new TypeError('a defect')
       },
     }),
@@ -260,7 +271,7 @@ await t.test('a storage that fails, fails the look', async (t) => {
   )
   t.match(
     await lookAt({
-      readManifest: (id) => (id.endsWith('1') ? failing() : repository.readManifest(id)),
+      readManifestObject: (id) => (id.endsWith('1') ? failing() : repository.readManifestObject(id)),
     }),
     { backups: { length: 1 }, unusable: [{ failure: { code: 'storage-failed' } }], capacity: null },
   )

@@ -8,7 +8,7 @@ import { parseWithChecksum, serializeWithChecksum } from '../../src/repository/c
 import { artifactKey, isArtifactName, isClusterName, proofBackupId, proofKey } from '../../src/repository/layout.ts'
 import { type ManifestBody, parseManifest, serializeManifest } from '../../src/repository/manifest.ts'
 import { type ProofBody, parseProof, serializeProof } from '../../src/repository/proof.ts'
-import { artifact, dumpBody, dumpId, proofBody } from './fixtures/manifests.ts'
+import { artifact, dumpArtifacts, dumpBody, dumpId, proofBody } from './fixtures/manifests.ts'
 
 const place = { backupId: dumpId, cluster: 'prod' }
 const proofPlace = { backupId: dumpId, key: 'prod/proofs/x.json' }
@@ -34,7 +34,7 @@ function coveredPart(file: string): string {
 }
 
 await t.test('a person can check a manifest with standard tools', async (t) => {
-  const { text, manifest } = serializeManifest(dumpBody(), [artifact])
+  const { text, manifest } = serializeManifest(dumpBody(), dumpArtifacts)
   const path = join(t.testdir({ 'manifest.json': text }), 'manifest.json')
   const sum = execFileSync('sh', ['-c', `head -n -2 ${path} | sha256sum`], { encoding: 'utf8' })
   t.equal(sum.slice(0, 64), manifest.checksum)
@@ -52,7 +52,7 @@ await t.test('canonical JSON', async (t) => {
     }),
     { numRuns: 300 },
   )
-  const good = Buffer.from(serializeManifest(dumpBody(), [artifact]).text)
+  const good = Buffer.from(serializeManifest(dumpBody(), dumpArtifacts).text)
   let accepted = 0
   for (let index = 0; index < good.length; index++) {
     const flipped = Buffer.from(good)
@@ -79,7 +79,7 @@ await t.test('canonical JSON', async (t) => {
 })
 
 await t.test('a manifest that was edited, with its checksum made right again', async (t) => {
-  const text = coveredPart(serializeManifest(dumpBody(), [artifact]).text)
+  const text = coveredPart(serializeManifest(dumpBody(), dumpArtifacts).text)
   const edits: readonly [string, string | RegExp, string, RegExp][] = [
     ['a field twice', '  "timeline": 1,\n', '  "timeline": 2,\n  "timeline": 1,\n', /canonical/],
     ['other spacing', '"timeline": 1', '"timeline":  1', /canonical/],
@@ -123,6 +123,9 @@ await t.test('a manifest that was edited, with its checksum made right again', a
     ['a day that does not exist', '2026-03-01T02:00:09Z', '2026-02-30T02:00:09Z', /stop.time must be a UTC time/],
     ['a local time', '2026-03-01T02:00:09Z', '2026-03-01T02:00:09+01:00', /stop.time must be a UTC time/],
     ['a negative duration', '9.25', '-1', /durationSeconds must be/],
+    ['a dump without its archive', '"name": "dump.tar"', '"name": "other.tar"', /artifacts has no dump.tar/],
+    ['a dump without its roles', '"name": "globals.sql"', '"name": "g.sql"', /artifacts has no globals.sql/],
+    ['a dump without instructions', '"name": "RESTORE.md"', '"name": "R.md"', /artifacts has no RESTORE.md/],
     ['a wrong list', '"warnings": []', '"warnings": {}', /warnings must be a list/],
     ['a wrong item', '"warnings": []', '"warnings": [\n    1\n  ]', /warnings\[0\] must be a text/],
     [
@@ -198,6 +201,7 @@ await t.test('manifests of any content come back as they were', async (t) => {
   fc.assert(
     fc.property(body, ({ name, oid, sourceBytes, warnings, options, durationSeconds, time, names }) => {
       if (names.includes('manifest.json')) return true
+      const all = [...new Set([...names, ...dumpArtifacts.map((required) => required.name)])]
       const { text, manifest } = serializeManifest(
         dumpBody(dumpId, {
           database: { name, oid, sourceBytes },
@@ -206,14 +210,14 @@ await t.test('manifests of any content come back as they were', async (t) => {
           start: { lsn: '0/1', time: time.toISOString() },
           producer: { lifeboat: '1', programs: {}, options },
         }),
-        names.map((artifactName) => ({ ...artifact, name: artifactName })),
+        all.map((artifactName) => ({ ...artifact, name: artifactName })),
       )
       const read = parseManifest(Buffer.from(text), place)
       return (
         JSON.stringify(read) === JSON.stringify(manifest) &&
         read.database?.name === name &&
         read.durationSeconds === Math.abs(durationSeconds) &&
-        JSON.stringify(read.artifacts.map((found) => found.name)) === JSON.stringify(names)
+        JSON.stringify(read.artifacts.map((found) => found.name)) === JSON.stringify(all)
       )
     }),
     { numRuns: 300 },
@@ -233,11 +237,11 @@ await t.test('what could not be read back is not written', async (t) => {
   for (const [changes, message] of bad) {
     const body = dumpBody(dumpId, changes as Partial<ManifestBody>)
     t.match(
-      refusal(() => serializeManifest(body, [artifact])),
+      refusal(() => serializeManifest(body, dumpArtifacts)),
       message,
     )
     t.match(
-      refusal(() => serializeManifest(body, [artifact])),
+      refusal(() => serializeManifest(body, dumpArtifacts)),
       /^usage-invalid/,
     )
   }
@@ -248,6 +252,10 @@ await t.test('what could not be read back is not written', async (t) => {
   t.match(
     refusal(() => serializeManifest(dumpBody(), [artifact, artifact])),
     /artifacts has a name twice/,
+  )
+  t.match(
+    refusal(() => serializeManifest(dumpBody(), dumpArtifacts.slice(1))),
+    /artifacts has no dump.tar/,
   )
 })
 

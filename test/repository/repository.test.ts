@@ -19,7 +19,7 @@ import { type BackupWriter, Repository } from '../../src/repository/repository.t
 import { LocalStorage } from '../../src/storage/local.ts'
 import type { PutOptions, Storage } from '../../src/storage/storage.ts'
 import { codeOf } from '../contract/storage.ts'
-import { dumpBody, dumpId, ManualClock, proofBody } from './fixtures/manifests.ts'
+import { dumpBody, dumpId, ManualClock, proofBody, putDump } from './fixtures/manifests.ts'
 
 const otherId = '20260302T020000Z-dump-ffffff'
 
@@ -35,7 +35,7 @@ function make(t: Test) {
     repository.beginBackup(id, { runId: 'run-1', signal: controller.signal })
   const backUp = async (id = dumpId): Promise<void> => {
     const writer = await begin(id)
-    await writer.put('dump.tar', Buffer.from('bytes'))
+    await putDump(writer)
     await writer.publish(dumpBody(id))
   }
   const folder = (id = dumpId): string => join(root, 'prod/backups', id)
@@ -66,7 +66,7 @@ await t.test('a backup from begin to removal', async (t) => {
   const stored = { bytes: large.length, sha256: createHash('sha256').update(large).digest('hex') }
   t.same(artifact, { name: 'dump.tar', plain: stored, stored })
   await writer.put('globals.sql', Buffer.from('create role'))
-  await writer.put('empty', Readable.from([]))
+  await writer.put('RESTORE.md', Readable.from([]))
   t.equal(await repository.headManifest(dumpId), null, 'no backup before its manifest')
 
   clock.advance(30_000)
@@ -80,10 +80,10 @@ await t.test('a backup from begin to removal', async (t) => {
   const manifest = await writer.publish(dumpBody())
   t.same(
     manifest.artifacts.map(({ name }) => name),
-    ['dump.tar', 'globals.sql', 'empty'],
+    ['dump.tar', 'globals.sql', 'RESTORE.md'],
   )
   t.same(await repository.readManifest(dumpId), manifest)
-  t.same(new Set(readdirSync(folder())), new Set(['dump.tar', 'globals.sql', 'empty', 'manifest.json']))
+  t.same(new Set(readdirSync(folder())), new Set(['dump.tar', 'globals.sql', 'RESTORE.md', 'manifest.json']))
   const found = await repository.inspect(dumpId)
   t.same(found, { id: dumpId, state: 'complete', manifest: await repository.headManifest(dumpId), inProgress: null })
   t.ok((await buffer(await repository.readArtifact(dumpId, 'dump.tar'))).equals(large))
@@ -123,7 +123,7 @@ await t.test('what a writer refuses', async (t) => {
   await writer.put('globals.sql', Buffer.from('second try'))
 
   const silent = new Readable({ read: () => {} })
-  const pending = writer.put('slow', silent)
+  const pending = writer.put('RESTORE.md', silent)
   t.equal(await codeOf(writer.publish(dumpBody())), 'usage-invalid', 'while an artifact is being put')
   silent.push(null)
   await pending
@@ -161,7 +161,7 @@ await t.test('two writers of one id', async (t) => {
   const writers = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
   t.equal(writers.length, 1, 'one of eight gets the folder')
   for (const result of results) if (result.status === 'rejected') t.match(result.reason, { code: 'conflict' })
-  await writers[0]?.put('dump.tar', Buffer.from('bytes'))
+  await putDump(writers[0] as BackupWriter)
   t.equal(await codeOf(begin()), 'conflict')
   await writers[0]?.publish(dumpBody())
   t.equal((await repository.inspect(dumpId))?.state, 'complete', 'the losers did no harm')
@@ -196,7 +196,7 @@ await t.test('clean-up', async (t) => {
   await backUp()
   const claim = `prod/backups/${dumpId}/.inprogress`
   const dead = await begin(otherId)
-  await dead.put('dump.tar', Buffer.from('bytes'))
+  await putDump(dead)
   await storage.put(claim, readFileSync(join(folder(otherId), '.inprogress')))
   const bare = '20260303T020000Z-full-000000'
   mkdirSync(folder(bare))
@@ -204,12 +204,14 @@ await t.test('clean-up', async (t) => {
   const torn = '20260304T020000Z-full-000000'
   mkdirSync(folder(torn))
   writeFileSync(join(folder(torn), '.inprogress'), '{"runId": "x"')
-  mkdirSync(folder('20260305T020000Z-full-000000'))
+  const empty = '20260305T020000Z-full-000000'
+  mkdirSync(folder(empty))
   mkdirSync(join(root, 'prod/backups/lost+found'))
   writeFileSync(join(root, 'prod/backups/lost+found/x'), 'foreign')
   writeFileSync(join(root, 'prod/backups/notes.txt'), 'foreign')
 
-  t.same(await all(repository.listBackups()), [dumpId, otherId, bare, torn], 'foreign and empty folders are not listed')
+  t.same(await all(repository.listBackups()), [dumpId, otherId, bare, torn, empty], 'foreign folders are not listed')
+  t.equal(await repository.inspect(empty), null, 'an empty one holds nothing')
   t.match(await repository.inspect(bare), { state: 'incomplete', manifest: null, inProgress: null })
   t.match(await repository.inspect(torn), { state: 'incomplete', inProgress: null }, 'a claim that cannot be read')
   const asked: [string | undefined, string][] = []
@@ -224,14 +226,18 @@ await t.test('clean-up', async (t) => {
     [undefined, bare],
     [undefined, torn],
   ])
-  t.same(readdirSync(folder()), ['dump.tar', 'manifest.json'], 'a published backup loses only the claim')
+  t.same(
+    readdirSync(folder()),
+    ['RESTORE.md', 'dump.tar', 'globals.sql', 'manifest.json'],
+    'a published backup loses only the claim',
+  )
   t.ok(existsSync(join(folder(otherId), 'dump.tar')), 'a live writer keeps its folder')
 
   t.same(await repository.cleanUp({ isLapsed: async () => true }), [otherId, torn])
-  t.same(await all(repository.listBackups()), [dumpId])
+  t.same(await all(repository.listBackups()), [dumpId, empty])
   t.same(readdirSync(join(root, 'prod/backups/lost+found')), ['x'], 'what is not ours stays')
   t.equal(await codeOf(dead.publish(dumpBody(otherId))), 'conflict', 'a writer that was not dead finds out')
-  await dead.put('globals.sql', Buffer.from('late'))
+  await dead.put('late.sql', Buffer.from('late'))
   await dead.abandon()
   t.notOk(existsSync(folder(otherId)), 'and leaves nothing')
   t.equal(await codeOf(repository.cleanUp({ isLapsed: () => true, signal: AbortSignal.abort() })), 'cancelled')
@@ -259,7 +265,7 @@ await t.test('a clean-up in the very moment of publishing', async (t) => {
   })
   const slow = new Repository({ name: 'slow', cluster: 'prod', storage: suspended, clock })
   const writer = await slow.beginBackup(dumpId, { runId: 'r', signal })
-  await writer.put('dump.tar', Buffer.from('bytes'))
+  await putDump(writer)
   t.equal(await codeOf(writer.publish(dumpBody())), 'artifact-invalid', 'the writer notices')
   await writer.abandon()
   t.notOk(existsSync(folder()), 'no manifest without artifacts stays')
@@ -270,10 +276,10 @@ await t.test('a clean-up in the very moment of publishing', async (t) => {
     if (key.endsWith('.inprogress')) await writerOf.current?.publish(dumpBody())
   })
   writerOf.current = await repository.beginBackup(dumpId, { runId: 'r', signal })
-  await writerOf.current.put('dump.tar', Buffer.from('bytes'))
+  await putDump(writerOf.current)
   const cleaner = new Repository({ name: 'cleaner', cluster: 'prod', storage: racing, clock })
   t.same(await cleaner.cleanUp({ isLapsed: () => true }), [])
-  t.same(readdirSync(folder()), ['dump.tar', 'manifest.json'], 'the backup is whole')
+  t.same(readdirSync(folder()), ['RESTORE.md', 'dump.tar', 'globals.sql', 'manifest.json'], 'the backup is whole')
 })
 
 await t.test('a clean-up that is half done when the writer publishes', async (t) => {
@@ -297,7 +303,7 @@ await t.test('a clean-up that is half done when the writer publishes', async (t)
   })
   const slow = new Repository({ name: 'slow', cluster: 'prod', storage: suspended, clock })
   const writer = await slow.beginBackup(dumpId, { runId: 'r', signal: new AbortController().signal })
-  await writer.put('dump.tar', Buffer.from('bytes'))
+  await putDump(writer)
   t.equal(await codeOf(writer.publish(dumpBody())), 'conflict', 'every artifact is still there, but not for long')
   t.equal(await repository.headManifest(dumpId), null)
   await writer.abandon()
@@ -319,7 +325,7 @@ await t.test('a heartbeat that is under way while the backup is published', asyn
   })
   const slow = new Repository({ name: 'slow', cluster: 'prod', storage: slowStorage, clock })
   const writer = await slow.beginBackup(dumpId, { runId: 'r', signal: new AbortController().signal })
-  await writer.put('dump.tar', Buffer.from('bytes'))
+  await putDump(writer)
   clock.advance(30_000)
   await beating.promise
   const publishing = writer.publish(dumpBody())
@@ -329,7 +335,11 @@ await t.test('a heartbeat that is under way while the backup is published', asyn
   resume.resolve()
   await publishing
   await storage.put('other', Buffer.alloc(1))
-  t.same(readdirSync(folder()), ['dump.tar', 'manifest.json'], 'it does not bring the claim back')
+  t.same(
+    readdirSync(folder()),
+    ['RESTORE.md', 'dump.tar', 'globals.sql', 'manifest.json'],
+    'it does not bring the claim back',
+  )
 })
 
 await t.test('a removal that is interrupted leaves no half backup', async (t) => {

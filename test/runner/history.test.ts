@@ -271,6 +271,48 @@ await t.test('backup failures: the newest attempt of each database', async (t) =
   t.equal(found().length, 3)
 })
 
+await t.test('a backup run that failed before it knew the databases failed for each', async (t) => {
+  const clock = new FakeClock('2026-03-01T02:00:00Z')
+  const databases = (facts: { fact(name: string): string | null }) => (facts.fact('known') ?? '').split(',')
+  const store = history(t.testdir({}), clock, { databases })
+  t.teardown(() => store.close())
+  store.keepFact('known', 'app,crm')
+  const run = (more: object, items: readonly ReturnType<typeof item>[], state: 'failed' | 'cancelled' = 'failed') => {
+    const { id } = store.insert({ ...request, params: { database: null }, ...more })
+    store.claim(id)
+    for (const one of items) store.item(id, one)
+    store.finish(id, 'running', { state, failure, durationMs: 1 })
+  }
+  const found = () => store.backupFailures().map(({ database, at }) => [database, at.toISOString()])
+  run({}, [], 'cancelled')
+  run({ job: 'verify' }, [])
+  run({}, [item('app')])
+  t.same(found(), [], 'cancelled, no backup, or with a word on what became of each')
+  run({}, [])
+  const all = [
+    ['app', '2026-03-01T02:00:00.000Z'],
+    ['crm', '2026-03-01T02:00:00.000Z'],
+  ]
+  t.same(found(), all)
+  await clock.advance(1000)
+  run({ params: { database: 'crm' } }, [])
+  t.same(found(), [all[0], ['crm', '2026-03-01T02:00:01.000Z']], 'one alone')
+})
+
+await t.test('facts are kept, the newest of each name', async (t) => {
+  const directory = t.testdir({})
+  const store = history(directory, new FakeClock())
+  t.equal(store.fact('a'), null)
+  store.keepFact('a', 'old')
+  store.keepFact('a', 'new\n"')
+  store.keepFact('b', '')
+  store.close()
+  const again = history(directory, new FakeClock())
+  t.teardown(() => again.close())
+  t.equal(again.fact('a'), 'new\n"')
+  t.equal(again.fact('b'), '')
+})
+
 await t.test('names of databases that never existed do not pile up', async (t) => {
   const clock = new FakeClock()
   const store = history(t.testdir({}), clock, { keepRuns: 5 })
@@ -387,7 +429,7 @@ await t.test('ten thousand runs: the questions of every refresh stay cheap', asy
   const db = new DatabaseSync(`${directory}/lifeboat.db`)
   db.exec(`with recursive series (value) as (select 1 union all select value + 1 from series where value < 10000)
            insert into runs select value, 'id' || value, 'dump', 'backup', value, 'api', 'null', 'succeeded', '', '', '', 1, null,
-           null, 0, 1, '', '' from series`)
+           null, 0, 1, '', '', '' from series`)
   const plans = [
     `select * from runs where job = 'dump' and state = 'running' order by seq desc limit 1`,
     `select pid from runs where state in ('queued', 'running')`,
@@ -406,4 +448,47 @@ await t.test('ten thousand runs: the questions of every refresh stay cheap', asy
     )
   }
   db.close()
+})
+
+await t.test('a process of another container lives for as long as it shows so', async (t) => {
+  const directory = t.testdir({})
+  const clock = new FakeClock('2026-03-01T02:00:00Z')
+  const [other, own] = [history(directory, clock), history(directory, clock)]
+  t.teardown(() => [other, own].map((store) => store.close()))
+  const [running, queued] = [other.insert(request), other.insert({ ...request, params: { database: 'app' } })]
+  other.claim(running.id)
+  const db = new DatabaseSync(`${directory}/lifeboat.db`)
+  t.teardown(() => db.close())
+  // As another container's process: its number is nobody's here, or somebody else's.
+  const moved = { pid: 2 ** 22 + 1, namespace: 'pid:[1]' }
+  for (const table of ['runs', 'lanes', 'owners'])
+    db.prepare(`update ${table} set pid = ?, pid_namespace = ?`).run(moved.pid, moved.namespace)
+  t.same(own.sweep(), [], 'its number is not looked up here')
+  const mine = own.insert({ ...request, params: { database: 'mine' } })
+  t.equal(own.claim(mine.id), 'busy')
+
+  await clock.advance(299_000)
+  own.heartbeat()
+  t.same(own.sweep(), [])
+  db.prepare('update owners set beat_at = ? where pid = ?').run(clock.now().toISOString(), moved.pid)
+  await clock.advance(300_000)
+  t.same(own.sweep(), [], 'it has shown itself in between')
+  await clock.advance(2_000)
+  t.match(own.sweep(), [
+    { id: running.id, state: 'failed', failure: { code: 'interrupted' } },
+    { id: queued.id, state: 'failed', failure: { code: 'interrupted' } },
+  ])
+  t.equal(own.claim(mine.id), 'claimed')
+  own.heartbeat()
+  t.match(db.prepare('select pid, beat_at from owners').all(), [
+    { pid: process.pid, beat_at: clock.now().toISOString() },
+  ])
+  own.finish(mine.id, 'running', success)
+  await clock.advance(60_000)
+  own.heartbeat()
+  t.notMatch(
+    db.prepare('select beat_at from owners').get(),
+    { beat_at: clock.now().toISOString() },
+    'idle, it writes nothing',
+  )
 })

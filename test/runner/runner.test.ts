@@ -257,6 +257,35 @@ await t.test('a job that ignores its signal: verdict after the grace, lane taken
   t.equal((await runner.wait(next.id)).state, 'succeeded')
 })
 
+await t.test('a run that stands still for ten minutes is told of, once each time', async (t) => {
+  const { job, calls } = puppet({ timeoutSeconds: 86_400 })
+  const { runner, clock, lines } = newRunner(t, [job])
+  await runner.start()
+  runner.trigger({ job: 'dump', params: {}, trigger: 'api', requestedBy: null })
+  await clock.advance(0)
+  const told = () => lines.filter(({ level, msg }) => level === 40 && /stands still/.test(String(msg))).length
+  const progress = (done: number, message: string) =>
+    calls[0]?.context.progress({ done, total: 100, unit: 'bytes', message })
+  const minutes = (count: number) => clock.advance(count * 60_000 + 1000)
+  await minutes(9)
+  t.equal(told(), 0)
+  await minutes(1)
+  t.equal(told(), 1, 'nothing was ever said')
+  await minutes(30)
+  t.equal(told(), 1, 'once')
+  progress(1, 'a')
+  await minutes(9)
+  progress(1, 'b')
+  await minutes(9)
+  progress(2, 'b')
+  await minutes(9)
+  t.equal(told(), 1, 'words move on as well as numbers')
+  progress(2, 'b')
+  await minutes(1)
+  t.equal(told(), 2, 'saying the same again is no progress')
+  calls[0]?.succeed()
+})
+
 await t.test(
   'progress: at once in get, each second to listeners, each 30 s in the log, seconds apart in the file',
   async (t) => {

@@ -22,8 +22,9 @@ await storageContract(t, 'LocalStorage', (t) => new LocalStorage({ root: t.testd
 
 await t.test('a root that is not there yet, or is reached through a link', async (t) => {
   const base = t.testdir({ real: {} })
-  const root = join(base, 'new/root')
+  const root = join(base, 'new')
   const storage = new LocalStorage({ root })
+  t.notOk(await storage.exists())
   t.equal(await storage.head('a'), null)
   t.same(await listed(storage, ''), [])
   await storage.remove('a')
@@ -31,6 +32,7 @@ await t.test('a root that is not there yet, or is reached through a link', async
   t.ok((await storage.capacity()).totalBytes > 0, 'the capacity is that of the file system it will be on')
   t.notOk(existsSync(root), 'reading makes nothing')
   await storage.put('a/b', Buffer.from('x'))
+  t.ok(await storage.exists())
   t.equal(statSync(root).mode & 0o777, 0o700)
   t.equal(statSync(join(root, 'a')).mode & 0o777, 0o700)
   t.equal(statSync(join(root, 'a/b')).mode & 0o777, 0o600)
@@ -40,6 +42,15 @@ await t.test('a root that is not there yet, or is reached through a link', async
   await linked.put('a', Buffer.from('x'))
   t.equal((await linked.head('a'))?.bytes, 1)
   t.ok(existsSync(join(base, 'real/a')))
+
+  const unmounted = new LocalStorage({ root: join(base, 'mnt/disk/root') })
+  await t.rejects(unmounted.put('a', Buffer.from('x')), {
+    code: 'storage-failed',
+    message: /there is no directory .*mnt\/disk$/,
+    hint: /mount what belongs at .*mnt\/disk, or make it: mkdir -p/,
+  })
+  t.notOk(existsSync(join(base, 'mnt')), 'the directories above the root are not made')
+  t.notOk(await new LocalStorage({ root: join(base, 'real/a') }).exists(), 'a file is no root')
 })
 
 await t.test('capacity', async (t) => {
@@ -150,7 +161,7 @@ await t.test('a large object is written as it comes', async (t) => {
   t.equal(info.bytes, chunks * chunk.length)
   t.ok(ahead < 4 * 1024 * 1024, 'the source waits for the disk')
   const digest = new DigestStream()
-  await pipeline(await storage.get('large'), digest, async (bytes) => {
+  await pipeline((await storage.get('large')).body, digest, async (bytes) => {
     for await (const _ of bytes);
   })
   t.same(digest.digest(), { bytes: info.bytes, sha256: expected.digest('hex') })
@@ -169,7 +180,7 @@ await t.test('what is not a file is not an object', { timeout: 20_000 }, async (
     await storage.remove(key)
   }
   t.same(await listed(storage, ''), ['file'], 'nor does it show in a listing')
-  t.same(await listed(storage, '', { delimiter: '/' }), ['file'], 'nor do folders that hold no object')
+  t.same(await listed(storage, 'folder/'), [], 'nor below a folder that holds none')
   t.equal(await codeOf(storage.put('folder', Buffer.from('x'))), 'storage-failed')
   t.equal(await codeOf(storage.put('file/below', Buffer.from('x'))), 'storage-failed')
   t.equal(await codeOf(storage.put('x'.repeat(300), Buffer.from('x'))), 'storage-failed')
@@ -194,10 +205,10 @@ await t.test('a file that becomes shorter while it is read fails the stream', as
   const root = t.testdir()
   const storage = new LocalStorage({ root })
   await storage.put('a', Buffer.alloc(5_000_000))
-  const stream = await storage.get('a')
+  const { body: stream } = await storage.get('a')
   await truncate(join(root, 'a'), 1_000_000)
   t.equal(await codeOf(buffer(stream)), 'storage-failed')
-  const given = await storage.get('a')
+  const { body: given } = await storage.get('a')
   given.destroy()
   await new Promise((resolve) => given.once('close', resolve))
   t.ok(given.closed, 'a stream that nobody wants any more closes its file')
@@ -244,7 +255,7 @@ await t.test('a full disk', { skip }, async (t) => {
   }
   t.equal(await codeOf(storage.put('new/two', Buffer.alloc(5_000_000))), 'disk-full')
   t.same(readdirSync(join(root, '.lifeboat-tmp')), [], 'what was written is given back')
-  t.equal((await buffer(await storage.get('kept'))).filter((byte) => byte === 7).length, 1_000_000)
+  t.equal((await buffer((await storage.get('kept')).body)).filter((byte) => byte === 7).length, 1_000_000)
   t.same(await listed(storage, ''), ['kept'])
   const full = async (): Promise<void> => {
     for (let index = 0; index < 100; index++) await storage.put(`many/${index}`, Buffer.from('x'))

@@ -1,4 +1,6 @@
-import { type Static, Type } from '@fastify/type-provider-typebox'
+import { type Static, Type } from 'typebox'
+import type { Catalog } from '../../observe/catalog.ts'
+import { isClockAhead } from '../../observe/questions.ts'
 import { type ListedBackup, type Listing, pageOfBackups, requireBackup, unusableBackups } from '../backup-list.ts'
 import type { App } from '../instance.ts'
 import type { HttpDependencies, HttpLimits } from '../ports.ts'
@@ -9,6 +11,7 @@ import {
   BackupRef,
   type BackupSchema,
   BackupsQuery,
+  FailureSchema,
   problems,
   UnusableRef,
 } from '../schemas.ts'
@@ -30,8 +33,12 @@ const Details = Type.Object(
     copies: Type.Array(
       Type.Object({
         repository: Type.String(),
-        manifest: Type.Unsafe<object>({ type: 'object', description: 'manifest.json as it is' }),
+        manifest: Type.Union([
+          Type.Unsafe<object>({ type: 'object', description: 'manifest.json as it is' }),
+          Type.Null({ description: 'It cannot be read: see `problems`' }),
+        ]),
         proofs: Type.Array(Type.Unsafe<object>({ type: 'object', description: 'A proof as it is' })),
+        problems: Type.Array(FailureSchema, { description: 'Why something of this copy cannot be read' }),
       }),
     ),
   },
@@ -62,7 +69,7 @@ export function backupRoutes(app: App, deps: HttpDependencies, listing: Listing,
       const unusable = unusableBackups(catalog, filter)
       return {
         at: catalog.at.toISOString(),
-        backups: page.map(describe),
+        backups: page.map((listed) => describe(listed, catalog)),
         unusable: after === undefined ? unusable.slice(0, limit) : [],
         unusableTotal: unusable.length,
         next,
@@ -93,7 +100,7 @@ export function backupRoutes(app: App, deps: HttpDependencies, listing: Listing,
   )
 }
 
-function describe({ backup, repository }: ListedBackup): Static<typeof BackupSchema> {
+function describe({ backup, repository }: ListedBackup, catalog: Catalog): Static<typeof BackupSchema> {
   const { standing, provenAt, levels } = verificationOf(backup, repository)
   const level = (result: (typeof levels)['data']) =>
     result === undefined ? null : { ...result, finishedAt: result.finishedAt.toISOString() }
@@ -111,6 +118,7 @@ function describe({ backup, repository }: ListedBackup): Static<typeof BackupSch
     storedBytes: backup.storedBytes,
     sourceBytes: backup.sourceBytes,
     warnings: backup.warnings,
+    notes: isClockAhead(catalog, backup) ? ['clock-ahead'] : [],
     manifestChecksum: backup.manifestChecksum,
     verification: { artifact: level(levels.artifact), restore: level(levels.restore), data: level(levels.data) },
     standing,

@@ -1,4 +1,4 @@
-import { Type } from '@fastify/type-provider-typebox'
+import { Type } from 'typebox'
 import type { Listing } from '../backup-list.ts'
 import type { App } from '../instance.ts'
 import { pagePolicy, renderPage } from '../page.ts'

@@ -1,5 +1,5 @@
 import { Readable } from 'node:stream'
-import { Type } from '@fastify/type-provider-typebox'
+import { Type } from 'typebox'
 import type { Clock } from '../../clock.ts'
 import type { Run } from '../../runner/job.ts'
 import type { App } from '../instance.ts'

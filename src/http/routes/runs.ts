@@ -1,4 +1,4 @@
-import { type Static, Type } from '@fastify/type-provider-typebox'
+import { type Static, Type } from 'typebox'
 import { LifeboatError } from '../../domain/errors.ts'
 import type { JobSummary, Run } from '../../runner/job.ts'
 import type { App } from '../instance.ts'
