@@ -1,0 +1,244 @@
+import type { AddressInfo } from 'node:net'
+import type { Logger } from 'pino'
+import type { Clock } from './clock.ts'
+import { rpoHint, rpoWarning } from './config/objectives.ts'
+import type { ValidatedConfig } from './config/validated.ts'
+import { createCore } from './core.ts'
+import { type Failure, LifeboatError, toFailure } from './domain/errors.ts'
+import type { Proof } from './domain/proof.ts'
+import type { BackupCopy, RenderedMetrics } from './http/ports.ts'
+import { createHttpServer } from './http/server.ts'
+import { createMetrics, type Metrics } from './metrics/registry.ts'
+import type { Catalog } from './observe/catalog.ts'
+import { createClockAheadReport } from './observe/clock-ahead.ts'
+import { createObserver, type Observer } from './observe/observer.ts'
+import { createServerProbe } from './observe/server.ts'
+import { createServerMemory } from './observe/server-memory.ts'
+import type { Repository } from './repository/repository.ts'
+import type { Schedule } from './runner/runner.ts'
+import type { Version } from './version.ts'
+
+export interface AppOptions {
+  readonly clock: Clock
+  readonly log: Logger
+  readonly version: Version
+}
+
+/** The sidecar. */
+export interface App {
+  /** Where it listens, e.g. `http://127.0.0.1:10187`; known after start. */
+  readonly url: string
+  /** Begins to observe, to listen and to keep the schedules. */
+  start(): Promise<void>
+  /** Ends runs (as `interrupted`), connections and watches; resolves when nothing is left. May be called more than once. */
+  stop(): Promise<void>
+}
+
+/** The values of the process itself are as old as the last rendering. */
+const renderEveryMs = 15_000
+
+/**
+ * Puts the sidecar together; nothing runs before `start`.
+ *
+ * @throws LifeboatError what `createCore` throws; `conflict` from `start` when the address is taken
+ */
+export async function createApp(config: ValidatedConfig, { clock, log, version }: AppOptions): Promise<App> {
+  const core = await createCore(config, { clock, log, version: version.version, schedules: schedulesOf(config) })
+  const { runner } = core
+  const observer = createObserver({
+    repositories: core.repositories.map(({ repository, storage, path }) => ({
+      repository,
+      watchRoot: path,
+      capacity: () => storage.capacity(),
+    })),
+    server: createServerMemory({
+      probe: createServerProbe(config.postgres),
+      facts: core.history,
+      databases: config.postgres.databases,
+      clock,
+      log,
+    }),
+    databases: config.postgres.databases,
+    history: runner,
+    clock,
+    log,
+    ...config.observe,
+  })
+  const policy = { ...config.objectives, ...config.policy }
+  const metrics = createMetrics({
+    version: version.version,
+    revision: version.revision,
+    nodeVersion: process.version,
+    cluster: config.cluster,
+    policy,
+  })
+  const exposition = createExposition(metrics, observer, log)
+  const http = await createHttpServer({
+    version: version.version,
+    clock,
+    log,
+    tokens: config.auth.tokens,
+    cluster: config.cluster,
+    catalog: () => observer.catalog(),
+    metrics: () => exposition.current(),
+    runner,
+    backupDetails: (id, name, signal) =>
+      backupDetails(
+        core.repositories.map(({ repository }) => repository).filter((one) => name === null || one.name === name),
+        id,
+        signal,
+      ),
+    policy,
+  })
+  const stopping = new AbortController()
+  let stopped: Promise<void> | undefined
+  let url = ''
+  const background = (work: Promise<unknown>, what: string) =>
+    void work.catch((error: unknown) => log.error(toFailure(error), `${what} failed`))
+  const stop = async () => {
+    stopping.abort()
+    await http.close()
+    await observer.stop()
+    await core.close()
+    log.info('lifeboat has stopped')
+  }
+  return {
+    get url() {
+      return url
+    },
+    async start() {
+      observer.onChange((catalog) => exposition.render(catalog))
+      observer.onChange(createClockAheadReport(log))
+      runner.onChange((run) => {
+        observer.historyChanged()
+        // What a run changed shows at once, also where no file event tells.
+        if (run.finishedAt !== null) background(observer.refresh(), 'the look after a run')
+      })
+      await listen(http, config.listen)
+      url = addressOf(http.server.address() as AddressInfo)
+      observer.start()
+      void keepFresh(clock, stopping.signal, () => exposition.render(observer.catalog()))
+      background(
+        observer
+          .refresh()
+          .then(() => core.tidy())
+          .then(() => observer.refresh()),
+        'cleaning up',
+      )
+      const short = rpoWarning(config)
+      if (short !== null) log.warn({ hint: rpoHint }, short)
+      log.info({ url, cluster: config.cluster }, 'lifeboat is up')
+    },
+    stop: () => (stopped ??= stop()),
+  }
+}
+
+async function listen(
+  http: Awaited<ReturnType<typeof createHttpServer>>,
+  { host, port }: ValidatedConfig['listen'],
+): Promise<void> {
+  try {
+    await http.listen({ host, port }) // fastify writes into what it is given
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException
+    const taken = code === 'EADDRINUSE'
+    throw new LifeboatError(taken ? 'conflict' : 'config-invalid', `cannot listen on ${host}:${port}: ${message}`, {
+      hint: taken
+        ? 'another process has the address: stop it, or set listen'
+        : 'set listen to an address of this machine',
+      cause,
+    })
+  }
+}
+
+function schedulesOf({ schedule, verification }: ValidatedConfig): readonly Schedule[] {
+  const verify = { backup: null, repository: null, database: null, level: verification.level, rehash: false }
+  return [
+    ...(schedule.dump === null ? [] : [{ job: 'dump' as const, params: { database: null }, cron: schedule.dump }]),
+    ...(schedule.verify === null ? [] : [{ job: 'verify' as const, params: verify, cron: schedule.verify }]),
+  ]
+}
+
+/** Holds the rendered metrics of the newest catalog. One rendering at a time; of those that wait only the newest counts. */
+function createExposition(metrics: Metrics, observer: Pick<Observer, 'catalog'>, log: Logger) {
+  let current: RenderedMetrics | null = null
+  let rendering = false
+  let waiting = false
+  const render = async (catalog: Catalog): Promise<void> => {
+    if (rendering) {
+      waiting = true
+      return
+    }
+    rendering = true
+    try {
+      current = await metrics.render(catalog)
+    } catch (error) {
+      log.error(toFailure(error), 'the metrics could not be rendered: the last ones stay')
+    }
+    rendering = false
+    if (!waiting) return
+    waiting = false
+    await render(observer.catalog())
+  }
+  return { current: () => current, render: (catalog: Catalog) => void render(catalog) }
+}
+
+async function keepFresh(clock: Clock, signal: AbortSignal, render: () => void): Promise<void> {
+  while (!signal.aborted) {
+    await clock.sleep(renderEveryMs, signal).catch(() => {})
+    if (!signal.aborted) render()
+  }
+}
+
+/**
+ * Every copy of one backup with all its proofs, newest first, read from the repositories themselves. What is wrong with one
+ * copy stands with it. Fails only when no repository is known to hold the backup: with what kept one from being asked, or
+ * with `not-found`.
+ */
+async function backupDetails(
+  repositories: readonly Repository[],
+  id: string,
+  signal: AbortSignal,
+): Promise<readonly BackupCopy[]> {
+  const copies: BackupCopy[] = []
+  const unasked: unknown[] = []
+  const problems: BackupCopy[] = []
+  for (const repository of repositories) {
+    try {
+      if ((await repository.headManifest(id, { signal })) !== null) copies.push(await readCopy(repository, id, signal))
+    } catch (error) {
+      signal.throwIfAborted()
+      unasked.push(error)
+      problems.push({ repository: repository.name, manifest: null, proofs: [], problems: [toFailure(error)] })
+    }
+  }
+  if (copies.length === 0) throw unasked[0] ?? new LifeboatError('not-found', `there is no backup ${id}`)
+  return [...copies, ...problems]
+}
+
+async function readCopy(repository: Repository, id: string, signal: AbortSignal): Promise<BackupCopy> {
+  const problems: Failure[] = []
+  const orNull = async <T>(read: Promise<T>): Promise<T | null> => {
+    try {
+      return await read
+    } catch (error) {
+      signal.throwIfAborted()
+      problems.push(toFailure(error))
+      return null
+    }
+  }
+  const manifest = await orNull(repository.readManifest(id, { signal }))
+  const proofs: Proof[] = []
+  const readProofs = async () => {
+    for await (const { key, backupId } of repository.listProofs({ signal })) {
+      const proof = backupId === id ? await orNull(repository.readProof(key, { signal })) : null
+      if (proof !== null) proofs.unshift(proof)
+    }
+  }
+  await orNull(readProofs())
+  return { repository: repository.name, manifest, proofs, problems }
+}
+
+function addressOf({ address, family, port }: AddressInfo): string {
+  return `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`
+}

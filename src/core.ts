@@ -1,0 +1,163 @@
+import { existsSync } from 'node:fs'
+import { chmod, mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Logger } from 'pino'
+import type { Clock } from './clock.ts'
+import type { ValidatedConfig } from './config/validated.ts'
+import { toFailure } from './domain/errors.ts'
+import { dumpJob } from './jobs/dump.ts'
+import { restoreJob } from './jobs/restore.ts'
+import { verifyJob } from './jobs/verify.ts'
+import { cleanWorkDir, diskFailure } from './jobs/work-folder.ts'
+import { createServerProbe } from './observe/server.ts'
+import { rememberedDatabases } from './observe/server-memory.ts'
+import type { ConnectionSource } from './postgres/connection.ts'
+import { type IdentityLedger, type InProgress, Repository } from './repository/repository.ts'
+import { type History, openHistory } from './runner/history.ts'
+import { isRunId } from './runner/run-id.ts'
+import { Runner, type Schedule } from './runner/runner.ts'
+import { LocalStorage } from './storage/local.ts'
+
+export interface CoreOptions {
+  readonly clock: Clock
+  readonly log: Logger
+  /** Lifeboat's own version, for manifests and proofs. */
+  readonly version: string
+  /** Where a restore goes, when not to the configured server. */
+  readonly restoreTarget?: ConnectionSource
+  /** Only the sidecar has schedules: a command that runs one job must not start others. */
+  readonly schedules?: readonly Schedule[]
+}
+
+/** A configured repository, and where it is stored. */
+export interface CoreRepository {
+  readonly repository: Repository
+  readonly storage: LocalStorage
+  readonly path: string
+}
+
+/** What a command needs to do one thing, and the sidecar to do everything: repositories, history and runner. */
+export interface Core {
+  readonly repositories: readonly CoreRepository[]
+  readonly history: History
+  readonly runner: Runner
+  /** Clears away what a killed process left behind in the work folder and the repositories. */
+  tidy(): Promise<void>
+  /** Ends what runs and closes the history. Safe to call again. */
+  close(): Promise<void>
+}
+
+/** A claim without heartbeat for so long is dead, whoever made it. */
+const lapsedMs = 10 * 60 * 1000
+
+/**
+ * Puts together the acting half of Lifeboat.
+ *
+ * @throws LifeboatError `storage-failed` or `disk-full` when the state directory cannot be used
+ */
+export async function createCore(config: ValidatedConfig, options: CoreOptions): Promise<Core> {
+  const { clock, log, version } = options
+  await makeStateDirectory(config.stateDir)
+  const history = openHistory({
+    file: stateFile(config),
+    clock,
+    log,
+    databases: (facts) => config.postgres.databases ?? rememberedDatabases(facts),
+  })
+  const repositories = makeRepositories(config, { clock, version, ledger: history })
+  const all = repositories.map(({ repository }) => repository)
+  const probe = createServerProbe({ ...config.postgres })
+  const server = (signal: AbortSignal) => probe(signal).catch(() => null) // one that is down keeps no backup from being used
+  const jobOptions = { config, repositories: all, clock, version }
+  const runner = new Runner({
+    jobs: [
+      dumpJob(jobOptions),
+      verifyJob({ ...jobOptions, server }),
+      restoreJob({ ...jobOptions, server, target: options.restoreTarget ?? config.postgres }),
+    ],
+    schedules: options.schedules ?? [],
+    history,
+    clock,
+    log,
+  })
+  await runner.start()
+  let closed: Promise<void> | undefined
+  return {
+    repositories,
+    history,
+    runner,
+    tidy: () => tidy(config, { repositories, history, clock, log }),
+    close: () => {
+      closed ??= runner.stop().then(() => history.close())
+      return closed
+    },
+  }
+}
+
+/** The configured repositories; nothing is touched. Without a ledger nobody sees whether they are the ones that they were. */
+export function makeRepositories(
+  { cluster, repositories }: ValidatedConfig,
+  { clock, version, ledger }: { clock: Clock; version: string; ledger: IdentityLedger | null },
+): readonly CoreRepository[] {
+  return repositories.map(({ name, path }) => {
+    const storage = new LocalStorage({ root: path, clock })
+    const identity = ledger === null ? {} : { identity: { ledger, lifeboat: version, exists: () => storage.exists() } }
+    return { path, storage, repository: new Repository({ name, cluster, storage, clock, ...identity }) }
+  })
+}
+
+/** The state that a sidecar or a command has left; null where there is none: a command that only looks leaves nothing behind. */
+export function openHistoryIfThere(
+  config: ValidatedConfig,
+  { clock, log }: { clock: Clock; log: Logger },
+): History | null {
+  const file = stateFile(config)
+  return existsSync(file) ? openHistory({ file, clock, log }) : null
+}
+
+function stateFile({ stateDir }: ValidatedConfig): string {
+  return join(stateDir, 'lifeboat.db')
+}
+
+/** The scratch server's OS user must be able to pass through, so the folder can be entered; what it holds is 0600. */
+async function makeStateDirectory(stateDir: string): Promise<void> {
+  try {
+    const made = await mkdir(stateDir, { recursive: true })
+    if (made !== undefined) await chmod(stateDir, 0o711)
+  } catch (cause) {
+    throw diskFailure(cause, `cannot make the state directory ${stateDir}`)
+  }
+}
+
+async function tidy(
+  config: ValidatedConfig,
+  { repositories, history, clock, log }: Pick<Core, 'repositories' | 'history'> & { clock: Clock; log: Logger },
+): Promise<void> {
+  const longestMs = 1000 * Math.max(config.dump.timeoutSeconds, config.verification.timeoutSeconds)
+  const isLeftover = (name: string, modified: Date) => {
+    if (!isRunId(name)) return false
+    const run = history.get(name)
+    // Another sidecar's run is not in our history: it is over once it is older than any run may get.
+    return run === null ? clock.now().getTime() - modified.getTime() > longestMs : run.finishedAt !== null
+  }
+  const isLapsed = (claim: InProgress | null) => {
+    if (claim === null) return false
+    const run = history.get(claim.runId)
+    // Another sidecar's run is not in our history: only its silence tells.
+    return run === null ? clock.now().getTime() - Date.parse(claim.heartbeatAt) > lapsedMs : run.finishedAt !== null
+  }
+  const attempt = async (what: string, work: () => Promise<unknown>) => {
+    try {
+      const removed = await work()
+      const count = Array.isArray(removed) ? removed.length : Number(removed)
+      if (count > 0) log.info({ removed }, `cleaned up ${what}`)
+    } catch (error) {
+      log.warn(toFailure(error), `could not clean up ${what}`)
+    }
+  }
+  await attempt('the work folder', () => cleanWorkDir(config.workDir, isLeftover))
+  for (const { repository, storage } of repositories) {
+    await attempt(`half-written files in ${repository.name}`, () => storage.cleanTemporary())
+    await attempt(`unfinished backups in ${repository.name}`, () => repository.cleanUp({ isLapsed }))
+  }
+}

@@ -1,0 +1,241 @@
+import type { Logger } from 'pino'
+import type { Clock } from '../clock.ts'
+import type { ValidatedConfig } from '../config/validated.ts'
+import type { Manifest } from '../domain/backup.ts'
+import { LifeboatError, toFailure } from '../domain/errors.ts'
+import type { HashedArtifact, LevelResult, Proof, VerificationLevel } from '../domain/proof.ts'
+import { findInstallations } from '../postgres/installations.ts'
+import { workMarker } from '../postgres/orphans.ts'
+import { cleanEnvironment } from '../postgres/programs.ts'
+import type { Repository } from '../repository/repository.ts'
+import { parseFingerprint } from './fingerprint-artifact.ts'
+import { LevelRecorder } from './level-recorder.ts'
+import { Phases } from './phases.ts'
+import { removeScratch, restoreIntoScratch } from './scratch-restore.ts'
+import { type FetchedArtifacts, verifyArtifacts } from './verify-artifacts.ts'
+import { verifyData } from './verify-data.ts'
+import { assertHeld, assertUnchanged, type SeenManifest, withLater } from './verify-unchanged.ts'
+
+export interface VerifyBackupOptions {
+  readonly config: ValidatedConfig
+  readonly clock: Clock
+  readonly log: Logger
+  readonly signal: AbortSignal
+  /** Lifeboat's own version, for the proof. */
+  readonly version: string
+  readonly repository: Repository
+  readonly backupId: string
+  readonly level: VerificationLevel
+  readonly rehash: boolean
+  /** Work folder of this backup alone; made by the caller, who removes it. */
+  readonly folder: string
+  readonly onProgress: (ratio: number, message: string) => void
+}
+
+/** A backup and what was found about it. */
+export interface VerifiedBackup {
+  readonly manifest: Manifest | null
+  readonly proof: Proof
+}
+
+/**
+ * Verifies one backup in one repository up to the level asked for, and publishes the verdict there as a proof. Ends at
+ * the first level that does not pass: what lies deeper could not be trusted.
+ *
+ * @throws LifeboatError `manifest-missing` when there is no such backup; the signal's reason
+ */
+export async function verifyBackup(options: VerifyBackupOptions): Promise<VerifiedBackup> {
+  const { clock, repository, backupId, signal } = options
+  const startedAt = clock.now().toISOString()
+  const phases = new Phases(clock)
+  const levels: Partial<Record<VerificationLevel, LevelResult>> = {}
+  const found = await verifyLevels(options, levels, phases)
+  if (found.seen !== null && levels.artifact?.verdict === 'pass') {
+    const { seen, hashed } = found
+    const last = new LevelRecorder(clock)
+    const look = () => assertUnchanged(repository, seen, hashed, signal)
+    if ((await last.look('unchanged', 'artifact-changed', signal, look)) === 'removed') {
+      await repository.readManifest(backupId, { signal }) // says that it is missing
+    }
+    if (last.verdict !== 'pass') levels.artifact = withLater(levels.artifact, last.result())
+  }
+  signal.throwIfAborted()
+  const proof = await repository.publishProof({
+    backupId,
+    manifestChecksum: found.seen?.manifest.checksum ?? '',
+    startedAt,
+    finishedAt: clock.now().toISOString(),
+    level: options.level,
+    levels,
+    hashed: found.hashed,
+    phases: phases.seconds(),
+    serverVersion: found.seen?.manifest.serverVersion ?? '',
+    lifeboat: options.version,
+  })
+  return { manifest: found.seen?.manifest ?? null, proof }
+}
+
+async function verifyLevels(
+  options: VerifyBackupOptions,
+  levels: Partial<Record<VerificationLevel, LevelResult>>,
+  phases: Phases,
+): Promise<{ seen: SeenManifest | null; hashed: readonly HashedArtifact[] }> {
+  const { config, clock, log, signal, folder, level, onProgress } = options
+  const artifacts = new LevelRecorder(clock)
+  const seen = await readManifest(options, artifacts)
+  if (seen === null) {
+    levels.artifact = artifacts.result()
+    return { seen, hashed: [] }
+  }
+  const { manifest } = seen
+  const installations = await findInstallations(config.postgres.binDir)
+  const fetched = await phases.time('fetch', () => fetch(options, manifest, installations, artifacts))
+  levels.artifact = artifacts.result()
+  const hashed = fetched?.hashed ?? []
+  if (fetched === null || fetched.directory === null || level === 'artifact') return { seen, hashed }
+
+  const restoring = new LevelRecorder(clock)
+  const fingerprint = await restoring.look('fingerprint', 'fingerprint-invalid', signal, async () => {
+    assertHeld(manifest, fetched)
+    return parseFingerprint(fetched.files)
+  })
+  onProgress(0.3, 'restoring')
+  const sizes = new Map(fingerprint?.tables.map(({ schema, name, bytes }) => [`${schema}.${name}`, bytes]))
+  const total = Math.max(
+    1,
+    [...sizes.values()].reduce((sum, bytes) => sum + bytes, 0),
+  )
+  let restored = 0
+  const copy =
+    restoring.verdict === 'pass'
+      ? await restoreIntoScratch(
+          {
+            config,
+            manifest,
+            folder,
+            installations,
+            phases,
+            log,
+            signal,
+            fingerprint,
+            directory: fetched.directory,
+            globals: fetched.files.get('globals.sql') ?? '',
+            onTable: (table) => {
+              onProgress(0.3 + 0.4 * Math.min(1, restored / total), `restoring ${table}`)
+              restored += sizes.get(table) ?? 0
+            },
+          },
+          restoring,
+        )
+      : null
+  try {
+    levels.restore = restoring.result()
+    if (copy === null || level === 'restore') return { seen, hashed }
+    onProgress(0.7, 'comparing')
+    const data = new LevelRecorder(clock)
+    await verifyData(
+      {
+        copy,
+        folder,
+        fingerprint,
+        phases,
+        signal,
+        directory: fetched.directory,
+        jobs: config.verification.jobs,
+        assertions: config.verification.assertions.filter(({ database }) => database === copy.database),
+      },
+      data,
+    )
+    levels.data = data.result()
+    return { seen, hashed }
+  } finally {
+    if (copy !== null) await removeScratch(copy.server, log)
+  }
+}
+
+/** A manifest that cannot be trusted is the backup's fault; a repository that cannot be read is not. */
+async function readManifest(
+  { repository, backupId, signal }: VerifyBackupOptions,
+  recorder: LevelRecorder,
+): Promise<SeenManifest | null> {
+  try {
+    const read = await repository.readManifestObject(backupId, { signal })
+    if ('problem' in read) throw read.problem
+    recorder.pass('manifest')
+    return { manifest: read.manifest, version: read.info.version }
+  } catch (error) {
+    signal.throwIfAborted()
+    const { code } = toFailure(error)
+    if (code === 'manifest-missing' || code === 'not-found' || code === 'usage-invalid') throw error
+    await recorder.look('manifest', 'manifest-invalid', signal, () => Promise.reject(error))
+    return null
+  }
+}
+
+async function fetch(
+  options: VerifyBackupOptions,
+  manifest: Manifest,
+  installations: Awaited<ReturnType<typeof findInstallations>>,
+  recorder: LevelRecorder,
+): Promise<FetchedArtifacts | null> {
+  const { config, clock, repository, folder, signal, level, rehash } = options
+  if (manifest.type !== 'dump') {
+    recorder.add(
+      { name: 'type', verdict: 'inconclusive', detail: `this version cannot verify a backup of type ${manifest.type}` },
+      'type-unknown',
+    )
+    return null
+  }
+  const total = Math.max(
+    1,
+    manifest.artifacts.reduce((sum, { stored }) => sum + stored.bytes, 0),
+  )
+  let done = 0
+  return verifyArtifacts(
+    {
+      repository,
+      manifest,
+      folder,
+      installations,
+      clock,
+      signal,
+      rehash,
+      env: cleanEnvironment({ [workMarker]: folder }),
+      earlier: await earlierProof(options),
+      reproofSeconds: config.verification.reproofSeconds,
+      unpack: level !== 'artifact',
+      onBytes: (bytes) => {
+        done += bytes
+        options.onProgress(0.3 * Math.min(1, done / total), 'reading')
+      },
+    },
+    recorder,
+  )
+}
+
+/** A proof that cannot be read vouches for nothing: everything is hashed again. */
+async function earlierProof({ repository, backupId, signal, log }: VerifyBackupOptions): Promise<Proof | null> {
+  try {
+    return await repository.latestProof(backupId, { signal })
+  } catch (error) {
+    if (toFailure(error).code !== 'proof-invalid') throw error
+    log.warn(toFailure(error), 'the last proof cannot be read: everything is hashed again')
+    return null
+  }
+}
+
+/** What the verdict of a proof means for the run that gave it. */
+export function proofFailure({ proof }: VerifiedBackup, verdict: 'fail' | 'inconclusive'): LifeboatError {
+  const [level, result] = Object.entries(proof.levels).find(([, one]) => one.verdict === verdict) as [
+    string,
+    LevelResult,
+  ]
+  const check = result.checks.find((one) => one.verdict === verdict)
+  const words = `${proof.backupId}: ${level} verification ${verdict === 'fail' ? 'failed' : 'was inconclusive'}: ${result.cause} (${check?.name}: ${check?.detail})`
+  return new LifeboatError(verdict === 'fail' ? 'verification-failed' : 'verification-inconclusive', words, {
+    hint:
+      verdict === 'fail'
+        ? 'do not rely on this backup; look at another one, and take a new one'
+        : 'mend what is missing here and verify again',
+  })
+}
