@@ -1,0 +1,37 @@
+import { toFailure } from '../domain/errors.ts'
+
+/** One line of `lifeboat check`. A `warning` costs something now or later; an `error` keeps backups or proofs from being made. */
+export interface Finding {
+  readonly area: 'programs' | 'server' | 'database' | 'work folder' | 'repository' | 'clock' | 'schedule'
+  readonly status: 'ok' | 'warning' | 'error'
+  readonly what: string
+  /** What to do about it. */
+  readonly hint?: string
+}
+
+export const ok = (area: Finding['area'], what: string): Finding => ({ area, status: 'ok', what })
+export const warning = (area: Finding['area'], what: string, hint: string): Finding => ({
+  area,
+  status: 'warning',
+  what,
+  hint,
+})
+export const problem = (area: Finding['area'], what: string, hint: string): Finding => ({
+  area,
+  status: 'error',
+  what,
+  hint,
+})
+
+/** A look that fails is a finding too, and never keeps the other looks from being taken. */
+export async function looked(
+  area: Finding['area'],
+  look: () => Promise<readonly Finding[]>,
+): Promise<readonly Finding[]> {
+  try {
+    return await look()
+  } catch (error) {
+    const { message, hint, code } = toFailure(error)
+    return [{ area, status: 'error', what: message, hint: hint ?? `see ${code} in docs/errors.md` }]
+  }
+}

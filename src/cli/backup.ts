@@ -1,0 +1,69 @@
+import {
+  type Command,
+  configHelp,
+  configOf,
+  configOption,
+  jsonHelp,
+  jsonOption,
+  parse,
+  verboseHelp,
+  verboseOption,
+} from './command.ts'
+import { errorText } from './error-text.ts'
+import { formatBytes, formatSeconds, oneLine, printable } from './format.ts'
+import { runJob } from './run-job.ts'
+import { refuseUnknownDatabase } from './slips.ts'
+
+export const backupCommand: Command = {
+  name: 'backup',
+  summary: 'dump every database, or one, into every repository',
+  usage: 'backup [--database NAME] [--json]',
+  options: [['-d, --database NAME', 'this database only'], configHelp, verboseHelp, jsonHelp],
+  async run(argv, context) {
+    const { values } = parse('backup', argv, {
+      ...configOption,
+      ...jsonOption,
+      ...verboseOption,
+      database: { type: 'string', short: 'd' },
+    })
+    const config = await configOf(values, context)
+    const { database } = values
+    const { maintenanceDatabase } = config.postgres
+    return runJob(
+      {
+        config,
+        verbose: values.verbose === true,
+        job: 'dump',
+        params: { database: database ?? null },
+        refuse: async () => {
+          if (database === undefined) return
+          await refuseUnknownDatabase(config.postgres, { maintenanceDatabase, name: database, signal: context.signal })
+        },
+        report: async (run, core) => {
+          if (values.json) {
+            context.out.write(`${JSON.stringify(run, null, 2)}\n`)
+            return
+          }
+          for (const item of run.items) {
+            const name = printable(item.database)
+            if (item.outcome === 'failed') {
+              context.err.write(
+                `${name}${item.repository ? ` in ${item.repository}` : ''}: ${errorText(item.failure ?? run.failure)}`,
+              )
+              continue
+            }
+            const repository = core.repositories.find((one) => one.repository.name === item.repository)?.repository
+            const manifest = await repository?.readManifest(item.backupId ?? '')
+            const bytes = manifest?.artifacts.reduce((sum, { stored }) => sum + stored.bytes, 0) ?? 0
+            context.out.write(
+              `${name}  ${item.backupId}  ${formatBytes(bytes)} in ${item.repository}, ${formatSeconds(manifest?.durationSeconds ?? 0)}\n`,
+            )
+            for (const warning of manifest?.warnings ?? []) context.err.write(`  warning: ${oneLine(warning)}\n`)
+          }
+          if (run.items.length === 0 && run.failure !== null) context.err.write(errorText(run.failure))
+        },
+      },
+      context,
+    )
+  },
+}

@@ -1,0 +1,83 @@
+import { type Finding, ok, warning } from '../check/finding.ts'
+import { checkPlaces } from '../check/places.ts'
+import { checkPrograms } from '../check/programs.ts'
+import { checkServer } from '../check/server.ts'
+import { rpoHint, rpoWarning } from '../config/objectives.ts'
+import type { ValidatedConfig } from '../config/validated.ts'
+import { makeRepositories, openHistoryIfThere } from '../core.ts'
+import { nextRun } from '../runner/schedule.ts'
+import {
+  type CliContext,
+  type Command,
+  configHelp,
+  configOf,
+  configOption,
+  jsonHelp,
+  jsonOption,
+  parse,
+} from './command.ts'
+import { formatTime, oneLine } from './format.ts'
+
+export const checkCommand: Command = {
+  name: 'check',
+  summary: 'look at everything that a backup and its proof will need',
+  usage: 'check [--json]',
+  options: [configHelp, jsonHelp],
+  async run(argv, context) {
+    const { values } = parse('check', argv, { ...configOption, ...jsonOption })
+    const config = await configOf(values, context)
+    const { findings, cluster, largestDatabaseBytes } = await checkServer(config, context.clock, context.signal)
+    const all = [
+      ...findings,
+      ...(await checkPrograms(config, cluster?.serverMajor ?? null)),
+      ...(await checkPlaces(config, largestDatabaseBytes, identities(config, context))),
+      ...checkSchedule(config, context),
+    ]
+    context.signal.throwIfAborted() // an interrupted look finds errors where there are none
+    if (values.json) context.out.write(`${JSON.stringify(all, null, 2)}\n`)
+    else for (const finding of all) context.out.write(lineOf(finding))
+    return all.some(({ status }) => status === 'error') ? 1 : 0
+  },
+}
+
+/** Sees, from what the sidecar has noted, that a repository is the one that it was. */
+function identities(config: ValidatedConfig, { clock, version, signal, makeLog }: CliContext) {
+  return async (name: string): Promise<void> => {
+    const history = openHistoryIfThere(config, { clock, log: makeLog('silent', 'err') })
+    try {
+      const made = makeRepositories(config, { clock, version: version.version, ledger: history })
+      await made.find(({ repository }) => repository.name === name)?.repository.checkIdentity({ signal })
+    } finally {
+      history?.close()
+    }
+  }
+}
+
+function checkSchedule(config: ValidatedConfig, { clock }: CliContext): readonly Finding[] {
+  const { schedule, auth } = config
+  const short = rpoWarning(config)
+  const next = (job: 'dump' | 'verify', what: string): Finding => {
+    const at = schedule[job] === null ? null : nextRun(schedule[job], clock.now())
+    if (at === null) return warning('schedule', `no ${what} is scheduled`, `set schedule.${job}`)
+    return ok('schedule', `next ${what} at ${formatTime(at)}`)
+  }
+  return [
+    next('dump', 'dump'),
+    next('verify', 'test restore'),
+    ...(short === null ? [] : [warning('schedule', short, rpoHint)]),
+    ...(auth.tokens.length > 0
+      ? []
+      : [
+          warning(
+            'schedule',
+            'no token is configured: backups cannot be triggered over HTTP',
+            'lifeboat token NAME makes one',
+          ),
+        ]),
+  ]
+}
+
+function lineOf({ status, area, what, hint }: Finding): string {
+  const line = `${status.padEnd(8)} ${area.padEnd(12)} ${oneLine(what)}\n`
+  return hint === undefined ? line : `${line}${' '.repeat(22)}HINT: ${oneLine(hint)}\n`
+}

@@ -1,0 +1,112 @@
+import type { ValidatedConfig } from '../config/validated.ts'
+import { makeRepositories, openHistoryIfThere } from '../core.ts'
+import { isDatedAhead } from '../domain/backup.ts'
+import { errorCodes, type Failure, toFailure } from '../domain/errors.ts'
+import type { BackupSummary, ProofSummary, RepositoryState } from '../observe/catalog.ts'
+import { createRepositoryLook } from '../observe/repository.ts'
+import { chooseRepositories } from '../repository/choose.ts'
+import {
+  type CliContext,
+  type Command,
+  configHelp,
+  configOf,
+  configOption,
+  jsonHelp,
+  jsonOption,
+  parse,
+} from './command.ts'
+import { errorText } from './error-text.ts'
+import { formatBytes, formatTime, oneLine, printable, table } from './format.ts'
+
+export const listCommand: Command = {
+  name: 'list',
+  summary: 'show the backups in every repository, and what is proven about them',
+  usage: 'list [--database NAME] [--repository NAME] [--json]',
+  options: [
+    ['-d, --database NAME', 'this database only'],
+    ['-r, --repository NAME', 'this repository only'],
+    configHelp,
+    jsonHelp,
+  ],
+  async run(argv, context) {
+    const { values } = parse('list', argv, {
+      ...configOption,
+      ...jsonOption,
+      database: { type: 'string', short: 'd' },
+      repository: { type: 'string', short: 'r' },
+    })
+    const config = await configOf(values, context)
+    const log = context.makeLog('error', 'err')
+    const rows: string[][] = [['REPOSITORY', 'BACKUP', 'DATABASE', 'RESTORES TO', 'SIZE', 'VERIFIED']]
+    const found: unknown[] = []
+    const failures: Failure[] = []
+    chooseRepositories(config.repositories, values.repository)
+    const { repositories, close } = look(config, context)
+    for (const { repository } of repositories) {
+      const { name } = repository
+      if (name !== (values.repository ?? name)) continue
+      let state: RepositoryState
+      try {
+        state = await createRepositoryLook({ repository, capacity: null, log })(context.signal)
+      } catch (error) {
+        context.signal.throwIfAborted()
+        const failure = toFailure(error)
+        failures.push(failure)
+        found.push({ repository: name, failure })
+        continue // the other repositories may have the backup that is looked for
+      }
+      const backups = state.backups.filter(
+        ({ database }) => values.database === undefined || database === values.database,
+      )
+      for (const backup of backups.toSorted((a, b) => b.consistentAt.getTime() - a.consistentAt.getTime())) {
+        const proofs = state.proofs.get(backup.id) ?? []
+        const notes = isDatedAhead([backup.startedAt, backup.finishedAt], context.clock.now()) ? ['clock-ahead'] : []
+        found.push({ repository: name, ...backup, notes, proofs })
+        rows.push([
+          name,
+          backup.id,
+          printable(backup.database),
+          formatTime(backup.consistentAt),
+          formatBytes(backup.storedBytes),
+          [verified(backup, proofs), ...notes].join(', '),
+        ])
+      }
+      for (const { id, state: what, failure } of state.unusable) {
+        found.push({ repository: name, id, state: what, failure })
+        rows.push([name, id, '', '', '', `${what}${failure ? `: ${oneLine(failure.message)}` : ''}`])
+      }
+    }
+    close()
+    if (values.json) context.out.write(`${JSON.stringify(found, null, 2)}\n`)
+    else if (rows.length > 1) context.out.write(table(rows))
+    else if (failures.length === 0) context.out.write('no backups yet\n')
+    for (const failure of failures) context.err.write(errorText(failure))
+    return failures[0] === undefined ? 0 : errorCodes[failures[0].code].exit
+  },
+}
+
+/** The repositories, compared with what the sidecar knows of them; where its state cannot be read they are shown as they are. */
+function look(config: ValidatedConfig, { clock, version, err, makeLog }: CliContext) {
+  let history: ReturnType<typeof openHistoryIfThere> = null
+  try {
+    history = openHistoryIfThere(config, { clock, log: makeLog('silent', 'err') })
+  } catch (error) {
+    err.write(errorText(toFailure(error)))
+  }
+  return {
+    repositories: makeRepositories(config, { clock, version: version.version, ledger: history }),
+    close: () => history?.close(),
+  }
+}
+
+/** The newest verdict, and whether the backup was ever really restored. */
+function verified({ warnings }: BackupSummary, proofs: readonly ProofSummary[]): string {
+  const [newest] = proofs
+  const notes = warnings > 0 ? `, ${warnings} warnings` : ''
+  if (newest === undefined) return `never${notes}`
+  const proven = proofs.find(({ provesRestore }) => provesRestore)
+  const restored = proven === undefined ? 'never restored' : `restored ${formatTime(proven.finishedAt)}`
+  return newest.verdict === 'pass'
+    ? `pass, ${restored}${notes}`
+    : `${newest.verdict} ${formatTime(newest.finishedAt)}, ${restored}${notes}`
+}

@@ -1,0 +1,64 @@
+import type { ValidatedConfig } from '../config/validated.ts'
+import { type Core, createCore } from '../core.ts'
+import { errorCodes } from '../domain/errors.ts'
+import type { ConnectionSource } from '../postgres/connection.ts'
+import type { JobName, JobParams, Run } from '../runner/job.ts'
+import type { CliContext } from './command.ts'
+import { ProgressLine } from './progress.ts'
+
+export interface RunJobOptions {
+  readonly config: ValidatedConfig
+  readonly job: JobName
+  /** Log every step; without it the report tells all that matters. */
+  readonly verbose: boolean
+  readonly params: JobParams
+  readonly restoreTarget?: ConnectionSource
+  /** Throws on what the operator has mistyped: then there is no run. */
+  readonly refuse?: (core: Core) => Promise<unknown>
+  /** Called with the finished run while the repositories are still at hand. */
+  readonly report: (run: Run, core: Core) => Promise<void> | void
+}
+
+/**
+ * Runs one job here and now, sharing history and lanes with a sidecar on the same state directory. An interrupt cancels
+ * the run and waits for it to clean up. Gives the exit code: 0, or the one of the failure's code.
+ *
+ * @throws LifeboatError `conflict` when the same run is under way already; what `refuse` throws
+ */
+export async function runJob(
+  { config, verbose, job, params, restoreTarget, refuse, report }: RunJobOptions,
+  context: CliContext,
+): Promise<number> {
+  const { clock, version, signal } = context
+  const log = context.makeLog(verbose ? 'info' : 'silent', 'err')
+  const core = await createCore(config, {
+    clock,
+    log,
+    version: version.version,
+    ...(restoreTarget ? { restoreTarget } : {}),
+  })
+  const progress = new ProgressLine(context.err)
+  try {
+    await refuse?.(core)
+    await core.tidy()
+    const { id, lane } = core.runner.trigger({ job, params, trigger: 'cli', requestedBy: context.user })
+    const ahead = core.runner.list({ state: 'running' }).find((run) => run.lane === lane && run.id !== id)
+    if (ahead !== undefined) context.err.write(`waiting for run ${ahead.id} in lane ${lane}\n`)
+    const stopListening = core.runner.onChange((run) => {
+      if (run.id === id) progress.show(run)
+    })
+    const onAbort = () => core.runner.cancel(id)
+    signal.addEventListener('abort', onAbort, { once: true })
+    if (signal.aborted) onAbort()
+    const run = await core.runner.wait(id)
+    signal.removeEventListener('abort', onAbort)
+    stopListening()
+    progress.clear()
+    await report(run, core)
+    if (run.state === 'succeeded') return 0
+    return run.state === 'cancelled' ? errorCodes.cancelled.exit : errorCodes[run.failure?.code ?? 'unexpected'].exit
+  } finally {
+    progress.clear()
+    await core.close()
+  }
+}

@@ -1,0 +1,50 @@
+#!/usr/bin/env node
+import { userInfo } from 'node:os'
+import { pino } from 'pino'
+import { runCli } from './cli/commands.ts'
+import { systemClock } from './clock.ts'
+import { LifeboatError } from './domain/errors.ts'
+import { readVersion } from './version.ts'
+
+/** Never in a log: what a field of this name holds is a secret. */
+const redacted = [
+  'password',
+  'token',
+  'authorization',
+  '*.password',
+  '*.token',
+  '*.authorization',
+  'req.headers.authorization',
+]
+
+/** npm passes a Ctrl-C on to a process that the terminal has signalled already: that is one wish, not two. */
+const repeatMs = 1000
+const stop = new AbortController()
+let stoppedAt = 0
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.on(signal, function onSignal() {
+    if (!stop.signal.aborted) {
+      stoppedAt = systemClock.monotonic()
+      stop.abort(new LifeboatError('interrupted', `received ${signal}`))
+    } else if (systemClock.monotonic() - stoppedAt > repeatMs) {
+      // Somebody insists: end at once. What is under way is cleaned up at the next start.
+      process.off(signal, onSignal)
+      process.kill(process.pid, signal)
+    }
+  })
+}
+
+process.exitCode = await runCli(process.argv.slice(2), {
+  out: process.stdout,
+  err: process.stderr,
+  env: process.env,
+  user: userInfo().username,
+  signal: stop.signal,
+  clock: systemClock,
+  version: readVersion(),
+  makeLog: (level, stream) =>
+    pino(
+      { level, redact: redacted, base: null, timestamp: pino.stdTimeFunctions.isoTime },
+      pino.destination({ fd: stream === 'out' ? 1 : 2, sync: true }),
+    ),
+})
