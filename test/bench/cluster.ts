@@ -1,0 +1,61 @@
+import { chmod, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { loadConfig } from '../../src/config/load.ts'
+import type { ValidatedConfig } from '../../src/config/validated.ts'
+import { createSampleDatabase } from '../../src/demo/sample-database.ts'
+import { type ConnectionSource, withSession } from '../../src/postgres/connection.ts'
+import { chooseServer, findInstallations, type Installation } from '../../src/postgres/installations.ts'
+import { serverOsUser } from '../../src/postgres/os-user.ts'
+import { startScratchServer } from '../../src/postgres/scratch-server.ts'
+
+/** A server to back up, with a realistic database `spavix`, and a configuration for it. */
+export interface BenchCluster {
+  readonly installation: Installation
+  readonly source: ConnectionSource
+  readonly databaseBytes: number
+  configText(options?: { readonly fingerprint?: boolean; readonly port?: number; readonly tokenHash?: string }): string
+  config(options?: { readonly fingerprint?: boolean }): Promise<ValidatedConfig>
+  remove(): Promise<void>
+}
+
+/** About 10 MB of database for each unit of scale. */
+export async function startBenchCluster(directory: string, scale: number): Promise<BenchCluster> {
+  const installation = chooseServer(await findInstallations(null), 15)
+  await chmod(directory, 0o711) // for the OS users of the servers
+  const server = await startScratchServer({
+    installation,
+    directory: join(directory, 'cluster'),
+    osUser: await serverOsUser('postgres'),
+    superuser: 'postgres',
+    workFolder: directory,
+    settings: { wal_level: 'replica', max_wal_senders: '10', shared_buffers: '256MB' },
+  })
+  await createSampleDatabase(server.source, { name: 'spavix', scale })
+  const [size] = await withSession(server.source, { database: 'spavix' }, async (session) => {
+    await session.query('checkpoint')
+    return session.query<{ bytes: string }>('select pg_database_size(current_database())::text as bytes')
+  })
+  const configText: BenchCluster['configText'] = ({ fingerprint = true, port = 0, tokenHash } = {}) =>
+    JSON.stringify({
+      cluster: 'bench',
+      listen: `127.0.0.1:${port}`,
+      stateDir: join(directory, 'state'),
+      postgres: { host: server.source.host, port: server.source.port, user: 'postgres', databases: ['spavix'] },
+      repositories: [{ name: 'local', url: `file://${join(directory, 'repository')}` }],
+      dump: { jobs: 2, fingerprint: { enabled: fingerprint } },
+      verification: { jobs: 2 },
+      schedule: { dump: 'off', verify: 'off' },
+      ...(tokenHash === undefined ? {} : { auth: { tokens: [{ name: 'bench', role: 'admin', sha256: tokenHash }] } }),
+    })
+  return {
+    installation,
+    source: server.source,
+    databaseBytes: Number(size?.bytes),
+    configText,
+    config: (options) => loadConfig({ text: configText(options), env: {} }),
+    remove: async () => {
+      await server.remove()
+      await rm(directory, { recursive: true, force: true })
+    },
+  }
+}

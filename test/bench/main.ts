@@ -1,0 +1,39 @@
+import { chmod, mkdtemp, rm } from 'node:fs/promises'
+import { cpus, tmpdir, totalmem } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { benchCatalog } from './catalog.ts'
+import { benchJobs } from './jobs.ts'
+import { benchMemory } from './memory.ts'
+import { type Figure, figuresTable, mebibytes } from './table.ts'
+
+/**
+ * Measures the figures of docs/benchmarks.md: `npm run bench` (about ten minutes), `npm run bench -- --only catalog`.
+ * Ratios are taken in one run against the bare programs, since machines are noisy.
+ */
+const { values } = parseArgs({
+  options: {
+    only: { type: 'string' },
+    scale: { type: 'string', default: '110' },
+    backups: { type: 'string', default: '10000' },
+  },
+})
+const base = await mkdtemp(join(tmpdir(), 'lifeboat-bench-'))
+await chmod(base, 0o711) // servers of other OS users live in it
+const parts: Readonly<Record<string, () => Promise<readonly Figure[]>>> = {
+  catalog: () => benchCatalog(base, Number(values.backups)),
+  jobs: () => benchJobs(base, Number(values.scale)),
+  memory: () => benchMemory(base, [10, 200]),
+}
+try {
+  console.log(
+    `${cpus().length} × ${cpus()[0]?.model.trim()}, ${mebibytes(totalmem())}, Node ${process.version}, ${new Date().toISOString().slice(0, 10)}\n`,
+  )
+  const figures: Figure[] = []
+  for (const [name, run] of Object.entries(parts)) {
+    if (values.only === undefined || values.only === name) figures.push(...(await run()))
+  }
+  console.log(figuresTable(figures))
+} finally {
+  await rm(base, { recursive: true, force: true })
+}

@@ -1,0 +1,81 @@
+import { spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+
+export const benchToken = 'lb_bench'
+export const benchTokenHash = createHash('sha256').update(benchToken).digest('hex')
+
+/** A sidecar in a process of its own, started as users start it. */
+export interface Sidecar {
+  readonly url: string
+  /** Seconds from the start of the process to the first scrape that tells of every repository. */
+  readonly startSeconds: number
+  rssBytes(): Promise<number>
+  /** The most that it ever had resident. */
+  peakBytes(): Promise<number>
+  /** Triggers a run and waits for its end. */
+  run(kind: 'backup' | 'verify', body: object): Promise<void>
+  stop(): Promise<void>
+}
+
+export async function startSidecar(directory: string, configText: string, port: number): Promise<Sidecar> {
+  const file = join(directory, 'lifeboat.yaml')
+  await writeFile(file, configText)
+  const main = join(import.meta.dirname, '..', '..', 'dist', 'main.js')
+  const started = performance.now()
+  const child = spawn(
+    process.execPath,
+    ['--max-semi-space-size=2', '--max-old-space-size=96', main, 'serve', '--config', file],
+    { stdio: ['ignore', 'ignore', 'inherit'] },
+  )
+  const url = `http://127.0.0.1:${port}`
+  const exited = new Promise<never>((_, reject) =>
+    child.once('exit', (code) => reject(new Error(`the sidecar ended with ${code}`))),
+  )
+  exited.catch(() => {})
+  await Promise.race([firstCompleteScrape(url), exited])
+  const startSeconds = (performance.now() - started) / 1000
+  const status = async (field: string) => {
+    const text = await readFile(`/proc/${child.pid}/status`, 'utf8')
+    return Number(new RegExp(`^${field}:\\s+(\\d+)`, 'm').exec(text)?.[1]) * 1024
+  }
+  return {
+    url,
+    startSeconds,
+    rssBytes: () => status('VmRSS'),
+    peakBytes: () => status('VmHWM'),
+    run: (kind, body) => run(url, kind, body),
+    stop: async () => {
+      child.kill('SIGTERM')
+      await exited.catch(() => {})
+    },
+  }
+}
+
+async function firstCompleteScrape(url: string): Promise<void> {
+  for (;;) {
+    const text = await fetch(`${url}/metrics`).then(
+      (answer) => answer.text(),
+      () => '',
+    )
+    if (/lifeboat_collector_success\{.*collector="repository:local".*\} 1/.test(text)) return
+    await delay(10)
+  }
+}
+
+async function run(url: string, kind: 'backup' | 'verify', body: object): Promise<void> {
+  const headers = { authorization: `Bearer ${benchToken}`, 'content-type': 'application/json' }
+  const answer = await fetch(`${url}/api/admin/${kind}`, { method: 'POST', headers, body: JSON.stringify(body) })
+  const { id } = (await answer.json()) as { id: string }
+  for (;;) {
+    const { state, failure } = (await (await fetch(`${url}/api/runs/${id}`, { headers })).json()) as {
+      state: string
+      failure: unknown
+    }
+    if (state === 'succeeded') return
+    if (state === 'failed' || state === 'cancelled') throw new Error(`${kind} ${state}: ${JSON.stringify(failure)}`)
+    await delay(200)
+  }
+}
