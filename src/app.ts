@@ -116,13 +116,14 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
       })
       await listen(http, config.listen)
       url = addressOf(http.server.address() as AddressInfo)
+      // Not `refresh`: that would look at everything a second time, since the first look has begun already.
+      const firstLook = new Promise<void>((resolve) => {
+        observer.onChange(({ complete }) => complete && resolve())
+      })
       observer.start()
       void keepFresh(clock, stopping.signal, () => exposition.render(observer.catalog()))
       background(
-        observer
-          .refresh()
-          .then(() => core.tidy())
-          .then(() => observer.refresh()),
+        firstLook.then(() => core.tidy()).then(() => observer.refresh()),
         'cleaning up',
       )
       const short = rpoWarning(config)

@@ -101,6 +101,7 @@ await t.test('the sidecar from the first scrape to a backup that was lost', asyn
     'create table people (id bigserial primary key, name text); insert into people (name) select g::text from generate_series(1, 1000) g',
   )
   const directory = await scratchDirectory(t)
+  for (const name of ['one', 'two']) await mkdir(join(directory, name)) // one that is not there cannot be looked at
   const sidecar = await Sidecar.start(t, cluster, directory)
 
   await t.test('before the first backup nothing is pretended', async (t) => {

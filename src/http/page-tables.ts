@@ -1,5 +1,6 @@
 import { verificationLevels } from '../domain/proof.ts'
 import type { Catalog } from '../observe/catalog.ts'
+import { isClockAhead } from '../observe/questions.ts'
 import type { JobSummary } from '../runner/job.ts'
 import type { Listing } from './backup-list.ts'
 import { type Content, html, name } from './html.ts'
@@ -41,7 +42,7 @@ export function backupsTable(catalog: Catalog, listing: Listing, now: Date, deta
   const rows = all.slice(0, shown).map(
     ({ backup, repository }) => html`<tr>
 ${head('Database', html`${backup.database === '' ? 'whole cluster' : name(backup.database)}${detailed ? html`<br><code>${backup.id}</code>` : null}`)}
-${cell('Repository', name(repository.name))}${cell('Type', backup.type)}${cell('Finished', moment(backup.finishedAt, now))}
+${cell('Repository', name(repository.name))}${cell('Type', backup.type)}${cell('Finished', html`${moment(backup.finishedAt, now)}${isClockAhead(catalog, backup) ? html` <span class="badge warn">clock-ahead</span>` : null}`)}
 ${cell('Took', duration(backup.durationSeconds), true)}${cell('Stored', size(backup.storedBytes), true)}
 ${cell('Verification', verdict(verificationOf(backup, repository)))}</tr>`,
   )

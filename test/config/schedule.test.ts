@@ -80,15 +80,19 @@ await t.test('no two runs in a row are further apart than the longest gap', asyn
     )
   const expression = fc.tuple(field(0, 59), field(0, 23), field(1, 28), field(1, 12), field(0, 6))
   fc.assert(
-    fc.property(expression, fc.date({ min: new Date('2001-01-01'), max: new Date('2001-12-31') }), (fields, from) => {
-      const text = fields.join(' ')
-      const runs = parseCron(text).nextRuns(20, from)
-      const gap = longestGapSeconds(text) * 1000
-      // A few schedules have their longest gap only around a leap day.
-      return runs.every(
-        (run, index) => index === 0 || run.getTime() - (runs[index - 1]?.getTime() ?? 0) <= gap + 86_400_000,
-      )
-    }),
+    fc.property(
+      expression,
+      fc.date({ min: new Date('2001-01-01'), max: new Date('2001-12-31'), noInvalidDate: true }),
+      (fields, from) => {
+        const text = fields.join(' ')
+        const runs = parseCron(text).nextRuns(20, from)
+        const gap = longestGapSeconds(text) * 1000
+        // A few schedules have their longest gap only around a leap day.
+        return runs.every(
+          (run, index) => index === 0 || run.getTime() - (runs[index - 1]?.getTime() ?? 0) <= gap + 86_400_000,
+        )
+      },
+    ),
     { numRuns: 10 },
   )
 })

@@ -115,6 +115,7 @@ await t.test('one of the future is shown, with a note, and stands for nothing', 
     { id: ahead.id, notes: ['clock-ahead'] },
     { id: now.id, notes: [] },
   ])
+  t.match((await call({ url: '/' })).text, /clock-ahead/)
   const policy = { rpoSeconds: 1, rtoSeconds: 1, dumpMaxAgeSeconds: null, verificationMaxAgeSeconds: null }
   const catalog = catalogOf({ repositories: [repositoryState('local', [now, ahead])] })
   t.match(recoverability(catalog, policy, at(600)), [{ recoveries: [{ newest: { id: now.id } }] }])

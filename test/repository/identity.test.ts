@@ -40,11 +40,11 @@ function make(t: Test, { root = join(t.testdir({}), 'mnt/repository'), ledger = 
     backUp,
     marker: join(root, 'prod/repository.json'),
     /** As `umount` does: the mount point stays, empty. */
-    unmount() {
+    unmount: (): void => {
       renameSync(root, `${root}.disk`)
       mkdirSync(root)
     },
-    mount() {
+    mount: (): void => {
       rmSync(root, { recursive: true })
       renameSync(`${root}.disk`, root)
     },
