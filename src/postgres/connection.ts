@@ -172,9 +172,15 @@ async function open(source: ConnectionSource, { database, signal, settings }: Co
     })
     const onAbort = () => destroy(client)
     signal?.addEventListener('abort', onAbort, { once: true })
+    // Told by connect() as well, unless it comes right behind the server's readiness (a limit of the role that strikes
+    // at once): both are then in one packet, and nobody else would ever hear of it.
+    let early: Error | undefined
+    client.on('error', (error) => {
+      early ??= error
+    })
     try {
-      client.on('error', () => {}) // the failed connect() tells the story
       await client.connect()
+      if (early !== undefined) throw early
       return client
     } catch (error) {
       answered = streamOf(client).bytesRead > 0

@@ -2,7 +2,13 @@ import { chown, writeFile } from 'node:fs/promises'
 import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { type ConnectionSource, connect, type Session, withSession } from '../../src/postgres/connection.ts'
+import {
+  type ConnectionSource,
+  connect,
+  type Session,
+  socketSource,
+  withSession,
+} from '../../src/postgres/connection.ts'
 import { serverOsUser } from '../../src/postgres/os-user.ts'
 import { runProgram } from '../../src/postgres/programs.ts'
 import { serverFailure } from '../../src/postgres/server-failure.ts'
@@ -377,4 +383,35 @@ t.test('PostgreSQL 17, with SSL', async (t) => {
       await withSession(source('require'), { database: 'bad' }, (session) => session.query('select pg_sleep(0.002)'))
     }
   })
+})
+
+t.test('an end that comes in one packet with the readiness is not lost', async (t) => {
+  // A server of a few bytes, since a real one does this only now and then: it lets in, is ready, and throws out at once.
+  const message = (type: string, body: Buffer) => {
+    const length = Buffer.alloc(4)
+    length.writeInt32BE(body.length + 4)
+    return Buffer.concat([Buffer.from(type), length, body])
+  }
+  const fatal = 'SFATAL\0VFATAL\0C25P04\0Mterminating connection due to transaction timeout\0\0'
+  const server = createServer((socket) => {
+    socket.once('data', () => {
+      socket.end(
+        Buffer.concat([
+          message('R', Buffer.alloc(4)),
+          message('Z', Buffer.from('I')),
+          message('E', Buffer.from(fatal)),
+        ]),
+      )
+    })
+    socket.on('error', () => {})
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => server.close())
+  const source = { ...socketSource({ host: '127.0.0.1', port: (server.address() as AddressInfo).port, user: 'x' }) }
+  const refused = await connect(source, { database: 'x' }).catch((error: unknown) => error)
+  t.match(
+    refused,
+    { code: 'server-error', details: { sqlState: '25P04' } },
+    'the cause, which decides about a second try',
+  )
 })
