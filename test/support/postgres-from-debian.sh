@@ -34,7 +34,7 @@ work=$dest.unpacking
 mkdir -p "$work"/.apt/{lists/partial,cache/archives/partial}
 
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep '/debian/*$' | head -n 1 || true)
-echo "deb [signed-by=$keyring] ${mirror:-http://deb.debian.org/debian} $suite main" >"$work/.apt/sources.list"
+echo "deb [signed-by=$keyring] ${mirror:?apt knows no Debian mirror: look at /etc/apt/sources.list.d} $suite main" >"$work/.apt/sources.list"
 apt=(-o "Dir::Etc::sourcelist=$work/.apt/sources.list" -o Dir::Etc::sourceparts=-
   -o "Dir::State::Lists=$work/.apt/lists" -o "Dir::Cache=$work/.apt/cache" -o Dir::State::status=/dev/null
   -o APT::Install-Recommends=false -o "APT::Sandbox::User=$(id -un)" -o Debug::NoLocking=1 -o Acquire::Retries=3)
