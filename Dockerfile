@@ -44,7 +44,9 @@ COPY --from=dependencies /app/package.json ./
 COPY --from=dependencies /app/node_modules ./node_modules
 COPY --from=build /build/dist ./dist
 
+# One heap of the C library for all threads: each would otherwise keep its own (docs/benchmarks.md).
 ENV NODE_ENV=production \
+    MALLOC_ARENA_MAX=1 \
     LIFEBOAT_CONFIG=/etc/lifeboat/lifeboat.yaml \
     LIFEBOAT_LISTEN=0.0.0.0:10187 \
     LIFEBOAT_STATE_DIR=/var/lib/lifeboat

@@ -1,4 +1,3 @@
-import { runDemo } from '../demo/demo.ts'
 import { type Command, parse } from './command.ts'
 
 export const demoCommand: Command = {
@@ -12,6 +11,7 @@ export const demoCommand: Command = {
   async run(argv, { out, signal, version, env }) {
     const { values } = parse('demo', argv, { once: { type: 'boolean' }, keep: { type: 'boolean' } })
     const noColor = env.NO_COLOR !== undefined && env.NO_COLOR !== ''
+    const { runDemo } = await import('../demo/demo.ts') // nobody else needs it
     return runDemo({ once: values.once === true, keep: values.keep === true, out, signal, version, noColor })
   },
 }

@@ -1,4 +1,3 @@
-import { createApp } from '../app.ts'
 import { type Command, configHelp, configOf, configOption, parse } from './command.ts'
 
 export const serveCommand: Command = {
@@ -9,6 +8,8 @@ export const serveCommand: Command = {
   async run(argv, context) {
     const { values } = parse('serve', argv, configOption)
     const config = await configOf(values, context)
+    // Here, not above: the other commands need neither the HTTP server nor the metrics.
+    const { createApp } = await import('../app.ts')
     const log = context.makeLog(config.log.level, 'out')
     const app = await createApp(config, { clock: context.clock, log, version: context.version })
     try {

@@ -8,6 +8,9 @@ export interface SchemaNode extends Annotations {
   readonly required?: readonly string[]
   readonly items?: SchemaNode
   readonly minItems?: number
+  readonly minLength?: number
+  readonly minimum?: number
+  readonly anyOf?: readonly SchemaNode[]
 }
 
 // TypeBox's types do not carry the annotations that its schemas hold.

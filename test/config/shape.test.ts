@@ -3,6 +3,7 @@ import t from 'tap'
 import { Check } from 'typebox/value'
 import { parse } from 'yaml'
 import { renderExample } from '../../src/config/document.ts'
+import { keysBelow } from '../../src/config/keys.ts'
 import { Problems } from '../../src/config/problems.ts'
 import { configSchema } from '../../src/config/schema.ts'
 import { checkShape } from '../../src/config/shape.ts'
@@ -29,20 +30,34 @@ t.test('what the checks let through, the schema accepts', async (t) => {
     t.ok(Check(configSchema, checked))
   }
   const values = fc.oneof(
-    fc.string(),
-    fc.integer(),
-    fc.boolean(),
-    fc.constant(null),
-    fc.constant([]),
-    fc.constant({}),
-    fc.constant('1h'),
+    ...[fc.string(), fc.integer(), fc.double(), fc.boolean()],
+    ...[null, [], {}, '', '1h', '64MiB', 'data', -1, 1.5].map((value) => fc.constant(value)),
   )
-  const keys = Object.keys((configSchema as unknown as { properties: object }).properties)
+  const paths = [
+    ...Object.keys((configSchema as unknown as { properties: object }).properties).map((key) => [key]),
+    ...keysBelow().map(({ path }) => path),
+    ['repositories', 'name'],
+    ['verification', 'assertions', 'expect'],
+  ]
   fc.assert(
-    fc.property(fc.constantFrom(...keys), values, (key, value) => {
-      const checked = accepted({ ...minimal, [key]: value })
+    fc.property(fc.constantFrom(...paths), values, (path, value) => {
+      const tree: Record<string, unknown> = structuredClone(minimal)
+      put(tree, path, value)
+      const checked = accepted(tree)
       return checked === null || Check(configSchema, checked)
     }),
-    { numRuns: 500 },
+    { numRuns: 3000 },
   )
 })
+
+/** Sets what is at a path; on the way an element of a list stands for the list. */
+function put(tree: Record<string, unknown>, [key = '', ...rest]: readonly string[], value: unknown): void {
+  if (rest.length === 0) {
+    tree[key] = value
+    return
+  }
+  if (key === 'assertions') tree[key] = [{ database: 'a', sql: 'select 1', expect: 1 }]
+  tree[key] ??= {}
+  const child = tree[key] as Record<string, unknown> | [Record<string, unknown>]
+  put(Array.isArray(child) ? child[0] : child, rest, value)
+}
