@@ -57,5 +57,5 @@ EXPOSE 10187
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=10s --start-period=15s --retries=3 \
   CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.LIFEBOAT_LISTEN.split(':').at(-1)}/-/healthy`).then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
-ENTRYPOINT ["node", "--max-semi-space-size=2", "--max-old-space-size=96", "/app/dist/main.js"]
+ENTRYPOINT ["node", "--max-semi-space-size=2", "--max-old-space-size=128", "--optimize-for-size", "/app/dist/main.js"]
 CMD ["serve"]

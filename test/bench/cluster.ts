@@ -1,4 +1,4 @@
-import { chmod, rm } from 'node:fs/promises'
+import { chmod, mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { loadConfig } from '../../src/config/load.ts'
 import type { ValidatedConfig } from '../../src/config/validated.ts'
@@ -22,6 +22,7 @@ export interface BenchCluster {
 export async function startBenchCluster(directory: string, scale: number): Promise<BenchCluster> {
   const installation = chooseServer(await findInstallations(null), 15)
   await chmod(directory, 0o711) // for the OS users of the servers
+  await mkdir(join(directory, 'repository')) // else the first look at it fails, and a sidecar is never seen to be ready
   const server = await startScratchServer({
     installation,
     directory: join(directory, 'cluster'),

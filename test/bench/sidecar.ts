@@ -27,7 +27,7 @@ export async function startSidecar(directory: string, configText: string, port: 
   const started = performance.now()
   const child = spawn(
     process.execPath,
-    ['--max-semi-space-size=2', '--max-old-space-size=96', main, 'serve', '--config', file],
+    ['--max-semi-space-size=2', '--max-old-space-size=128', '--optimize-for-size', main, 'serve', '--config', file],
     { stdio: ['ignore', 'ignore', 'inherit'], env: { ...process.env, MALLOC_ARENA_MAX: '1' } },
   )
   const url = `http://127.0.0.1:${port}`
