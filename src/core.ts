@@ -6,13 +6,18 @@ import type { Clock } from './clock.ts'
 import type { ValidatedConfig } from './config/validated.ts'
 import { toFailure } from './domain/errors.ts'
 import { dumpJob } from './jobs/dump.ts'
+import { expireJob } from './jobs/expire.ts'
 import { restoreJob } from './jobs/restore.ts'
 import { verifyJob } from './jobs/verify.ts'
 import { cleanWorkDir, diskFailure } from './jobs/work-folder.ts'
+import { createRepositoryLook } from './observe/repository.ts'
+import { surveyRetention, tracesOf } from './observe/retention.ts'
 import { createServerProbe } from './observe/server.ts'
 import { rememberedDatabases } from './observe/server-memory.ts'
 import type { ConnectionSource } from './postgres/connection.ts'
+import { isSilent } from './repository/in-progress.ts'
 import { type IdentityLedger, type InProgress, Repository } from './repository/repository.ts'
+import { ClockGuard } from './runner/clock-guard.ts'
 import { type History, openHistory } from './runner/history.ts'
 import { isRunId } from './runner/run-id.ts'
 import { Runner, type Schedule } from './runner/runner.ts'
@@ -41,14 +46,13 @@ export interface Core {
   readonly repositories: readonly CoreRepository[]
   readonly history: History
   readonly runner: Runner
+  /** Says whether the clock can be trusted with what expires. */
+  readonly guard: ClockGuard
   /** Clears away what a killed process left behind in the work folder and the repositories. */
   tidy(): Promise<void>
   /** Ends what runs and closes the history. Safe to call again. */
   close(): Promise<void>
 }
-
-/** A claim without heartbeat for so long is dead, whoever made it. */
-const lapsedMs = 10 * 60 * 1000
 
 /**
  * Puts together the acting half of Lifeboat.
@@ -69,11 +73,18 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
   const probe = createServerProbe({ ...config.postgres })
   const server = (signal: AbortSignal) => probe(signal).catch(() => null) // one that is down keeps no backup from being used
   const jobOptions = { config, repositories: all, clock, version }
+  const guard = new ClockGuard({ clock, facts: history })
+  const isOver = (runId: string) => isRunId(runId) && (history.get(runId)?.finishedAt ?? null) !== null
+  const survey = async (repository: Repository, signal: AbortSignal) => {
+    const state = await createRepositoryLook({ repository, capacity: null, log })(signal)
+    return { uses: state.uses, traces: tracesOf([state]), input: surveyRetention.bind(null, state) }
+  }
   const runner = new Runner({
     jobs: [
       dumpJob(jobOptions),
       verifyJob({ ...jobOptions, server }),
       restoreJob({ ...jobOptions, server, target: options.restoreTarget ?? config.postgres }),
+      expireJob({ config, repositories: all, clock, guard, survey, isOver }),
     ],
     schedules: options.schedules ?? [],
     history,
@@ -86,6 +97,7 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
     repositories,
     history,
     runner,
+    guard,
     tidy: () => tidy(config, { repositories, history, clock, log }),
     close: () => {
       closed ??= runner.stop().then(() => history.close())
@@ -144,7 +156,7 @@ async function tidy(
     if (claim === null) return false
     const run = history.get(claim.runId)
     // Another sidecar's run is not in our history: only its silence tells.
-    return run === null ? clock.now().getTime() - Date.parse(claim.heartbeatAt) > lapsedMs : run.finishedAt !== null
+    return run === null ? isSilent(new Date(claim.heartbeatAt), clock.now()) : run.finishedAt !== null
   }
   const attempt = async (what: string, work: () => Promise<unknown>) => {
     try {

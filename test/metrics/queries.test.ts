@@ -4,7 +4,17 @@ import { conditions, figures } from '../../src/metrics/queries.ts'
 import { type MetricsOptions, renderCatalog } from '../../src/metrics/registry.ts'
 import type { Catalog } from '../../src/observe/catalog.ts'
 import type { JobSummary } from '../../src/runner/job.ts'
-import { at, backup, catalogOf, collectorState, proof, repositoryState, serverState } from '../support/catalog.ts'
+import {
+  at,
+  backup,
+  catalogOf,
+  collectorState,
+  policies,
+  proof,
+  repositoryState,
+  retention,
+  serverState,
+} from '../support/catalog.ts'
 import { parseExposition } from '../support/exposition.ts'
 
 const options: MetricsOptions = {
@@ -13,7 +23,14 @@ const options: MetricsOptions = {
   nodeVersion: '',
   cluster: 'spavix',
   // In minutes 300, 500, 400.
-  policy: { rpoSeconds: 18_000, rtoSeconds: 14_400, dumpMaxAgeSeconds: 30_000, verificationMaxAgeSeconds: 24_000 },
+  policy: {
+    rpoSeconds: 18_000,
+    rtoSeconds: 14_400,
+    dumpMaxAgeSeconds: 30_000,
+    verificationMaxAgeSeconds: 24_000,
+    retention: policies,
+  },
+  retention: retention(),
 }
 
 const job: JobSummary = {
