@@ -106,10 +106,11 @@ function look(config: ValidatedConfig, { clock, version, err, makeLog }: CliCont
   }
 }
 
-/** How long it stays, or the words of what keeps it; `expire --dry-run` tells more. */
+/** How long it stays, or the first word of what keeps it; `expire --dry-run` tells all. */
 function stays({ keep, reasons, until }: RetentionDecision): string {
   if (!keep) return 'goes'
-  return until === null ? reasons.join(', ') : `until ${until.toISOString().slice(0, 10)}`
+  if (until !== null) return `until ${until.toISOString().slice(0, 10)}`
+  return reasons.find((word) => word === 'blocked' || word === 'held') ?? reasons[0] ?? ''
 }
 
 /** The newest verdict, and whether the backup was ever really restored. */

@@ -54,7 +54,8 @@ export function planRetention({ backups, policy, now, refusals }: PlanInput): Re
   chains.keepParents()
   const decisions = new Map<string, RetentionDecision>()
   for (const member of members) decisions.set(member.backup.id, decide(member, refusal !== null))
-  return { decisions, removals: refusal === null ? removalsOf(groups) : [], refusal }
+  const held = members.filter(({ reasons }) => reasons.includes('held')).length
+  return { decisions, removals: refusal === null ? removalsOf(groups) : [], refusal, held }
 }
 
 function memberOf(backup: RetentionCandidate, nowMs: number): Member {

@@ -94,4 +94,6 @@ export interface RetentionPlan {
   /** In the order of removal: children before parents, and of each database the oldest first. Empty when refused. */
   readonly removals: readonly Removal[]
   readonly refusal: RetentionRefusal | null
+  /** How many backups are held. */
+  readonly held: number
 }

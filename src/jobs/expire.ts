@@ -160,12 +160,13 @@ async function removeOne(
   { id, type, database, hold }: RetentionCandidate,
   { needs }: Removal,
   dead: ReadonlySet<string>,
-  { runId, signal, log, item }: JobContext,
+  context: JobContext,
 ): Promise<'removed' | 'stays' | LifeboatError> {
+  const { runId, signal, log } = context
   const about = { backupType: type, database, repository: repository.name, backupId: id }
   try {
     await repository.expireBackup(id, { runId, needs, signal, isDead: ({ key }) => dead.has(key) })
-    item({ ...about, outcome: 'succeeded', finishedAt: clock.now().toISOString() })
+    context.item({ ...about, outcome: 'succeeded', finishedAt: clock.now().toISOString() })
     log.info({ repository: repository.name, backup: id, database }, 'backup has expired')
     if (hold !== null) await repository.releaseHold(id) // it had ended
     return 'removed'
@@ -176,7 +177,7 @@ async function removeOne(
       log.info({ repository: repository.name, backup: id, ...failure }, 'backup stays after all')
       return 'stays'
     }
-    item({ ...about, outcome: 'failed', failure, finishedAt: clock.now().toISOString() })
+    context.item({ ...about, outcome: 'failed', failure, finishedAt: clock.now().toISOString() })
     log.error({ repository: repository.name, backup: id, ...failure }, 'backup could not be removed')
     return error instanceof LifeboatError ? error : new LifeboatError('unexpected', failure.message, { cause: error })
   }

@@ -57,9 +57,9 @@ async function runRestore(options: RestoreJobOptions, params: JobParams, context
   const wanted = typeof params.target === 'string' ? params.target : source
   const at = clock.now()
   const name = params.replace === true ? asideName(wanted, 'restored', at) : wanted
-  const { copies, release } = await markCopies(chosen, manifest.backupId, context)
+  const use = await markCopies(chosen, manifest.backupId, context)
   const folder = await makeWorkFolder(config.workDir, context.runId).catch(async (error: unknown) => {
-    await release()
+    await use.release()
     throw error
   })
   try {
@@ -72,7 +72,7 @@ async function runRestore(options: RestoreJobOptions, params: JobParams, context
     const isForeign = manifest.systemIdentifier !== systemIdentifier
     if (isForeign && params.replace === true && params.foreign !== true) throw foreignBackup(manifest, systemIdentifier)
     report(0, `reading ${manifest.backupId}`)
-    const { repository, fetched } = await fetchFromAny(options, copies, { folder, installations }, context)
+    const { repository, fetched } = await fetchFromAny(options, use.copies, { folder, installations }, context)
     const env = await clientEnvironment({
       source: target,
       serverMajor,
@@ -126,7 +126,7 @@ async function runRestore(options: RestoreJobOptions, params: JobParams, context
       'restore is complete',
     )
   } finally {
-    await release()
+    await use.release()
     await removeWorkFolder(folder)
   }
 }

@@ -8,7 +8,6 @@ export function writeRetention(metrics: MetricWriter, { repositories }: Catalog,
     const plan = plans.get(repository)
     if (plan === undefined) continue
     metrics.set('lifeboat_retention_blocked', { repository }, plan.refusal !== null)
-    const held = [...plan.decisions.values()].filter(({ reasons }) => reasons.includes('held'))
-    metrics.set('lifeboat_backups_held', { repository }, held.length)
+    metrics.set('lifeboat_backups_held', { repository }, plan.held)
   }
 }

@@ -78,7 +78,7 @@ t.test('an expiry that is killed at any moment', { timeout: 240_000 }, async (t)
     }
     states.set('whole', (states.get('whole') ?? 0) + whole.length)
   }
-  const last = spawn(execPath, [mainFile, 'expire', '--config', config], { stdio: 'inherit', env: {} })
+  const last = spawn(execPath, [mainFile, 'expire', '--config', config], { stdio: 'ignore', env: {} })
   const [code] = await once(last, 'close')
   t.equal(code, 0)
   const { whole, rest } = look()
