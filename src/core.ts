@@ -5,6 +5,7 @@ import type { Logger } from 'pino'
 import type { Clock } from './clock.ts'
 import type { ValidatedConfig } from './config/validated.ts'
 import { toFailure } from './domain/errors.ts'
+import { removeEndedUses } from './jobs/dead-uses.ts'
 import { dumpJob } from './jobs/dump.ts'
 import { expireJob } from './jobs/expire.ts'
 import { restoreJob } from './jobs/restore.ts'
@@ -98,7 +99,7 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
     history,
     runner,
     guard,
-    tidy: () => tidy(config, { repositories, history, clock, log }),
+    tidy: () => tidy(config, { repositories, history, clock, log, isOver }),
     close: () => {
       closed ??= runner.stop().then(() => history.close())
       return closed
@@ -143,7 +144,13 @@ async function makeStateDirectory(stateDir: string): Promise<void> {
 
 async function tidy(
   config: ValidatedConfig,
-  { repositories, history, clock, log }: Pick<Core, 'repositories' | 'history'> & { clock: Clock; log: Logger },
+  {
+    repositories,
+    history,
+    clock,
+    log,
+    isOver,
+  }: Pick<Core, 'repositories' | 'history'> & { clock: Clock; log: Logger; isOver: (runId: string) => boolean },
 ): Promise<void> {
   const longestMs = 1000 * Math.max(config.dump.timeoutSeconds, config.verification.timeoutSeconds)
   const isLeftover = (name: string, modified: Date) => {
@@ -171,5 +178,6 @@ async function tidy(
   for (const { repository, storage } of repositories) {
     await attempt(`half-written files in ${repository.name}`, () => storage.cleanTemporary())
     await attempt(`unfinished backups in ${repository.name}`, () => repository.cleanUp({ isLapsed }))
+    await attempt(`marks of use in ${repository.name}`, () => removeEndedUses(repository, isOver))
   }
 }

@@ -4,7 +4,16 @@ import { isBackupId } from '../domain/backup.ts'
 import { errorCodes, type Failure, LifeboatError, toFailure } from '../domain/errors.ts'
 import { chooseRepositories } from '../repository/choose.ts'
 import type { Repository } from '../repository/repository.ts'
-import { type CliContext, type Command, configHelp, configOf, configOption, parse } from './command.ts'
+import {
+  type CliContext,
+  type Command,
+  configHelp,
+  configOf,
+  configOption,
+  jsonHelp,
+  jsonOption,
+  parse,
+} from './command.ts'
 import { errorText } from './error-text.ts'
 import { formatTime } from './format.ts'
 
@@ -13,7 +22,7 @@ const longestReason = 500
 export const holdCommand: Command = {
   name: 'hold',
   summary: 'keep a backup from being expired, or release it',
-  usage: 'hold BACKUP-ID [--reason TEXT] [--until DATE] [--release] [--repository NAME]',
+  usage: 'hold BACKUP-ID [--reason TEXT] [--until DATE] [--release] [--repository NAME] [--json]',
   options: [
     ['BACKUP-ID', 'the backup; a hold that it has already is replaced'],
     ['--reason TEXT', 'why, for whoever asks later'],
@@ -24,6 +33,7 @@ export const holdCommand: Command = {
     ['--release', 'end the hold'],
     ['-r, --repository NAME', 'in this repository only (default: wherever the backup is)'],
     configHelp,
+    jsonHelp,
   ],
   async run(argv, context) {
     const { values, positionals } = parse(
@@ -31,6 +41,7 @@ export const holdCommand: Command = {
       argv,
       {
         ...configOption,
+        ...jsonOption,
         reason: { type: 'string' },
         until: { type: 'string' },
         release: { type: 'boolean' },
@@ -59,58 +70,71 @@ export const holdCommand: Command = {
       const work = release
         ? (one: Repository) => endHold(one, id, context)
         : (one: Repository) => beginHold(one, id, { reason, until }, context)
-      return await everywhere(repositories, id, work, context)
+      return await everywhere(repositories, id, work, { ...context, json: values.json === true })
     } finally {
       await core.close()
     }
   },
 }
 
+/** What was done in one repository. */
+interface Done {
+  readonly repository: string
+  readonly backup: string
+  readonly held: boolean
+  readonly until: Date | null
+}
+
 /** Does it in each repository that has the backup; one that fails keeps no other from it. Gives the exit code. */
 async function everywhere(
   repositories: readonly Repository[],
   id: string,
-  work: (repository: Repository) => Promise<boolean>,
-  { signal, err }: CliContext,
+  work: (repository: Repository) => Promise<Done | null>,
+  { signal, out, err, json }: CliContext & { readonly json: boolean },
 ): Promise<number> {
   const failures: Failure[] = []
-  let done = 0
+  const done: Done[] = []
   for (const repository of repositories) {
     try {
-      if (await work(repository)) done += 1
+      const what = await work(repository)
+      if (what !== null) done.push(what)
     } catch (error) {
       signal.throwIfAborted()
       failures.push(toFailure(error))
     }
   }
-  if (done === 0 && failures.length === 0)
+  if (done.length === 0 && failures.length === 0)
     throw new LifeboatError('not-found', `there is no backup ${id}, or it is not held`, {
       hint: '`lifeboat list` shows them',
     })
+  if (json) out.write(`${JSON.stringify(done, null, 2)}\n`)
+  else
+    for (const { backup, repository, held, until } of done) {
+      const ends = until === null ? '' : ` until ${formatTime(until)}`
+      out.write(`${backup} is ${held ? 'held' : 'not held'} in ${repository}${held ? ends : ' any more'}\n`)
+    }
   for (const failure of failures) err.write(`lifeboat: ${errorText(failure)}`)
   return failures[0] === undefined ? 0 : errorCodes[failures[0].code].exit
 }
 
-/** False where there is no such backup. */
+/** Null where there is no such backup. */
 async function beginHold(
   repository: Repository,
-  backupId: string,
+  backup: string,
   { reason, until }: { readonly reason: string; readonly until: Date | null },
-  { clock, user, version, signal, out }: CliContext,
-): Promise<boolean> {
-  if ((await repository.headManifest(backupId, { signal })) === null) return false
+  { clock, user, version, signal }: CliContext,
+): Promise<Done | null> {
+  if ((await repository.headManifest(backup, { signal })) === null) return null
   const [heldAt, ends] = [clock.now().toISOString(), until?.toISOString() ?? null]
-  const body = { backupId, heldAt, heldBy: user, reason, until: ends, lifeboat: version.version }
+  const body = { backupId: backup, heldAt, heldBy: user, reason, until: ends, lifeboat: version.version }
   await repository.hold(body, { signal })
-  out.write(`${backupId} is held in ${repository.name}${until === null ? '' : ` until ${formatTime(until)}`}\n`)
-  return true
+  return { repository: repository.name, backup, held: true, until }
 }
 
-/** False where it was not held. */
-async function endHold(repository: Repository, id: string, { signal, out }: CliContext): Promise<boolean> {
-  const was = await repository.releaseHold(id, { signal })
-  if (was) out.write(`${id} is not held in ${repository.name} any more\n`)
-  return was
+/** Null where it was not held. */
+async function endHold(repository: Repository, backup: string, { signal }: CliContext): Promise<Done | null> {
+  const was = await repository.releaseHold(backup, { signal })
+  return was ? { repository: repository.name, backup, held: false, until: null } : null
 }
 
 /** @throws LifeboatError `usage-invalid` on what is no moment, or a past one */

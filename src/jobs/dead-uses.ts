@@ -3,6 +3,20 @@ import { heartbeatMs } from '../repository/heartbeat.ts'
 import { isSilent } from '../repository/in-progress.ts'
 import type { Repository } from '../repository/repository.ts'
 
+/** Removes the marks that a killed run of this history has left. Gives their keys. */
+export async function removeEndedUses(
+  repository: Repository,
+  isOver: (runId: string) => boolean,
+): Promise<readonly string[]> {
+  const ended: string[] = []
+  for await (const { key } of repository.listUses()) {
+    const mark = await repository.readUse(key)
+    if (mark !== null && isOver(mark.runId)) ended.push(key)
+  }
+  for (const key of ended) await repository.storage.remove(key)
+  return ended
+}
+
 /** A mark that a backup is in use. */
 export interface UseMark {
   readonly key: string

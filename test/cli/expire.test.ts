@@ -100,6 +100,10 @@ t.test('expire, hold and release', async (t) => {
     code: 0,
     out: `${held} is not held in one any more\n`,
   })
+  t.match(JSON.parse((await lifeboat('hold', held, '--json')).out), [
+    { repository: 'one', backup: held, held: true, until: null },
+  ])
+  t.match((await lifeboat('hold', held, '--release')).code, 0)
   t.match(await lifeboat('hold', held, '--release'), { code: 2, err: /there is no backup .*, or it is not held/ })
   t.match(await lifeboat('hold', old), { code: 2, err: /there is no backup/ })
   t.match(await lifeboat('hold', held, '-r', 'three'), { code: 2, err: /no repository "three"/ })
