@@ -12,9 +12,11 @@ import { createMetrics, type Metrics } from './metrics/registry.ts'
 import type { Catalog } from './observe/catalog.ts'
 import { createClockAheadReport } from './observe/clock-ahead.ts'
 import { createObserver, type Observer } from './observe/observer.ts'
+import { createRetentionView, tracesOf } from './observe/retention.ts'
 import { createServerProbe } from './observe/server.ts'
 import { createServerMemory } from './observe/server-memory.ts'
 import type { Repository } from './repository/repository.ts'
+import type { ClockGuard } from './runner/clock-guard.ts'
 import type { Schedule } from './runner/runner.ts'
 import type { Version } from './version.ts'
 
@@ -36,6 +38,9 @@ export interface App {
 
 /** The values of the process itself are as old as the last rendering. */
 const renderEveryMs = 15_000
+
+/** A jump of the clock is told by what it showed last, to the minute. */
+const noteClockEveryMs = 60_000
 
 /**
  * Puts the sidecar together; nothing runs before `start`.
@@ -65,12 +70,15 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
     ...config.observe,
   })
   const policy = { ...config.objectives, ...config.policy }
+  const policies = new Map(config.repositories.map(({ name, retention }) => [name, retention]))
+  const retention = createRetentionView({ policies, clockDoubt: (traces) => core.guard.doubt(traces) })
   const metrics = createMetrics({
     version: version.version,
     revision: version.revision,
     nodeVersion: process.version,
     cluster: config.cluster,
-    policy,
+    policy: { ...policy, retention: policies },
+    retention,
   })
   const exposition = createExposition(metrics, observer, log)
   const http = await createHttpServer({
@@ -89,6 +97,7 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
         signal,
       ),
     policy,
+    retention,
   })
   const stopping = new AbortController()
   let stopped: Promise<void> | undefined
@@ -121,7 +130,8 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
         observer.onChange(({ complete }) => complete && resolve())
       })
       observer.start()
-      void keepFresh(clock, stopping.signal, () => exposition.render(observer.catalog()))
+      void repeat(clock, renderEveryMs, stopping.signal, () => exposition.render(observer.catalog()))
+      void repeat(clock, noteClockEveryMs, stopping.signal, () => noteClock(core.guard, observer.catalog(), log))
       background(
         firstLook.then(() => core.tidy()).then(() => observer.refresh()),
         'cleaning up',
@@ -154,7 +164,9 @@ async function listen(
 
 function schedulesOf({ schedule, verification }: ValidatedConfig): readonly Schedule[] {
   const verify = { backup: null, repository: null, database: null, level: verification.level, rehash: false }
+  const expire = { repository: null, confirmClock: false }
   return [
+    ...(schedule.expire === null ? [] : [{ job: 'expire' as const, params: expire, cron: schedule.expire }]),
     ...(schedule.dump === null ? [] : [{ job: 'dump' as const, params: { database: null }, cron: schedule.dump }]),
     ...(schedule.verify === null ? [] : [{ job: 'verify' as const, params: verify, cron: schedule.verify }]),
   ]
@@ -184,10 +196,20 @@ function createExposition(metrics: Metrics, observer: Pick<Observer, 'catalog'>,
   return { current: () => current, render: (catalog: Catalog) => void render(catalog) }
 }
 
-async function keepFresh(clock: Clock, signal: AbortSignal, render: () => void): Promise<void> {
+async function repeat(clock: Clock, everyMs: number, signal: AbortSignal, action: () => void): Promise<void> {
   while (!signal.aborted) {
-    await clock.sleep(renderEveryMs, signal).catch(() => {})
-    if (!signal.aborted) render()
+    await clock.sleep(everyMs, signal).catch(() => {})
+    if (!signal.aborted) action()
+  }
+}
+
+/** Not before everything was looked at once: the backups tell whether the very first moment can be believed. */
+function noteClock(guard: ClockGuard, { complete, repositories }: Catalog, log: Logger): void {
+  if (!complete) return
+  try {
+    guard.look(() => tracesOf(repositories))
+  } catch (error) {
+    log.error(toFailure(error), 'the clock could not be noted')
   }
 }
 

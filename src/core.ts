@@ -5,14 +5,20 @@ import type { Logger } from 'pino'
 import type { Clock } from './clock.ts'
 import type { ValidatedConfig } from './config/validated.ts'
 import { toFailure } from './domain/errors.ts'
+import { removeEndedUses } from './jobs/dead-uses.ts'
 import { dumpJob } from './jobs/dump.ts'
+import { expireJob } from './jobs/expire.ts'
 import { restoreJob } from './jobs/restore.ts'
 import { verifyJob } from './jobs/verify.ts'
 import { cleanWorkDir, diskFailure } from './jobs/work-folder.ts'
+import { createRepositoryLook } from './observe/repository.ts'
+import { surveyRetention, tracesOf } from './observe/retention.ts'
 import { createServerProbe } from './observe/server.ts'
 import { rememberedDatabases } from './observe/server-memory.ts'
 import type { ConnectionSource } from './postgres/connection.ts'
+import { isSilent } from './repository/in-progress.ts'
 import { type IdentityLedger, type InProgress, Repository } from './repository/repository.ts'
+import { ClockGuard } from './runner/clock-guard.ts'
 import { type History, openHistory } from './runner/history.ts'
 import { isRunId } from './runner/run-id.ts'
 import { Runner, type Schedule } from './runner/runner.ts'
@@ -41,14 +47,13 @@ export interface Core {
   readonly repositories: readonly CoreRepository[]
   readonly history: History
   readonly runner: Runner
+  /** Says whether the clock can be trusted with what expires. */
+  readonly guard: ClockGuard
   /** Clears away what a killed process left behind in the work folder and the repositories. */
   tidy(): Promise<void>
   /** Ends what runs and closes the history. Safe to call again. */
   close(): Promise<void>
 }
-
-/** A claim without heartbeat for so long is dead, whoever made it. */
-const lapsedMs = 10 * 60 * 1000
 
 /**
  * Puts together the acting half of Lifeboat.
@@ -69,11 +74,18 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
   const probe = createServerProbe({ ...config.postgres })
   const server = (signal: AbortSignal) => probe(signal).catch(() => null) // one that is down keeps no backup from being used
   const jobOptions = { config, repositories: all, clock, version }
+  const guard = new ClockGuard({ clock, facts: history })
+  const isOver = (runId: string) => isRunId(runId) && (history.get(runId)?.finishedAt ?? null) !== null
+  const survey = async (repository: Repository, signal: AbortSignal) => {
+    const state = await createRepositoryLook({ repository, capacity: null, log })(signal)
+    return { uses: state.uses, traces: tracesOf([state]), input: surveyRetention.bind(null, state) }
+  }
   const runner = new Runner({
     jobs: [
       dumpJob(jobOptions),
       verifyJob({ ...jobOptions, server }),
       restoreJob({ ...jobOptions, server, target: options.restoreTarget ?? config.postgres }),
+      expireJob({ config, repositories: all, clock, guard, survey, isOver }),
     ],
     schedules: options.schedules ?? [],
     history,
@@ -86,7 +98,8 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
     repositories,
     history,
     runner,
-    tidy: () => tidy(config, { repositories, history, clock, log }),
+    guard,
+    tidy: () => tidy(config, { repositories, history, clock, log, isOver }),
     close: () => {
       closed ??= runner.stop().then(() => history.close())
       return closed
@@ -131,7 +144,13 @@ async function makeStateDirectory(stateDir: string): Promise<void> {
 
 async function tidy(
   config: ValidatedConfig,
-  { repositories, history, clock, log }: Pick<Core, 'repositories' | 'history'> & { clock: Clock; log: Logger },
+  {
+    repositories,
+    history,
+    clock,
+    log,
+    isOver,
+  }: Pick<Core, 'repositories' | 'history'> & { clock: Clock; log: Logger; isOver: (runId: string) => boolean },
 ): Promise<void> {
   const longestMs = 1000 * Math.max(config.dump.timeoutSeconds, config.verification.timeoutSeconds)
   const isLeftover = (name: string, modified: Date) => {
@@ -144,7 +163,7 @@ async function tidy(
     if (claim === null) return false
     const run = history.get(claim.runId)
     // Another sidecar's run is not in our history: only its silence tells.
-    return run === null ? clock.now().getTime() - Date.parse(claim.heartbeatAt) > lapsedMs : run.finishedAt !== null
+    return run === null ? isSilent(new Date(claim.heartbeatAt), clock.now()) : run.finishedAt !== null
   }
   const attempt = async (what: string, work: () => Promise<unknown>) => {
     try {
@@ -159,5 +178,6 @@ async function tidy(
   for (const { repository, storage } of repositories) {
     await attempt(`half-written files in ${repository.name}`, () => storage.cleanTemporary())
     await attempt(`unfinished backups in ${repository.name}`, () => repository.cleanUp({ isLapsed }))
+    await attempt(`marks of use in ${repository.name}`, () => removeEndedUses(repository, isOver))
   }
 }

@@ -56,7 +56,7 @@ function identities(config: ValidatedConfig, { clock, version, signal, makeLog }
 function checkSchedule(config: ValidatedConfig, { clock }: CliContext): readonly Finding[] {
   const { schedule, auth } = config
   const short = rpoWarning(config)
-  const next = (job: 'dump' | 'verify', what: string): Finding => {
+  const next = (job: 'dump' | 'verify' | 'expire', what: string): Finding => {
     const at = schedule[job] === null ? null : nextRun(schedule[job], clock.now())
     if (at === null) return warning('schedule', `no ${what} is scheduled`, `set schedule.${job}`)
     return ok('schedule', `next ${what} at ${formatTime(at)}`)
@@ -64,6 +64,7 @@ function checkSchedule(config: ValidatedConfig, { clock }: CliContext): readonly
   return [
     next('dump', 'dump'),
     next('verify', 'test restore'),
+    next('expire', 'expiry'),
     ...(short === null ? [] : [warning('schedule', short, rpoHint)]),
     ...(auth.tokens.length > 0
       ? []

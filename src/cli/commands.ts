@@ -5,6 +5,8 @@ import { checkCommand } from './check.ts'
 import type { CliContext, Command } from './command.ts'
 import { demoCommand } from './demo.ts'
 import { errorText } from './error-text.ts'
+import { expireCommand } from './expire.ts'
+import { holdCommand } from './hold.ts'
 import { listCommand } from './list.ts'
 import { restoreCommand } from './restore.ts'
 import { serveCommand } from './serve.ts'
@@ -17,6 +19,8 @@ export const commands: readonly Command[] = [
   listCommand,
   verifyCommand,
   restoreCommand,
+  expireCommand,
+  holdCommand,
   checkCommand,
   adoptCommand,
   tokenCommand,

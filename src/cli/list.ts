@@ -2,6 +2,7 @@ import type { ValidatedConfig } from '../config/validated.ts'
 import { makeRepositories, openHistoryIfThere } from '../core.ts'
 import { isDatedAhead } from '../domain/backup.ts'
 import { errorCodes, type Failure, toFailure } from '../domain/errors.ts'
+import type { RetentionDecision } from '../domain/retention.ts'
 import type { BackupSummary, ProofSummary, RepositoryState } from '../observe/catalog.ts'
 import { createRepositoryLook } from '../observe/repository.ts'
 import { chooseRepositories } from '../repository/choose.ts'
@@ -16,6 +17,7 @@ import {
   parse,
 } from './command.ts'
 import { errorText } from './error-text.ts'
+import { plansOf } from './expire.ts'
 import { formatBytes, formatTime, oneLine, printable, table } from './format.ts'
 
 export const listCommand: Command = {
@@ -37,11 +39,11 @@ export const listCommand: Command = {
     })
     const config = await configOf(values, context)
     const log = context.makeLog('error', 'err')
-    const rows: string[][] = [['REPOSITORY', 'BACKUP', 'DATABASE', 'RESTORES TO', 'SIZE', 'VERIFIED']]
+    const rows: string[][] = [['REPOSITORY', 'BACKUP', 'DATABASE', 'RESTORES TO', 'SIZE', 'STAYS', 'VERIFIED']]
     const found: unknown[] = []
     const failures: Failure[] = []
     chooseRepositories(config.repositories, values.repository)
-    const { repositories, close } = look(config, context)
+    const { repositories, history, close } = look(config, context)
     for (const { repository } of repositories) {
       const { name } = repository
       if (name !== (values.repository ?? name)) continue
@@ -55,25 +57,29 @@ export const listCommand: Command = {
         found.push({ repository: name, failure })
         continue // the other repositories may have the backup that is looked for
       }
+      const plan = plansOf(config, [state], { ...context, history, confirmClock: false }).get(name)
       const backups = state.backups.filter(
         ({ database }) => values.database === undefined || database === values.database,
       )
       for (const backup of backups.toSorted((a, b) => b.consistentAt.getTime() - a.consistentAt.getTime())) {
         const proofs = state.proofs.get(backup.id) ?? []
         const notes = isDatedAhead([backup.startedAt, backup.finishedAt], context.clock.now()) ? ['clock-ahead'] : []
-        found.push({ repository: name, ...backup, notes, proofs })
+        const retention = plan?.decisions.get(backup.id) ?? null
+        const held = retention?.reasons.includes('held') ?? false
+        found.push({ repository: name, ...backup, notes, proofs, retention, held })
         rows.push([
           name,
           backup.id,
           printable(backup.database),
           formatTime(backup.consistentAt),
           formatBytes(backup.storedBytes),
+          retention === null ? '' : stays(retention),
           [verified(backup, proofs), ...notes].join(', '),
         ])
       }
       for (const { id, state: what, failure } of state.unusable) {
         found.push({ repository: name, id, state: what, failure })
-        rows.push([name, id, '', '', '', `${what}${failure ? `: ${oneLine(failure.message)}` : ''}`])
+        rows.push([name, id, '', '', '', '', `${what}${failure ? `: ${oneLine(failure.message)}` : ''}`])
       }
     }
     close()
@@ -94,9 +100,17 @@ function look(config: ValidatedConfig, { clock, version, err, makeLog }: CliCont
     err.write(errorText(toFailure(error)))
   }
   return {
+    history,
     repositories: makeRepositories(config, { clock, version: version.version, ledger: history }),
     close: () => history?.close(),
   }
+}
+
+/** How long it stays, or the first word of what keeps it; `expire --dry-run` tells all. */
+function stays({ keep, reasons, until }: RetentionDecision): string {
+  if (!keep) return 'goes'
+  if (until !== null) return `until ${until.toISOString().slice(0, 10)}`
+  return reasons.find((word) => word === 'blocked' || word === 'held') ?? reasons[0] ?? ''
 }
 
 /** The newest verdict, and whether the backup was ever really restored. */

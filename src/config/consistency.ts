@@ -3,6 +3,7 @@ import { basename, dirname, join, normalize, sep } from 'node:path'
 import { LifeboatError } from '../domain/errors.ts'
 import { parseFileUrl } from './addresses.ts'
 import { formatKey, type KeyPath, type Problems } from './problems.ts'
+import { checkRetention } from './retention.ts'
 import { longestGapSeconds } from './schedule.ts'
 import { readSecretFile } from './secrets.ts'
 import { isRecord } from './shape.ts'
@@ -32,6 +33,7 @@ export async function checkConsistency(tree: unknown, problems: Problems): Promi
   checkTls(tree, problems)
   checkLimit(tree, 'dump', 'dumpMaxAge', problems)
   checkLimit(tree, 'verify', 'verificationMaxAge', problems)
+  checkRetention(tree, problems)
   await checkDirectories(tree, problems)
   await checkPassword(tree, problems)
 }

@@ -82,10 +82,10 @@ function describeSection(name: string, node: SchemaNode): string {
   if (node.properties) parts.push(table(keys))
   for (const { path, node: list, variable } of keys.filter((key) => hasSections(key.node))) {
     const key = path.join('.')
-    const elements = Object.entries(list.items?.properties ?? {})
+    const elements = keysBelow(list.items ?? {})
     const required = list.default === undefined ? 'required' : 'none by default'
     parts.push(`Each element of \`${key}\` (${required}; \`${variable}\`) has these keys:\n`)
-    parts.push(table(elements.map(([child, childNode]) => ({ path: [`${key}[].${child}`], node: childNode }))))
+    parts.push(table(elements.map((child) => ({ path: [`${key}[].${child.path.join('.')}`], node: child.node }))))
   }
   return parts.join('\n')
 }
@@ -167,8 +167,15 @@ function exampleSection(node: SchemaNode, indent: string): string[] {
 
 function exampleOf(node: SchemaNode): unknown {
   if (!node.items?.properties) return node.example
-  const element = Object.entries(node.items.properties).map(([name, child]) => [name, child.example])
+  const element = Object.entries(node.items.properties).map(([name, child]) => [
+    name,
+    child.properties ? defaultsOf(child.properties) : child.example,
+  ])
   return [Object.fromEntries(element)]
+}
+
+function defaultsOf(properties: Readonly<Record<string, SchemaNode>>): unknown {
+  return Object.fromEntries(Object.entries(properties).map(([name, child]) => [name, child.default]))
 }
 
 function wrap(text: string, width: number): string[] {

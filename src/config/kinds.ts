@@ -72,6 +72,14 @@ export const kinds = {
     shown: true,
     check: bounded(parseDuration, formatDuration),
   },
+  keepFor: {
+    label: 'duration or `forever`',
+    expected: 'a duration with a unit, e.g. 30d, or forever',
+    shown: true,
+    check: (value, annotations) => {
+      if (value !== 'forever') bounded(parseDuration, formatDuration)(value, annotations)
+    },
+  },
   size: {
     label: 'size',
     expected: 'a size, e.g. 64MiB',

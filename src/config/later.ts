@@ -1,11 +1,8 @@
 /**
  * Keys that people will look for, because backup tools have them, and that this version does not have. Accepting them
- * would be a promise: whoever writes `retention` believes that old backups go, whoever writes `encryption` that nobody
- * else can read them.
+ * would be a promise: whoever writes `encryption` believes that nobody else can read the backups.
  */
 const later: Readonly<Record<string, string>> = {
-  retention: 'does not expire backups yet',
-  'repositories.retention': 'does not expire backups yet',
   'repositories.region': 'does not store backups in s3 yet',
   'repositories.endpoint': 'does not store backups in s3 yet',
   'repositories.pathStyle': 'does not store backups in s3 yet',
@@ -16,7 +13,6 @@ const later: Readonly<Record<string, string>> = {
   wal: 'does not ship WAL yet',
   'schedule.full': 'does not take physical backups yet',
   'schedule.incremental': 'does not take physical backups yet',
-  'schedule.expire': 'does not expire backups yet',
 }
 
 export const laterKeys: readonly string[] = Object.keys(later)

@@ -5,6 +5,7 @@ import { checkConsistency, texts } from './consistency.ts'
 import { applyEnvironment, checkVariables, type Environment, fileVariable, keysFromEnvironment } from './env.ts'
 import { type KeyPath, Problems } from './problems.ts'
 import { type ReadYaml, readConfigFile, readYaml } from './read.ts'
+import { retentionOf } from './retention.ts'
 import { maxAgeSeconds } from './schedule.ts'
 import type { RawConfig } from './schema.ts'
 import { accessHint, accessProblem, readSecretFile } from './secrets.ts'
@@ -70,7 +71,11 @@ const offIsNull = (schedule: string | null) => (schedule === 'off' ? null : sche
 
 function build(raw: RawConfig): UnbrandedConfig {
   const { postgres, dump, verification, policy } = raw
-  const schedule = { dump: offIsNull(raw.schedule.dump), verify: offIsNull(raw.schedule.verify) }
+  const schedule = {
+    dump: offIsNull(raw.schedule.dump),
+    verify: offIsNull(raw.schedule.verify),
+    expire: offIsNull(raw.schedule.expire),
+  }
   const stateDir = resolve(raw.stateDir)
   return {
     cluster: raw.cluster,
@@ -89,7 +94,12 @@ function build(raw: RawConfig): UnbrandedConfig {
       sslMode: postgres.sslMode,
       sslRootCert: postgres.sslRootCert ?? null,
     },
-    repositories: raw.repositories.map(({ name, url }) => ({ name, url, path: parseFileUrl(url) })),
+    repositories: raw.repositories.map(({ name, url, retention }) => ({
+      name,
+      url,
+      path: parseFileUrl(url),
+      retention: retentionOf(retention),
+    })),
     dump: {
       jobs: dump.jobs,
       timeoutSeconds: seconds(dump.timeout),

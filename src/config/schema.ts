@@ -2,6 +2,7 @@ import { type Static, Type } from 'typebox'
 import { verificationLevels } from '../domain/proof.ts'
 import { boolean, choice, duration, integer, longestTimer, schedule, section, size, text } from './schema-keys.ts'
 import { postgres } from './schema-postgres.ts'
+import { retention } from './schema-retention.ts'
 import { roles } from './validated.ts'
 
 const repositories = Type.Array(
@@ -16,6 +17,7 @@ const repositories = Type.Array(
       description: 'Directory of the repository, as file:// and an absolute path. Made when it is missing.',
       example: 'file:///var/backups/lifeboat',
     }),
+    retention,
   }),
   { description: 'Places that keep the backups: each is a full copy.', minItems: 1 },
 )
@@ -144,6 +146,10 @@ export const configSchema = section({
     {
       dump: schedule({ description: 'When to dump.', default: '0 2 * * *' }),
       verify: schedule({ description: 'When to verify the newest backups.', default: '0 4 * * 0' }),
+      expire: schedule({
+        description: 'When to remove backups that the retention of their repository lets go.',
+        default: '0 5 * * *',
+      }),
     },
     {
       description:

@@ -1,4 +1,5 @@
 import type { VerificationLevel } from '../domain/proof.ts'
+import type { RetentionPolicy } from '../domain/retention.ts'
 
 declare const validated: unique symbol
 
@@ -28,6 +29,7 @@ export interface RepositoryConfig {
   readonly url: string
   /** Absolute path of a `file://` repository. */
   readonly path: string
+  readonly retention: RetentionPolicy
 }
 
 /** A statement that must give the expected value (first column of the first row, compared as JSON) in the restored copy. */
@@ -87,7 +89,7 @@ export interface ValidatedConfig {
     readonly assertions: readonly Assertion[]
   }
   /** Cron expressions, UTC; null: not scheduled. */
-  readonly schedule: { readonly dump: string | null; readonly verify: string | null }
+  readonly schedule: { readonly dump: string | null; readonly verify: string | null; readonly expire: string | null }
   readonly objectives: { readonly rpoSeconds: number; readonly rtoSeconds: number }
   readonly policy: {
     /** Age at which the newest backup is too old: set, or the longest gap of the schedule plus slack; null: no schedule. */

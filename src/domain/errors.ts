@@ -33,6 +33,11 @@ export const errorCodes = {
   'artifact-invalid': { exit: 1, http: 500, meaning: 'a file of a backup is not what its manifest says' },
   'verification-failed': { exit: 1, http: 500, meaning: 'a backup, or what was restored from it, is wrong' },
   'verification-inconclusive': { exit: 5, http: 500, meaning: 'something around the backup kept us from verifying it' },
+  'retention-refused': {
+    exit: 6,
+    http: 409,
+    meaning: 'no backup was expired, since something that the decision depends on is not known or in doubt',
+  },
   // How a run ended.
   cancelled: { exit: 130, http: 500, meaning: 'somebody cancelled the run' },
   'timed-out': { exit: 1, http: 500, meaning: 'the run took longer than its timeout' },

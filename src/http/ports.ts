@@ -5,6 +5,7 @@ import type { Manifest } from '../domain/backup.ts'
 import type { Failure } from '../domain/errors.ts'
 import type { Proof } from '../domain/proof.ts'
 import type { Catalog } from '../observe/catalog.ts'
+import type { RetentionPlans } from '../observe/retention.ts'
 import type { JobName, JobParams, JobSummary, Run, RunState } from '../runner/job.ts'
 
 /** What HTTP needs of the runner. */
@@ -70,6 +71,8 @@ export interface HttpDependencies {
   /** Manifest and proofs of one backup, read from one repository or from all (null). Throws `not-found`. */
   readonly backupDetails: (id: string, repository: string | null, signal: AbortSignal) => Promise<readonly BackupCopy[]>
   readonly policy: RecoveryPolicy
+  /** What stays and goes in each repository of a catalog, from memory. */
+  readonly retention: (catalog: Catalog) => RetentionPlans
 }
 
 /** What one client may take of the server. Times are milliseconds, sizes bytes. */

@@ -1,6 +1,7 @@
 import { type Static, type TSchema, Type } from 'typebox'
 import { backupTypes } from '../domain/backup.ts'
 import { verdicts, verificationLevels } from '../domain/proof.ts'
+import { type RetentionReason, retentionReasons } from '../domain/retention.ts'
 import { jobNames, runStates } from '../runner/job.ts'
 
 /*
@@ -126,6 +127,8 @@ const LevelSchema = orNull(
   }),
 )
 
+const reasons = Object.keys(retentionReasons) as RetentionReason[]
+
 export const BackupSchema = Type.Object(
   {
     repository: Type.String(),
@@ -151,6 +154,17 @@ export const BackupSchema = Type.Object(
     }),
     proven: Type.Boolean(),
     provenAt: orNull(moment('When a restore proved it last')),
+    retention: Type.Object(
+      {
+        keep: Type.Boolean({ description: 'False: the next expiry removes it' }),
+        reasons: Type.Array(Type.Enum(reasons), {
+          description: `All that hold: ${reasons.map((word) => `\`${word}\` ${retentionReasons[word]}`).join('; ')}`,
+        }),
+        until: orNull(moment('Until when it stays at least; null: until something else happens, or it goes now')),
+      },
+      { description: 'Whether it stays, why, and until when' },
+    ),
+    held: Type.Boolean({ description: 'Somebody holds it' }),
   },
   { $id: 'Backup', description: 'One complete backup in one repository' },
 )
@@ -182,6 +196,34 @@ export const VerifyBody = Type.Object(
     rehash: Type.Optional(Type.Boolean({ description: 'Hash again what was hashed before and did not change' })),
   },
   { ...closed, description: 'Left out: the newest backup of each database, in every repository' },
+)
+
+export const ExpireBody = Type.Object(
+  {
+    repository: Type.Optional(RepositoryName),
+    dryRun: Type.Optional(Type.Boolean({ description: 'Remove nothing: answer with what would go' })),
+  },
+  { ...closed, description: 'Left out: every repository' },
+)
+
+export const ExpiryPreview = Type.Object(
+  {
+    at: moment('When the repositories were looked at'),
+    repositories: Type.Array(
+      Type.Object({
+        repository: Type.String(),
+        blocked: orNull(
+          Type.Object(
+            { cause: Type.String({ description: 'Stable' }), message: Type.String(), hint: Type.String() },
+            { description: 'Why nothing can go' },
+          ),
+        ),
+        stay: Type.Integer({ description: 'Backups that stay; /api/backups tells why' }),
+        go: Type.Array(Type.String(), { description: 'Ids of the backups that would go, in the order of removal' }),
+      }),
+    ),
+  },
+  { description: 'What an expiry would do now' },
 )
 
 export const RunParams = Type.Object({ id: RunId }, closed)

@@ -12,6 +12,7 @@ import { asideName, swapDatabases } from '../postgres/swap-databases.ts'
 import type { Repository } from '../repository/repository.ts'
 import type { Job, JobContext, JobParams } from '../runner/job.ts'
 import { parseFingerprint } from './fingerprint-artifact.ts'
+import { markCopies } from './in-use.ts'
 import type { LiveServer } from './newest-dumps.ts'
 import { compareRestored, dropDatabase, restoreDatabase } from './restore-database.ts'
 import { type BackupCopy, chooseBackup, fetchFromAny } from './restore-source.ts'
@@ -50,13 +51,17 @@ async function runRestore(options: RestoreJobOptions, params: JobParams, context
   const { signal } = context
   const report = (done: number, message: string) =>
     context.progress({ done: Math.round(done * 100), total: 100, unit: 'percent', message })
-  const { copies, passedOver } = await chooseBackup(options, params, context)
-  const [{ manifest }] = copies as readonly [BackupCopy]
+  const { copies: chosen, passedOver } = await chooseBackup(options, params, context)
+  const [{ manifest }] = chosen as readonly [BackupCopy]
   const source = manifest.database?.name ?? ''
   const wanted = typeof params.target === 'string' ? params.target : source
   const at = clock.now()
   const name = params.replace === true ? asideName(wanted, 'restored', at) : wanted
-  const folder = await makeWorkFolder(config.workDir, context.runId)
+  const use = await markCopies(chosen, manifest.backupId, context)
+  const folder = await makeWorkFolder(config.workDir, context.runId).catch(async (error: unknown) => {
+    await use.release()
+    throw error
+  })
   try {
     const installations = await findInstallations(config.postgres.binDir)
     const { systemIdentifier, serverMajor } = await withSession(
@@ -67,7 +72,7 @@ async function runRestore(options: RestoreJobOptions, params: JobParams, context
     const isForeign = manifest.systemIdentifier !== systemIdentifier
     if (isForeign && params.replace === true && params.foreign !== true) throw foreignBackup(manifest, systemIdentifier)
     report(0, `reading ${manifest.backupId}`)
-    const { repository, fetched } = await fetchFromAny(options, copies, { folder, installations }, context)
+    const { repository, fetched } = await fetchFromAny(options, use.copies, { folder, installations }, context)
     const env = await clientEnvironment({
       source: target,
       serverMajor,
@@ -121,6 +126,7 @@ async function runRestore(options: RestoreJobOptions, params: JobParams, context
       'restore is complete',
     )
   } finally {
+    await use.release()
     await removeWorkFolder(folder)
   }
 }

@@ -6,8 +6,9 @@ import { isBackupId, type Manifest } from '../domain/backup.ts'
 import { LifeboatError, toFailure } from '../domain/errors.ts'
 import { overallVerdict, type VerificationLevel, verificationLevels } from '../domain/proof.ts'
 import { chooseRepositories } from '../repository/choose.ts'
-import type { Repository } from '../repository/repository.ts'
+import type { BackupUse, Repository } from '../repository/repository.ts'
 import type { Job, JobContext, JobParams } from '../runner/job.ts'
+import { markInUse } from './in-use.ts'
 import { hintOfOthers, type LiveServer, newestDumps, ofLiveCluster } from './newest-dumps.ts'
 import { proofFailure, verifyBackup } from './verify-backup.ts'
 import { makeWorkFolder, removeWorkFolder } from './work-folder.ts'
@@ -93,7 +94,9 @@ async function verifyTarget(
     repository: repository.name,
     backupId,
   }
+  let use: BackupUse | null = null
   try {
+    use = await markInUse(repository, backupId, 'verify', context)
     const verified = await verifyBackup({
       config,
       clock,
@@ -128,6 +131,7 @@ async function verifyTarget(
     context.item({ ...item, outcome: 'failed', failure, finishedAt: clock.now().toISOString() })
     return error instanceof LifeboatError ? error : new LifeboatError('unexpected', failure.message, { cause: error })
   } finally {
+    await use?.release()
     await removeOrLeave(() => rm(folder, { recursive: true, force: true }), folder, log)
   }
 }

@@ -181,6 +181,20 @@ export const metricDefinitions = {
     labels: ['repository'],
     help: 'Total space where the repository is stored, if that has a limit.',
   },
+  lifeboat_retention_blocked: {
+    family: 'repositories',
+    type: 'gauge',
+    unit: '0 or 1',
+    labels: ['repository'],
+    help: 'Whether nothing expires in the repository, since a manifest cannot be read or the clock is in doubt.',
+  },
+  lifeboat_backups_held: {
+    family: 'repositories',
+    type: 'gauge',
+    unit: 'backups',
+    labels: ['repository'],
+    help: 'Backups that somebody holds: they do not expire.',
+  },
   lifeboat_job_runs_total: {
     family: 'jobs',
     type: 'counter',
@@ -250,6 +264,13 @@ export const metricDefinitions = {
     unit: 'seconds',
     labels: ['job'],
     help: 'How long a run of the job may take; then it is ended. One that still goes on is stuck.',
+  },
+  lifeboat_policy_retention_seconds: {
+    family: 'policy',
+    type: 'gauge',
+    unit: 'seconds',
+    labels: ['repository'],
+    help: 'How long every backup stays at least (keepFor). No series where nothing ever expires.',
   },
   lifeboat_policy_rpo_seconds: {
     family: 'policy',

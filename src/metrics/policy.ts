@@ -1,3 +1,4 @@
+import type { RetentionPolicy } from '../domain/retention.ts'
 import type { Catalog } from '../observe/catalog.ts'
 import { requiredDatabases } from '../observe/questions.ts'
 import type { MetricWriter } from './snapshot.ts'
@@ -8,6 +9,8 @@ export interface Policy {
   readonly rtoSeconds: number
   readonly dumpMaxAgeSeconds: number | null
   readonly verificationMaxAgeSeconds: number | null
+  /** By the name of the repository. */
+  readonly retention: ReadonlyMap<string, RetentionPolicy>
 }
 
 /** How long a new database may go without a backup; where dumps have no limit of age, the objective is the limit. */
@@ -25,6 +28,9 @@ export function writePolicy(metrics: MetricWriter, catalog: Catalog, policy: Pol
   }
   for (const { job, timeoutSeconds } of catalog.jobs) {
     metrics.set('lifeboat_policy_job_timeout_seconds', { job }, timeoutSeconds)
+  }
+  for (const [repository, { keepForSeconds }] of policy.retention) {
+    metrics.set('lifeboat_policy_retention_seconds', { repository }, keepForSeconds)
   }
   metrics.set('lifeboat_policy_rpo_seconds', {}, policy.rpoSeconds)
   metrics.set('lifeboat_policy_rto_seconds', {}, policy.rtoSeconds)

@@ -117,6 +117,11 @@ export const conditions: readonly ExampleQuery[] = [
       'min by (cluster_name, repository) (lifeboat_repository_free_bytes / lifeboat_repository_capacity_bytes) < 0.1',
   },
   {
+    name: 'Expiry blocked',
+    tells: 'Repositories in which nothing expires until somebody has looked: `lifeboat expire --dry-run` says why.',
+    query: 'max by (cluster_name, repository) (lifeboat_retention_blocked) == 1',
+  },
+  {
     name: 'Job stuck',
     tells: 'Jobs that go on although their time is over.',
     query: `(time() - ${ofJob('lifeboat_job_last_start_timestamp_seconds')}) > ${ofJob('lifeboat_policy_job_timeout_seconds')} and ${ofJob('lifeboat_job_running')} == 1`,

@@ -1,5 +1,6 @@
 import { Registry } from 'prom-client'
 import type { Catalog } from '../observe/catalog.ts'
+import type { RetentionPlans } from '../observe/retention.ts'
 import { writeBackups } from './backups.ts'
 import { type BuildInfo, writeBuild } from './build.ts'
 import { writeCollectors } from './collectors.ts'
@@ -8,6 +9,7 @@ import { writeJobs } from './jobs.ts'
 import { type Policy, writePolicy } from './policy.ts'
 import { createProcessMetrics } from './process.ts'
 import { writeRepositories } from './repositories.ts'
+import { writeRetention } from './retention.ts'
 import { writeServer } from './server.ts'
 import { createSnapshot } from './snapshot.ts'
 import { writeVerification } from './verification.ts'
@@ -16,6 +18,8 @@ export interface MetricsOptions extends BuildInfo {
   /** `cluster_name` of every series but the build's and the process's. */
   readonly cluster: string
   readonly policy: Policy
+  /** What stays and goes in each repository of a catalog. */
+  readonly retention: (catalog: Catalog) => RetentionPlans
 }
 
 /** What a scrape gets: the Prometheus text format, version 0.0.4. */
@@ -54,6 +58,7 @@ export async function renderCatalog(
   writeBackups(snapshot, catalog, findings)
   writeVerification(snapshot, findings)
   writeRepositories(snapshot, catalog, findings, options.policy)
+  writeRetention(snapshot, catalog, options.retention(catalog))
   writeJobs(snapshot, catalog)
   writePolicy(snapshot, catalog, options.policy)
   return snapshot.text()

@@ -24,6 +24,28 @@ export interface BackupSummary {
   readonly sourceBytes: number | null
   readonly warnings: number
   readonly manifestChecksum: string
+  /** The backup that an incremental builds on. */
+  readonly parent: string | null
+}
+
+/** Somebody wants a backup kept. */
+export interface HoldSummary {
+  readonly backupId: string
+  /** Why, or what is wrong with the hold: one that cannot be read holds all the same. */
+  readonly reason: string
+  /** Null: until it is released. */
+  readonly until: Date | null
+}
+
+/** A mark that a backup is being verified or restored. */
+export interface UseSummary {
+  readonly backupId: string
+  readonly key: string
+  readonly version: string
+  /** Null when the mark cannot be read. */
+  readonly runId: string | null
+  /** Its last sign of life. */
+  readonly heartbeatAt: Date
 }
 
 /** A backup folder that holds no complete, readable backup. */
@@ -67,6 +89,11 @@ export interface RepositoryState {
   readonly unusable: readonly UnusableBackup[]
   /** Newest first for each backup id. */
   readonly proofs: ReadonlyMap<string, readonly ProofSummary[]>
+  /** Ids of backups of which a proof is there that cannot be read. */
+  readonly unreadProofs: ReadonlySet<string>
+  /** By the id of the backup; also those that have ended. The same object until a hold comes, changes or goes. */
+  readonly holds: ReadonlyMap<string, HoldSummary>
+  readonly uses: readonly UseSummary[]
   readonly capacity: Capacity | null
 }
 

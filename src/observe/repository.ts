@@ -4,6 +4,7 @@ import { type ErrorCode, type Failure, LifeboatError, toFailure } from '../domai
 import type { Proof } from '../domain/proof.ts'
 import type { Capacity, ObjectInfo } from '../storage/storage.ts'
 import type { BackupSummary, ProofSummary, RepositoryState, UnusableBackup } from './catalog.ts'
+import { createClaimsLook, type ObservableClaims } from './claims.ts'
 import { mapConcurrently } from './concurrent.ts'
 import { createIntern, summarizeManifest, summarizeProof } from './summaries.ts'
 
@@ -23,7 +24,7 @@ interface ProofEntry {
 }
 
 /** What the observer needs of a repository; `Repository` has it. */
-export interface ObservableRepository {
+export interface ObservableRepository extends ObservableClaims {
   readonly name: string
   readonly cluster: string
   /** Fails when this is not the repository that it was, or nothing is there. */
@@ -67,6 +68,7 @@ export function createRepositoryLook(
 ): (signal: AbortSignal) => Promise<RepositoryState> {
   const { repository, capacity, log } = options
   const intern = createIntern()
+  const lookAtClaims = createClaimsLook(repository)
   let manifests: ReadonlyMap<string, Known<BackupSummary>> = new Map()
   let proofs: ReadonlyMap<string, Known<ProofSummary>> = new Map()
   let last: Pick<RepositoryState, 'backups' | 'proofs'> | null = null
@@ -179,6 +181,7 @@ export function createRepositoryLook(
 
     const nextProofs = new Map<string, Known<ProofSummary>>()
     const counted = new Map<string, ProofSummary[]>()
+    const unreadProofs = new Set<string>()
     await mapConcurrently(repository.listProofs({ signal }), concurrency, signal, async (entry) => {
       const { key, backupId } = entry
       const checksum = checksums.get(backupId)
@@ -186,6 +189,7 @@ export function createRepositoryLook(
       const known = await lookAtProof(entry, signal)
       if (known === null) return
       nextProofs.set(key, known)
+      if (!('summary' in known)) unreadProofs.add(backupId)
       if (!('summary' in known) || known.summary.manifestChecksum !== checksum) return
       const others = counted.get(backupId)
       if (others === undefined) counted.set(backupId, [known.summary])
@@ -196,6 +200,7 @@ export function createRepositoryLook(
       Object.freeze(list)
     }
 
+    const claims = await lookAtClaims(signal)
     const measured = await measureCapacity()
     // The disk may have gone while it was listed: then some of it seemed to have been removed.
     await repository.checkPresence({ signal })
@@ -210,6 +215,8 @@ export function createRepositoryLook(
       name: repository.name,
       ...last,
       unusable: Object.freeze(unusable),
+      unreadProofs,
+      ...claims,
       capacity: measured,
     })
   }

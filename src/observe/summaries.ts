@@ -49,6 +49,7 @@ export function summarizeManifest(manifest: Manifest, intern: Intern): BackupSum
     sourceBytes: manifest.database?.sourceBytes ?? null,
     warnings: manifest.warnings.length,
     manifestChecksum: manifest.checksum,
+    parent: manifest.parent,
   })
 }
 

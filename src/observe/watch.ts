@@ -3,7 +3,14 @@ import { stat } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { watch as watchFolders } from 'chokidar'
 import type { Logger } from 'pino'
-import { backupPrefix, backupsPrefix, inProgressKey, manifestKey, proofsPrefix } from '../repository/layout.ts'
+import {
+  backupPrefix,
+  backupsPrefix,
+  holdsPrefix,
+  inProgressKey,
+  manifestKey,
+  proofsPrefix,
+} from '../repository/layout.ts'
 
 /** Hints that a local repository changed. They may get lost or come for nothing: the listing is the truth. */
 export interface RepositoryWatch {
@@ -37,7 +44,8 @@ const mostFolders = 64
  * Where no watch can be had (too many of them, a file system without events) it says so once and goes without.
  */
 export function createRepositoryWatch({ root, cluster, log, onHint }: RepositoryWatchOptions): RepositoryWatch {
-  const places = [backupsPrefix(cluster), proofsPrefix(cluster)].map((prefix) => createPlace(resolve(root, prefix)))
+  const prefixes = [backupsPrefix(cluster), proofsPrefix(cluster), holdsPrefix(cluster)]
+  const places = prefixes.map((prefix) => createPlace(resolve(root, prefix)))
   const folders = watchFolders([], { depth: 0, followSymlinks: false, persistent: false })
   let awaited = new Set<string>()
   let telling = new Set<string>()

@@ -38,11 +38,15 @@ export async function inspectFolder(place: Place, id: string, options: Stoppable
   return null
 }
 
-/** Who is writing the backup; null if nobody is. */
+/** Who is writing (or removing) the backup; null if nobody is. */
 export async function readInProgress(place: Place, id: string, options: Stoppable = {}): Promise<InProgress | null> {
-  const key = inProgressKey(place.cluster, id)
+  return readClaim(place.storage, inProgressKey(place.cluster, id), options)
+}
+
+/** The claim that is stored under a key; null if there is none, or it cannot be understood. */
+export async function readClaim(storage: Storage, key: string, options: Stoppable = {}): Promise<InProgress | null> {
   try {
-    const { bytes } = await readWhole(place.storage, key, maxInProgressBytes, options)
+    const { bytes } = await readWhole(storage, key, maxInProgressBytes, options)
     return bytes === null ? null : parseInProgress(bytes)
   } catch (error) {
     if (error instanceof LifeboatError && error.code === 'object-missing') return null

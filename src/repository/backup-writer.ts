@@ -82,7 +82,9 @@ class FolderWriter implements BackupWriter {
     this.#id = id
     this.#claim = mine
     this.#signal = AbortSignal.any([signal, this.#ended.signal])
-    this.#heartbeat = new Heartbeat(place, clock, id, mine, this.#ended.signal)
+    const { storage, cluster } = place
+    const key = inProgressKey(cluster, id)
+    this.#heartbeat = new Heartbeat({ storage, clock, key, claim: mine, ended: this.#ended.signal, fenced: true })
   }
 
   async put(name: string, body: Readable | Uint8Array): Promise<Artifact> {

@@ -1,31 +1,37 @@
 import type { Clock } from '../clock.ts'
-import { type Place, readInProgress } from './backup-folder.ts'
+import type { Storage } from '../storage/storage.ts'
+import { readClaim } from './backup-folder.ts'
 import { type InProgress, serializeInProgress } from './in-progress.ts'
-import { inProgressKey } from './layout.ts'
 
-const heartbeatMs = 30_000
+/** How often a claim gives a sign of life, milliseconds. */
+export const heartbeatMs = 30_000
 
-/** Renews the claim of a backup's folder every 30 seconds, as long as it is ours, until the signal aborts. */
+export interface HeartbeatOptions {
+  readonly storage: Storage
+  readonly clock: Clock
+  /** Where the claim is stored. */
+  readonly key: string
+  readonly claim: InProgress
+  /** Ends it. */
+  readonly ended: AbortSignal
+  /** Who loses the claim is out; without this it is put back. */
+  readonly fenced: boolean
+}
+
+/** Renews a claim every 30 seconds, until its signal aborts. */
 export class Heartbeat {
-  readonly #place: Place
-  readonly #clock: Clock
-  readonly #id: string
-  readonly #claim: InProgress
-  readonly #ended: AbortSignal
+  readonly #options: HeartbeatOptions
   #beat: Promise<void> = Promise.resolve()
 
-  constructor(place: Place, clock: Clock, id: string, mine: InProgress, ended: AbortSignal) {
-    this.#place = place
-    this.#clock = clock
-    this.#id = id
-    this.#claim = mine
-    this.#ended = ended
+  constructor(options: HeartbeatOptions) {
+    this.#options = options
     void this.#run()
   }
 
-  /** The token in `.inprogress`, or null if there is none. */
+  /** The token that is stored now, or null if there is none. */
   async owner(): Promise<string | null> {
-    return (await readInProgress(this.#place, this.#id))?.token ?? null
+    const { storage, key } = this.#options
+    return (await readClaim(storage, key))?.token ?? null
   }
 
   /** Waits for a beat that is under way. */
@@ -34,23 +40,24 @@ export class Heartbeat {
   }
 
   async #run(): Promise<void> {
-    while (!this.#ended.aborted) {
+    const { clock, ended } = this.#options
+    while (!ended.aborted) {
       try {
-        await this.#clock.sleep(heartbeatMs, this.#ended)
+        await clock.sleep(heartbeatMs, ended)
       } catch {
         return
       }
-      if (this.#ended.aborted) return
-      // One that fails is made up for by the next; if all fail, publish finds out who owns the folder.
+      if (ended.aborted) return
+      // One that fails is made up for by the next; if all fail, the writer finds out who owns the folder.
       this.#beat = this.#renew().catch(() => {})
       await this.#beat
     }
   }
 
   async #renew(): Promise<void> {
-    if ((await this.owner()) !== this.#claim.token) return
-    const renewed = { ...this.#claim, heartbeatAt: this.#clock.now().toISOString() }
-    const key = inProgressKey(this.#place.cluster, this.#id)
-    await this.#place.storage.put(key, serializeInProgress(renewed), { signal: this.#ended })
+    const { storage, clock, key, claim, ended, fenced } = this.#options
+    if (fenced && (await this.owner()) !== claim.token) return
+    const renewed = { ...claim, heartbeatAt: clock.now().toISOString() }
+    await storage.put(key, serializeInProgress(renewed), { signal: ended })
   }
 }

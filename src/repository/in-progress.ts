@@ -1,10 +1,17 @@
 import { hostname } from 'node:os'
 import { pid } from 'node:process'
-import { checked, integer, nonEmptyText, objectOf, ShapeError, timestamp } from './shape.ts'
+import { checked, integer, nonEmptyText, objectOf, oneOf, ShapeError, timestamp } from './shape.ts'
+
+/** What is being done with a backup that exists. Whoever writes a new one says nothing. */
+const purposes = ['verify', 'restore', 'expire'] as const
+export type Purpose = (typeof purposes)[number]
+
+/** A claim without a sign of life for so long is dead, milliseconds, unless something better is known of its holder. */
+export const lapsedMs = 10 * 60_000
 
 /**
- * The contents of `.inprogress`: who is writing a backup, and when it last gave a sign of life. The token is the fence:
- * whoever finds another one there has lost the folder and stops.
+ * The contents of `.inprogress` and of the marks of use: who is at work on a backup, and when it last gave a sign of life.
+ * The token is the fence: whoever finds another one there has lost the folder and stops.
  */
 export interface InProgress {
   readonly runId: string
@@ -13,21 +20,32 @@ export interface InProgress {
   readonly pid: number
   readonly startedAt: string
   readonly heartbeatAt: string
+  readonly purpose?: Purpose
 }
 
-const shape = objectOf<InProgress>({
-  runId: nonEmptyText,
-  token: nonEmptyText,
-  host: nonEmptyText,
-  pid: integer(1),
-  startedAt: timestamp,
-  heartbeatAt: timestamp,
-})
+const shape = objectOf<InProgress>(
+  {
+    runId: nonEmptyText,
+    token: nonEmptyText,
+    host: nonEmptyText,
+    pid: integer(1),
+    startedAt: timestamp,
+    heartbeatAt: timestamp,
+    purpose: oneOf(purposes),
+  },
+  ['purpose'],
+)
 
 /** A claim of this process from now on. */
-export function claim(runId: string, token: string, now: Date): InProgress {
+export function claim(runId: string, token: string, now: Date, purpose?: Purpose): InProgress {
   const at = now.toISOString()
-  return { runId, token, host: hostname(), pid, startedAt: at, heartbeatAt: at }
+  const mine = { runId, token, host: hostname(), pid, startedAt: at, heartbeatAt: at }
+  return purpose === undefined ? mine : { ...mine, purpose }
+}
+
+/** True when a claim was silent for `lapsedMs`, as far as its clock and ours agree. */
+export function isSilent(heartbeatAt: Date, now: Date): boolean {
+  return now.getTime() - heartbeatAt.getTime() > lapsedMs
 }
 
 export function serializeInProgress(inProgress: InProgress): Buffer {

@@ -10,11 +10,14 @@ import { isSegment } from '../storage/keys.ts'
  *     <cluster>/backups/<backup-id>/<artifact>
  *     <cluster>/backups/<backup-id>/manifest.json
  *     <cluster>/proofs/<UTC>-<backup-id>.json
+ *     <cluster>/holds/<backup-id>.json
+ *     <cluster>/uses/<backup-id>-<12 hex>.json
  */
 
 const manifestName = 'manifest.json'
 const inProgressName = '.inprogress'
 const artifactPattern = /^[A-Za-z0-9_][A-Za-z0-9._+-]{0,199}$/
+const usePattern = /^([0-9A-Za-z-]+)-[0-9a-f]{12}\.json$/
 const proofPattern = /^(\d{8}T\d{6}Z)-([0-9A-Za-z-]+)\.json$/
 
 /** True for a name that can be a cluster's folder: one segment of a key that is not hidden. */
@@ -73,5 +76,39 @@ export function proofKey(cluster: string, at: Date, id: string): string {
 export function proofBackupId(cluster: string, key: string): string | null {
   const prefix = proofsPrefix(cluster)
   const id = key.startsWith(prefix) ? proofPattern.exec(key.slice(prefix.length))?.[2] : undefined
+  return id !== undefined && isBackupId(id) ? id : null
+}
+
+export function holdsPrefix(cluster: string): string {
+  return `${cluster}/holds/`
+}
+
+export function holdKey(cluster: string, id: string): string {
+  if (!isBackupId(id)) throw new LifeboatError('usage-invalid', `${JSON.stringify(id)} is not a backup id`)
+  return `${holdsPrefix(cluster)}${id}.json`
+}
+
+/** The backup that a hold's key names, or null if it is not the key of a hold of this cluster. */
+export function heldBackupId(cluster: string, key: string): string | null {
+  const prefix = holdsPrefix(cluster)
+  if (!key.startsWith(prefix) || !key.endsWith('.json')) return null
+  const id = key.slice(prefix.length, -'.json'.length)
+  return isBackupId(id) ? id : null
+}
+
+export function usesPrefix(cluster: string): string {
+  return `${cluster}/uses/`
+}
+
+/** Where one use of a backup is marked; `random` are 12 hexadecimal digits. */
+export function useKey(cluster: string, id: string, random: string): string {
+  if (!isBackupId(id)) throw new LifeboatError('usage-invalid', `${JSON.stringify(id)} is not a backup id`)
+  return `${usesPrefix(cluster)}${id}-${random}.json`
+}
+
+/** The backup whose use a key marks, or null if it is not the key of such a mark of this cluster. */
+export function usedBackupId(cluster: string, key: string): string | null {
+  const prefix = usesPrefix(cluster)
+  const id = key.startsWith(prefix) ? usePattern.exec(key.slice(prefix.length))?.[1] : undefined
   return id !== undefined && isBackupId(id) ? id : null
 }

@@ -4,9 +4,19 @@ import { isBackupId, type Manifest } from '../domain/backup.ts'
 import { LifeboatError } from '../domain/errors.ts'
 import type { Proof } from '../domain/proof.ts'
 import type { ObjectInfo, Storage } from '../storage/storage.ts'
-import { type BackupFolder, inspectFolder, readWhole, removeFolder, type Stoppable } from './backup-folder.ts'
+import {
+  type BackupFolder,
+  inspectFolder,
+  readClaim,
+  readWhole,
+  removeFolder,
+  type Stoppable,
+} from './backup-folder.ts'
 import { type BackupWriter, type BeginOptions, beginBackup } from './backup-writer.ts'
 import { type CleanUpOptions, cleanUpFolder } from './clean-up.ts'
+import { type ExpireOptions, expireFolder } from './expire-folder.ts'
+import type { HoldBody } from './hold.ts'
+import { type HoldEntry, listHolds, putHold, type ReadHold, readHold, removeHold } from './holds.ts'
 import {
   adoptIdentity,
   checkIdentity,
@@ -15,18 +25,23 @@ import {
   type IdentifiedPlace,
   type IdentityOptions,
 } from './identity.ts'
+import type { InProgress } from './in-progress.ts'
 import { artifactKey, backupsPrefix, isClusterName, manifestKey } from './layout.ts'
 import { parseManifest } from './manifest.ts'
 import type { ProofBody } from './proof.ts'
 import { latestProof, listProofs, type ProofEntry, publishProof, readProof } from './proofs.ts'
+import { type BackupUse, listUses, markUse, type UseEntry, type UseOptions } from './uses.ts'
 
 export type { BackupFolder } from './backup-folder.ts'
 export type { BackupWriter } from './backup-writer.ts'
+export type { Hold, HoldBody } from './hold.ts'
+export type { HoldEntry, ReadHold } from './holds.ts'
 export type { IdentityLedger } from './identity.ts'
 export type { InProgress } from './in-progress.ts'
 export type { ManifestBody } from './manifest.ts'
 export type { ProofBody } from './proof.ts'
 export type { ProofEntry } from './proofs.ts'
+export type { BackupUse, UseEntry } from './uses.ts'
 
 /** A manifest that was read. One that is not valid comes as the problem, so that it is known which bytes have it. */
 export type ReadManifest = { readonly info: ObjectInfo } & (
@@ -160,6 +175,58 @@ export class Repository {
    */
   async removeBackup(id: string, options: Stoppable = {}): Promise<void> {
     await removeFolder(this, id, options)
+  }
+
+  /**
+   * Removes a backup as `removeBackup` does, unless it is held, in use or needed: then it fails with `conflict`, and the
+   * backup is as it was. Interrupted, it leaves a whole backup, or a folder that `cleanUp` takes away.
+   */
+  async expireBackup(id: string, options: ExpireOptions): Promise<void> {
+    await this.checkPresence(options.signal ? { signal: options.signal } : {})
+    await expireFolder(this, this.#clock, id, options)
+  }
+
+  /**
+   * Keeps a backup from being expired, until a moment or its release; a hold that is there is replaced. Fails with
+   * `not-found` when there is no such backup, and with `conflict` while it is being removed.
+   */
+  async hold(body: HoldBody, options: Stoppable = {}): Promise<void> {
+    await this.#ensureIdentity(options)
+    await putHold(this, body, options)
+  }
+
+  /** True if there was a hold. */
+  async releaseHold(id: string, options: Stoppable = {}): Promise<boolean> {
+    return removeHold(this, id, options)
+  }
+
+  /** All holds, unread, also those that have ended or whose backup is gone. */
+  listHolds(options: Stoppable = {}): AsyncIterable<HoldEntry> {
+    return listHolds(this, options)
+  }
+
+  /** Null if there is none. One that cannot be read comes as the problem: it holds all the same. */
+  async readHold(id: string, options: Stoppable = {}): Promise<ReadHold | null> {
+    return readHold(this, id, options)
+  }
+
+  /**
+   * Marks a backup as in use, so that no expiry of any process or host removes it until the mark is released, or lapses
+   * because its holder has died. Fails with `conflict` while it is being removed.
+   */
+  async useBackup(id: string, options: UseOptions): Promise<BackupUse> {
+    await this.#ensureIdentity(options.signal ? { signal: options.signal } : {})
+    return markUse(this, this.#clock, id, options)
+  }
+
+  /** The marks of use, of all backups or of one, unread. */
+  listUses(options: Stoppable & { readonly of?: string } = {}): AsyncIterable<UseEntry> {
+    return listUses(this, options)
+  }
+
+  /** Whose mark of use it is; null if it is gone or cannot be understood. */
+  async readUse(key: string, options: Stoppable = {}): Promise<InProgress | null> {
+    return readClaim(this.storage, key, options)
   }
 
   /**

@@ -4,7 +4,7 @@ import type { Failure } from '../domain/errors.ts'
 import type { Verdict } from '../domain/proof.ts'
 
 /** The kinds of work. Also the `job` label of the metrics and the `job` field of the API. */
-export const jobNames = ['dump', 'verify', 'restore'] as const
+export const jobNames = ['dump', 'verify', 'restore', 'expire'] as const
 export type JobName = (typeof jobNames)[number]
 
 /** What a run has to do; plain JSON, stored with the run. Two runs with equal params of one job are "the same run". */

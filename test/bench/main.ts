@@ -5,6 +5,7 @@ import { parseArgs } from 'node:util'
 import { benchCatalog } from './catalog.ts'
 import { benchJobs } from './jobs.ts'
 import { benchMemory } from './memory.ts'
+import { benchRetention } from './retention.ts'
 import { type Figure, figuresTable, mebibytes } from './table.ts'
 
 /**
@@ -24,6 +25,7 @@ const parts: Readonly<Record<string, () => Promise<readonly Figure[]>>> = {
   catalog: () => benchCatalog(base, Number(values.backups)),
   jobs: () => benchJobs(base, Number(values.scale)),
   memory: () => benchMemory(base, [10, 200]),
+  retention: async () => benchRetention(),
 }
 try {
   console.log(

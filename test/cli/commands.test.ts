@@ -90,10 +90,13 @@ t.test('commands on a real cluster', { timeout: 150_000 }, async (t) => {
     t.same([code, err], [0, ''])
     const lines = out.trimEnd().split('\n')
     t.equal(lines.length, 4)
-    t.match(lines[0], /^REPOSITORY +BACKUP +DATABASE +RESTORES TO +SIZE +VERIFIED$/)
+    t.match(lines[0], /^REPOSITORY +BACKUP +DATABASE +RESTORES TO +SIZE +STAYS +VERIFIED$/)
     t.match(
       out,
-      new RegExp(`^local +${id} +postgres +\\d{4}-\\d{2}-\\d{2} \\d{2}:\\d{2}:\\d{2}Z +[\\d.]+ KiB +never$`, 'm'),
+      new RegExp(
+        `^local +${id} +postgres +\\d{4}-\\d{2}-\\d{2} \\d{2}:\\d{2}:\\d{2}Z +[\\d.]+ KiB +last-usable +never$`,
+        'm',
+      ),
     )
     t.notOk(out.includes('\u001b') || out.includes('\u202e'))
     t.equal((await lifeboat(['list', '-d', evil])).out.trimEnd().split('\n').length, 3)

@@ -20,8 +20,8 @@ await t.test('the page names every key and its variable once', async (t) => {
   for (const { path, variable, node } of keysBelow()) {
     t.ok(page.includes(`\`${variable}\``), variable)
     if (node.items?.properties) {
-      for (const name of Object.keys(node.items.properties))
-        t.ok(page.includes(`\`${path.join('.')}[].${name}\``), name)
+      for (const { path: below } of keysBelow(node.items))
+        t.ok(page.includes(`\`${path.join('.')}[].${below.join('.')}\``), below.join('.'))
     } else t.equal(page.split(`| \`${path.join('.')}\` |`).length, 2, path.join('.'))
   }
   const rows = page.split('\n').filter((line) => line.startsWith('|'))

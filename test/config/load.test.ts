@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { inspect } from 'node:util'
 import t from 'tap'
 import { loadConfig } from '../../src/config/load.ts'
+import { defaultRetention } from '../support/catalog.ts'
 import { badKeys, minimal, refusal } from './support.ts'
 
 const hash = 'AB'.repeat(32)
@@ -28,7 +29,14 @@ await t.test('defaults', async (t) => {
         sslMode: 'prefer',
         sslRootCert: null,
       },
-      repositories: [{ name: 'local', url: 'file:///var/backups/lifeboat', path: '/var/backups/lifeboat' }],
+      repositories: [
+        {
+          name: 'local',
+          url: 'file:///var/backups/lifeboat',
+          path: '/var/backups/lifeboat',
+          retention: defaultRetention,
+        },
+      ],
       dump: {
         jobs: 2,
         timeoutSeconds: 43_200,
@@ -42,7 +50,7 @@ await t.test('defaults', async (t) => {
         osUser: 'nobody',
         assertions: [],
       },
-      schedule: { dump: '0 2 * * *', verify: '0 4 * * 0' },
+      schedule: { dump: '0 2 * * *', verify: '0 4 * * 0', expire: '0 5 * * *' },
       objectives: { rpoSeconds: 3600, rtoSeconds: 14_400 },
       policy: { dumpMaxAgeSeconds: 30 * 3600, verificationMaxAgeSeconds: 7.5 * 86_400 },
       observe: { intervalSeconds: 60, timeoutSeconds: 20 },
@@ -260,12 +268,10 @@ await t.test('what this version does not do yet is said so', async (t) => {
     ['encryption: { recipients: [age1] }', 'encryption'],
     ['watch: []', 'watch'],
     ['wal: { archive: /x }', 'wal'],
-    ['retention: {}', 'retention'],
     ['schedule: { full: "0 3 * * 0", dump: off }', 'schedule.full'],
     ['schedule: { incremental: "0 3 * * 0" }', 'schedule.incremental'],
-    ['schedule: { expire: "0 3 * * 0" }', 'schedule.expire'],
   ]
-  for (const key of ['retention', 'region', 'endpoint', 'pathStyle', 'storageClass', 'serverSideEncryption']) {
+  for (const key of ['region', 'endpoint', 'pathStyle', 'storageClass', 'serverSideEncryption']) {
     later.push([`repositories: [{ name: x, url: "file:///x", ${key}: x }]`, `repositories[0].${key}`])
   }
   later.push(['repositories: [{ name: x, url: "s3://bucket/prod" }]', 'repositories[0].url'])

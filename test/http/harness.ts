@@ -10,7 +10,16 @@ import type { Catalog } from '../../src/observe/catalog.ts'
 import { History } from '../../src/runner/history.ts'
 import type { Job, JobContext, JobName, JobParams } from '../../src/runner/job.ts'
 import { Runner } from '../../src/runner/runner.ts'
-import { at, backup, catalogOf, collectorState, proof, repositoryState, serverState } from '../support/catalog.ts'
+import {
+  at,
+  backup,
+  catalogOf,
+  collectorState,
+  proof,
+  repositoryState,
+  retention,
+  serverState,
+} from '../support/catalog.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 
 /** A job whose runs end when the test says so. */
@@ -85,6 +94,7 @@ export interface Harness {
   readonly runner: Runner
   readonly dump: GatedJob
   readonly verify: GatedJob
+  readonly expire: GatedJob
   /** Every line that was logged. */
   readonly log: string[]
   /** Injects a request and checks that its answer is one that the OpenAPI document describes. */
@@ -111,7 +121,8 @@ export async function startHttp(
   const history = new History({ file: `${t.testdir()}/state.sqlite`, clock, log: logger })
   const dump = new GatedJob('dump', 'backup')
   const verify = new GatedJob('verify', 'verify')
-  const runner = new Runner({ jobs: [dump, verify], schedules: [], history, clock, log: logger })
+  const expire = new GatedJob('expire', 'expire')
+  const runner = new Runner({ jobs: [dump, verify, expire], schedules: [], history, clock, log: logger })
   await runner.start()
   const app = await createHttpServer(
     {
@@ -125,6 +136,7 @@ export async function startHttp(
       runner,
       backupDetails: async () => [],
       policy: { rpoSeconds: 3600, rtoSeconds: 14_400, dumpMaxAgeSeconds: 90_000, verificationMaxAgeSeconds: null },
+      retention: retention(),
       ...fields,
     },
     { ...defaultLimits, ...limits },
@@ -146,7 +158,7 @@ export async function startHttp(
     describedBy(t, document, request, answer)
     return answer
   }
-  return { app, clock, runner, dump, verify, log, call }
+  return { app, clock, runner, dump, verify, expire, log, call }
 }
 
 export interface OpenApi {

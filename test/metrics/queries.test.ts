@@ -3,9 +3,21 @@ import t, { type Test } from 'tap'
 import { conditions, figures } from '../../src/metrics/queries.ts'
 import { type MetricsOptions, renderCatalog } from '../../src/metrics/registry.ts'
 import type { Catalog } from '../../src/observe/catalog.ts'
+import { createRetentionView } from '../../src/observe/retention.ts'
 import type { JobSummary } from '../../src/runner/job.ts'
-import { at, backup, catalogOf, collectorState, proof, repositoryState, serverState } from '../support/catalog.ts'
+import {
+  at,
+  backup,
+  catalogOf,
+  collectorState,
+  defaultRetention,
+  proof,
+  repositoryState,
+  serverState,
+} from '../support/catalog.ts'
 import { parseExposition } from '../support/exposition.ts'
+
+const policies = new Map(['a', 'b'].map((name) => [name, defaultRetention]))
 
 const options: MetricsOptions = {
   version: '0.1.0',
@@ -13,7 +25,14 @@ const options: MetricsOptions = {
   nodeVersion: '',
   cluster: 'spavix',
   // In minutes 300, 500, 400.
-  policy: { rpoSeconds: 18_000, rtoSeconds: 14_400, dumpMaxAgeSeconds: 30_000, verificationMaxAgeSeconds: 24_000 },
+  policy: {
+    rpoSeconds: 18_000,
+    rtoSeconds: 14_400,
+    dumpMaxAgeSeconds: 30_000,
+    verificationMaxAgeSeconds: 24_000,
+    retention: policies,
+  },
+  retention: createRetentionView({ policies, clockDoubt: () => null }),
 }
 
 const job: JobSummary = {
@@ -168,7 +187,7 @@ const pictures: readonly (readonly [string, Partial<Catalog>, Readonly<Record<st
         },
       ],
     },
-    { 'Unusable backups': 1 },
+    { 'Unusable backups': 1, 'Expiry blocked': 1 },
   ],
   [
     'a disk is nearly full',

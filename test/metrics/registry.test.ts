@@ -4,7 +4,17 @@ import { metricDefinitions } from '../../src/metrics/names.ts'
 import { createMetrics, type MetricsOptions, renderCatalog } from '../../src/metrics/registry.ts'
 import type { Catalog } from '../../src/observe/catalog.ts'
 import type { JobSummary } from '../../src/runner/job.ts'
-import { at, backup, catalogOf, collectorState, proof, repositoryState, serverState } from '../support/catalog.ts'
+import {
+  at,
+  backup,
+  catalogOf,
+  collectorState,
+  policies,
+  proof,
+  repositoryState,
+  retention,
+  serverState,
+} from '../support/catalog.ts'
 import { parseExposition, promtoolComplaints } from '../support/exposition.ts'
 
 const options: MetricsOptions = {
@@ -12,7 +22,14 @@ const options: MetricsOptions = {
   revision: 'abc1234',
   nodeVersion: 'v24.21.0',
   cluster: 'spavix',
-  policy: { rpoSeconds: 3_600, rtoSeconds: 14_400, dumpMaxAgeSeconds: 90_000, verificationMaxAgeSeconds: 691_200 },
+  policy: {
+    rpoSeconds: 3_600,
+    rtoSeconds: 14_400,
+    dumpMaxAgeSeconds: 90_000,
+    verificationMaxAgeSeconds: 691_200,
+    retention: policies,
+  },
+  retention: retention(),
 }
 
 const dumpJob: JobSummary = {
@@ -122,7 +139,10 @@ await t.test('a live render adds the process, and promtool finds nothing', async
 await t.test('unknown is not zero: a catalog before the first look', async (t) => {
   const unseen = { success: null, durationSeconds: null, lastSuccessAt: null }
   const text = await renderCatalog(
-    { ...options, policy: { ...options.policy, dumpMaxAgeSeconds: null, verificationMaxAgeSeconds: null } },
+    {
+      ...options,
+      policy: { ...options.policy, dumpMaxAgeSeconds: null, verificationMaxAgeSeconds: null, retention: new Map() },
+    },
     catalogOf({
       server: null,
       collectors: [collectorState('server', unseen), collectorState('repository:local', unseen)],
@@ -207,7 +227,10 @@ await t.test('series of what is gone end, counters are the history’s', async (
   const { body } = await metrics.render(catalogOf({ jobs: [{ ...dumpJob, runs: 3, failures: 0 }] }))
   const samples = parseExposition(body)
   t.same(
-    samples.filter((sample) => 'repository' in sample.labels || sample.labels.database === 'crm'),
+    samples.filter(
+      (sample) =>
+        ('repository' in sample.labels && !sample.name.includes('_policy_')) || sample.labels.database === 'crm',
+    ),
     [],
   )
   t.equal(samples.find((sample) => sample.name === 'lifeboat_job_runs_total')?.value, 3, 'a lost history starts anew')

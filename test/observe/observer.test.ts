@@ -10,7 +10,7 @@ import { inProgressKey } from '../../src/repository/layout.ts'
 import { Repository } from '../../src/repository/repository.ts'
 import type { JobSummary } from '../../src/runner/job.ts'
 import { LocalStorage } from '../../src/storage/local.ts'
-import { at, serverState } from '../support/catalog.ts'
+import { at, policies, retention, serverState } from '../support/catalog.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { keptLog } from '../support/log.ts'
 import { store, storedCluster, storeManifest, storeProof } from '../support/stored.ts'
@@ -290,8 +290,15 @@ await t.test('after a restart the same disk gives the same metrics', async (t) =
     const manifest = await storeManifest(root, { startedAt: at(index), random: `0000${index + 10}` })
     if (index % 3 === 0) await storeProof(root, manifest, at(100 + index), index % 2 === 0 ? 'pass' : 'fail')
   }
-  const policy = { rpoSeconds: 1, rtoSeconds: 2, dumpMaxAgeSeconds: 3, verificationMaxAgeSeconds: 4 }
-  const options = { version: '1', revision: '', nodeVersion: '', cluster: storedCluster, policy }
+  const policy = {
+    rpoSeconds: 1,
+    rtoSeconds: 2,
+    dumpMaxAgeSeconds: 3,
+    verificationMaxAgeSeconds: 4,
+    retention: policies,
+  }
+  const about = { version: '1', revision: '', nodeVersion: '', cluster: storedCluster }
+  const options = { ...about, policy, retention: retention() }
   // Its time stands still, so that what the collectors say of themselves is equal too.
   const still: Clock = { now: () => at(600), monotonic: () => 0, sleep: (ms, signal) => systemClock.sleep(ms, signal) }
   const texts: string[] = []

@@ -1,5 +1,6 @@
 import type { Verdict, VerificationLevel } from '../../src/domain/proof.ts'
 import { verificationLevels } from '../../src/domain/proof.ts'
+import type { RetentionPolicy } from '../../src/domain/retention.ts'
 import type {
   BackupSummary,
   Catalog,
@@ -8,6 +9,7 @@ import type {
   RepositoryState,
   ServerState,
 } from '../../src/observe/catalog.ts'
+import { createRetentionView, type RetentionPlans } from '../../src/observe/retention.ts'
 
 /** The moment `minutes` after the first of March 2026, UTC. */
 export function at(minutes: number): Date {
@@ -32,6 +34,7 @@ export function backup(minutes: number, fields: Partial<BackupSummary> = {}): Ba
     sourceBytes: 8_000_000,
     warnings: 0,
     manifestChecksum: 'c'.repeat(64),
+    parent: null,
     ...fields,
   }
 }
@@ -67,7 +70,36 @@ export function repositoryState(
   proofs: readonly ProofSummary[] = [],
 ): RepositoryState {
   const newestFirst = proofs.toSorted((a, b) => b.finishedAt.getTime() - a.finishedAt.getTime())
-  return { name, backups, unusable: [], proofs: Map.groupBy(newestFirst, (one) => one.backupId), capacity: null }
+  return {
+    name,
+    backups,
+    unusable: [],
+    proofs: Map.groupBy(newestFirst, (one) => one.backupId),
+    unreadProofs: new Set(),
+    holds: new Map(),
+    uses: [],
+    capacity: null,
+  }
+}
+
+/** The policy of a repository whose section is left out. */
+export const defaultRetention: RetentionPolicy = {
+  keepForSeconds: 30 * 86_400,
+  keepAtLeast: 7,
+  windowSeconds: null,
+  daily: 0,
+  weekly: 0,
+  monthly: 0,
+  yearly: 0,
+}
+
+/** The default policy in `local` and `offsite`, as the metrics and the API need it, by a clock that nobody doubts. */
+export const policies: ReadonlyMap<string, RetentionPolicy> = new Map(
+  ['local', 'offsite'].map((name) => [name, defaultRetention]),
+)
+
+export function retention(): (catalog: Catalog) => RetentionPlans {
+  return createRetentionView({ policies, clockDoubt: () => null })
 }
 
 export function serverState(databases: readonly string[], fields: Partial<ServerState> = {}): ServerState {

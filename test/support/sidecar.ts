@@ -64,6 +64,7 @@ const allParams: Readonly<Record<JobName, JobParams>> = {
     compare: true,
     foreign: false,
   },
+  expire: { repository: null, confirmClock: false },
 }
 
 /** The configuration of a sidecar in a directory, as a file holds it (JSON is YAML). */

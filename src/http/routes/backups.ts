@@ -1,6 +1,7 @@
 import { type Static, Type } from 'typebox'
 import type { Catalog } from '../../observe/catalog.ts'
 import { isClockAhead } from '../../observe/questions.ts'
+import type { RetentionPlans } from '../../observe/retention.ts'
 import { type ListedBackup, type Listing, pageOfBackups, requireBackup, unusableBackups } from '../backup-list.ts'
 import type { App } from '../instance.ts'
 import type { HttpDependencies, HttpLimits } from '../ports.ts'
@@ -64,12 +65,13 @@ export function backupRoutes(app: App, deps: HttpDependencies, listing: Listing,
     async (request) => {
       const { limit, after, ...filter } = request.query
       const catalog = deps.catalog()
+      const plans = deps.retention(catalog)
       requireBackup(catalog, filter.repository ?? null, null)
       const { page, next } = pageOfBackups(listing(catalog), filter, limit, after)
       const unusable = unusableBackups(catalog, filter)
       return {
         at: catalog.at.toISOString(),
-        backups: page.map((listed) => describe(listed, catalog)),
+        backups: page.map((listed) => describe(listed, catalog, plans)),
         unusable: after === undefined ? unusable.slice(0, limit) : [],
         unusableTotal: unusable.length,
         next,
@@ -100,7 +102,12 @@ export function backupRoutes(app: App, deps: HttpDependencies, listing: Listing,
   )
 }
 
-function describe({ backup, repository }: ListedBackup, catalog: Catalog): Static<typeof BackupSchema> {
+function describe(
+  { backup, repository }: ListedBackup,
+  catalog: Catalog,
+  plans: RetentionPlans,
+): Static<typeof BackupSchema> {
+  const decision = plans.get(repository.name)?.decisions.get(backup.id)
   const { standing, provenAt, levels } = verificationOf(backup, repository)
   const level = (result: (typeof levels)['data']) =>
     result === undefined ? null : { ...result, finishedAt: result.finishedAt.toISOString() }
@@ -124,5 +131,11 @@ function describe({ backup, repository }: ListedBackup, catalog: Catalog): Stati
     standing,
     proven: standing === 'proven',
     provenAt: provenAt?.toISOString() ?? null,
+    retention: {
+      keep: decision?.keep ?? true,
+      reasons: [...(decision?.reasons ?? ['forever' as const])],
+      until: decision?.until?.toISOString() ?? null,
+    },
+    held: decision?.reasons.includes('held') ?? false,
   }
 }

@@ -1,0 +1,57 @@
+import type { RetentionPolicy } from '../domain/retention.ts'
+import { formatKey, type KeyPath, type Problems } from './problems.ts'
+import type { RawConfig } from './schema.ts'
+import { isRecord } from './shape.ts'
+import { formatDuration, parseDuration } from './units.ts'
+
+type RawRetention = RawConfig['repositories'][number]['retention']
+
+/** The policy of one repository, from its sound section. */
+export function retentionOf({ keepFor, keepAtLeast, window, ...periods }: RawRetention): RetentionPolicy {
+  const { daily, weekly, monthly, yearly } = periods
+  return {
+    keepForSeconds: keepFor === 'forever' ? null : parseDuration(keepFor) / 1000,
+    keepAtLeast,
+    windowSeconds: window === undefined ? null : parseDuration(window) / 1000,
+    daily,
+    weekly,
+    monthly,
+    yearly,
+  }
+}
+
+/**
+ * Finds rules that contradict `keepFor`: whoever reads it must be able to trust that it says how long backups stay at
+ * least, and that with `forever` no other rule was meant to let any go.
+ */
+export function checkRetention(tree: unknown, problems: Problems): void {
+  if (!isRecord(tree) || !Array.isArray(tree.repositories)) return
+  for (const [index, repository] of tree.repositories.entries()) {
+    if (!isRecord(repository) || !isRecord(repository.retention)) continue
+    checkSection(repository.retention, ['repositories', index, 'retention'], problems)
+  }
+}
+
+function checkSection(section: Readonly<Record<string, unknown>>, path: KeyPath, problems: Problems): void {
+  const { keepFor, window } = section
+  if (keepFor === 'forever') {
+    const useless = ['window', 'daily', 'weekly', 'monthly', 'yearly'].filter((key) => section[key])
+    for (const key of useless) {
+      problems.add(
+        [...path, key],
+        'has no effect: keepFor is forever, so nothing expires',
+        `Leave it out, or give ${formatKey([...path, 'keepFor'])} a duration.`,
+      )
+    }
+    return
+  }
+  if (typeof keepFor !== 'string' || typeof window !== 'string') return
+  const [keepMs, windowMs] = [parseDuration(keepFor), parseDuration(window)]
+  if (windowMs > keepMs) {
+    problems.add(
+      [...path, 'window'],
+      `is longer than keepFor, ${formatDuration(keepMs)}: backups would stay longer than keepFor says`,
+      `Make keepFor at least ${formatDuration(windowMs)}, or the window shorter.`,
+    )
+  }
+}

@@ -1,0 +1,197 @@
+import type { Clock } from '../clock.ts'
+import type { ValidatedConfig } from '../config/validated.ts'
+import { LifeboatError, toFailure } from '../domain/errors.ts'
+import type { Removal, RetentionCandidate, RetentionPolicy, RetentionRefusal } from '../domain/retention.ts'
+import { planRetention } from '../domain/retention-plan.ts'
+import { chooseRepositories } from '../repository/choose.ts'
+import { isSilent } from '../repository/in-progress.ts'
+import type { Repository } from '../repository/repository.ts'
+import type { ClockGuard } from '../runner/clock-guard.ts'
+import type { Job, JobContext, JobParams } from '../runner/job.ts'
+import { findDeadUses, type UseMark } from './dead-uses.ts'
+
+/** A complete look at one repository. */
+export interface ExpirySurvey {
+  readonly uses: readonly UseMark[]
+  /** When its backups were finished. */
+  readonly traces: readonly Date[]
+  /** What a plan is made from; a mark of use whose holder is dead counts for nothing. */
+  readonly input: (isDead: (use: UseMark) => boolean) => {
+    readonly backups: readonly RetentionCandidate[]
+    readonly refusals: readonly RetentionRefusal[]
+  }
+}
+
+export interface ExpireJobOptions {
+  readonly config: ValidatedConfig
+  readonly repositories: readonly Repository[]
+  readonly clock: Clock
+  readonly guard: ClockGuard
+  /** Looks at everything in a repository, or fails: part of it would not do. */
+  readonly survey: (repository: Repository, signal: AbortSignal) => Promise<ExpirySurvey>
+  /** True for a run that is known to have ended. */
+  readonly isOver: (runId: string) => boolean
+}
+
+const timeoutSeconds = 6 * 3600
+
+/**
+ * The job `expire`: removes from every repository (or the one that params name) the backups that its policy lets go, one
+ * item for each. A repository that refuses, because something about it is not known, loses nothing and fails the run, and
+ * keeps no other from being looked after.
+ *
+ * Params: `{ repository: name | null, confirmClock: boolean (the clock is right, whatever it had shown before) }`.
+ */
+export function expireJob(options: ExpireJobOptions): Job {
+  return {
+    name: 'expire',
+    lane: 'expire',
+    timeoutSeconds,
+    run: (params, context) => runExpire(options, params, context),
+  }
+}
+
+/** A repository with what was seen in it. */
+interface Surveyed {
+  readonly repository: Repository
+  readonly policy: RetentionPolicy
+  readonly survey: ExpirySurvey
+}
+
+async function runExpire(options: ExpireJobOptions, params: JobParams, context: JobContext): Promise<void> {
+  const { config, repositories, guard } = options
+  const failures: LifeboatError[] = []
+  const surveyed: Surveyed[] = []
+  if (params.confirmClock === true) guard.confirm()
+  for (const repository of chooseRepositories(repositories, params.repository)) {
+    const policy = config.repositories.find(({ name }) => name === repository.name)?.retention
+    if (policy === undefined || policy.keepForSeconds === null) continue
+    context.progress({ done: 0, total: null, unit: 'backups', message: `looking at ${repository.name}` })
+    await attempt(failures, repository, context, async () => {
+      await clearInterrupted(options, repository, context)
+      surveyed.push({ repository, policy, survey: await options.survey(repository, context.signal) })
+    })
+  }
+  const traces = () => surveyed.flatMap(({ survey }) => survey.traces)
+  const doubt = guard.look(traces)
+  const isClockRight = () => guard.doubt(traces) === null
+  for (const one of surveyed) {
+    await attempt(failures, one.repository, context, () => expireIn(options, one, doubt, isClockRight, context))
+  }
+  if (failures[0] !== undefined) throw failures[0]
+}
+
+/** What fails in one repository keeps no other from being looked after. */
+async function attempt(
+  failures: LifeboatError[],
+  repository: Repository,
+  { signal, log }: JobContext,
+  work: () => Promise<void>,
+): Promise<void> {
+  try {
+    await work()
+  } catch (error) {
+    signal.throwIfAborted()
+    const failure = toFailure(error)
+    log.error({ repository: repository.name, ...failure }, 'nothing (more) expires in this repository')
+    failures.push(
+      error instanceof LifeboatError ? error : new LifeboatError('unexpected', failure.message, { cause: error }),
+    )
+  }
+}
+
+/** What an expiry that was killed or cancelled has begun to remove is no backup any more: the rest of it goes. */
+async function clearInterrupted(
+  { clock, isOver }: ExpireJobOptions,
+  repository: Repository,
+  { signal, log }: JobContext,
+): Promise<void> {
+  await repository.checkPresence({ signal })
+  const removed = await repository.cleanUp({
+    signal,
+    isLapsed: (claim) =>
+      claim?.purpose === 'expire' && (isOver(claim.runId) || isSilent(new Date(claim.heartbeatAt), clock.now())),
+  })
+  if (removed.length > 0) log.info({ repository: repository.name, removed }, 'removed what an expiry had left')
+}
+
+async function expireIn(
+  options: ExpireJobOptions,
+  { repository, policy, survey }: Surveyed,
+  doubt: RetentionRefusal | null,
+  isClockRight: () => boolean,
+  context: JobContext,
+): Promise<void> {
+  const { clock, isOver } = options
+  const { signal, log } = context
+  const dead = await findDeadUses(repository, survey.uses, { clock, isOver, signal })
+  const { backups, refusals } = survey.input((use) => dead.has(use.key))
+  const all = doubt === null ? refusals : [doubt, ...refusals]
+  const { removals, refusal } = planRetention({ backups, policy, now: clock.now(), refusals: all })
+  if (refusal !== null) throw refused(repository.name, refusal)
+  const byId = new Map(backups.map((backup) => [backup.id, backup]))
+  /** Backups that something which did not go builds on. */
+  const needed = new Set<string>()
+  const failed: LifeboatError[] = []
+  let gone = 0
+  for (const [index, removal] of removals.entries()) {
+    const backup = byId.get(removal.id)
+    if (backup === undefined) continue
+    const message = `removing ${removal.id} from ${repository.name}`
+    context.progress({ done: index, total: removals.length, unit: 'backups', message })
+    if (!isClockRight()) throw refused(repository.name, clockChanged)
+    const outcome = needed.has(removal.id)
+      ? 'stays'
+      : await removeOne(options, repository, backup, removal, dead, context)
+    if (outcome === 'removed') gone += 1
+    else if (backup.parent !== null) needed.add(backup.parent)
+    if (outcome instanceof LifeboatError) failed.push(outcome)
+  }
+  const total = removals.length
+  const message = `${gone} of ${backups.length} backups in ${repository.name} were removed`
+  context.progress({ done: total, total, unit: 'backups', message })
+  log.info({ repository: repository.name, removed: gone, of: backups.length }, 'expiry has ended')
+  if (failed[0] !== undefined) throw failed[0]
+}
+
+async function removeOne(
+  { clock }: ExpireJobOptions,
+  repository: Repository,
+  { id, type, database, hold }: RetentionCandidate,
+  { needs }: Removal,
+  dead: ReadonlySet<string>,
+  context: JobContext,
+): Promise<'removed' | 'stays' | LifeboatError> {
+  const { runId, signal, log } = context
+  const about = { backupType: type, database, repository: repository.name, backupId: id }
+  try {
+    await repository.expireBackup(id, { runId, needs, signal, isDead: ({ key }) => dead.has(key) })
+    context.item({ ...about, outcome: 'succeeded', finishedAt: clock.now().toISOString() })
+    log.info({ repository: repository.name, backup: id, database }, 'backup has expired')
+    if (hold !== null) await repository.releaseHold(id) // it had ended
+    return 'removed'
+  } catch (error) {
+    signal.throwIfAborted()
+    const failure = toFailure(error)
+    if (failure.code === 'conflict') {
+      log.info({ repository: repository.name, backup: id, ...failure }, 'backup stays after all')
+      return 'stays'
+    }
+    context.item({ ...about, outcome: 'failed', failure, finishedAt: clock.now().toISOString() })
+    log.error({ repository: repository.name, backup: id, ...failure }, 'backup could not be removed')
+    return error instanceof LifeboatError ? error : new LifeboatError('unexpected', failure.message, { cause: error })
+  }
+}
+
+const clockChanged: RetentionRefusal = {
+  cause: 'clock-unknown',
+  message: 'the clock was set while backups were being removed',
+  hint: 'the next expiry says what is wrong with it',
+}
+
+function refused(repository: string, { message, hint, cause }: RetentionRefusal): LifeboatError {
+  return new LifeboatError('retention-refused', `nothing expires in ${repository}: ${message}`, {
+    hint,
+    details: { cause, repository },
+  })
+}

@@ -1,0 +1,13 @@
+import type { Catalog } from '../observe/catalog.ts'
+import type { RetentionPlans } from '../observe/retention.ts'
+import type { MetricWriter } from './snapshot.ts'
+
+/** Whether backups can expire in each repository that was seen, and how many somebody wants kept. */
+export function writeRetention(metrics: MetricWriter, { repositories }: Catalog, plans: RetentionPlans): void {
+  for (const { name: repository } of repositories) {
+    const plan = plans.get(repository)
+    if (plan === undefined) continue
+    metrics.set('lifeboat_retention_blocked', { repository }, plan.refusal !== null)
+    metrics.set('lifeboat_backups_held', { repository }, plan.held)
+  }
+}

@@ -1,0 +1,128 @@
+import { clockToleranceMs } from '../domain/backup.ts'
+import { standing } from '../domain/proof.ts'
+import type { RetentionCandidate, RetentionPlan, RetentionPolicy, RetentionRefusal } from '../domain/retention.ts'
+import { planRetention } from '../domain/retention-plan.ts'
+import { isSilent } from '../repository/in-progress.ts'
+import type { Catalog, RepositoryState, UseSummary } from './catalog.ts'
+
+/** What a plan is made from, besides the policy and the time. */
+export interface RetentionSurvey {
+  readonly backups: readonly RetentionCandidate[]
+  readonly refusals: readonly RetentionRefusal[]
+}
+
+/** What one look at a repository tells about what may expire in it. */
+export function surveyRetention(state: RepositoryState, isDead: (use: UseSummary) => boolean): RetentionSurvey {
+  const inUse = new Set(state.uses.filter((use) => !isDead(use)).map(({ backupId }) => backupId))
+  const invalid = state.unusable.filter((backup) => backup.state === 'invalid')
+  const backups = state.backups.map((backup): RetentionCandidate => {
+    const { id, type, database, systemIdentifier, timeline, lsn, consistentAt, finishedAt, parent } = backup
+    return {
+      id,
+      type,
+      database,
+      systemIdentifier,
+      timeline,
+      lsn,
+      consistentAt,
+      finishedAt,
+      parent,
+      standing: state.unreadProofs.has(id) ? 'unknown' : standing(state.proofs.get(id)),
+      usable: true,
+      hold: state.holds.get(id) ?? null,
+      inUse: inUse.has(id),
+    }
+  })
+  return { backups, refusals: invalid.length === 0 ? [] : [invalidManifests(invalid.map(({ id }) => id))] }
+}
+
+/** What cannot be read may be the one backup that matters, and may be what others depend on. */
+function invalidManifests(ids: readonly string[]): RetentionRefusal {
+  const more = ids.length > 3 ? ` and ${ids.length - 3} more` : ''
+  return {
+    cause: 'manifest-invalid',
+    message: `manifests cannot be read: ${ids.slice(0, 3).join(', ')}${more}`,
+    hint: 'put a good copy from another repository in place, or move these folders out of the repository',
+  }
+}
+
+/** The plans of all repositories that were looked at, by name. */
+export type RetentionPlans = ReadonlyMap<string, RetentionPlan>
+
+export interface RetentionViewOptions {
+  /** By the name of the repository; one without a policy has no plan. */
+  readonly policies: ReadonlyMap<string, RetentionPolicy>
+  /** Whether the clock can be trusted, from when the backups were finished. */
+  readonly clockDoubt: (traces: () => readonly Date[]) => RetentionRefusal | null
+}
+
+/** When the backups of a catalog were finished: traces of the time that has passed. */
+export function tracesOf(repositories: readonly Pick<RepositoryState, 'backups'>[]): readonly Date[] {
+  return repositories.flatMap(({ backups }) => backups.map(({ finishedAt }) => finishedAt))
+}
+
+interface Made {
+  readonly state: RepositoryState
+  readonly doubt: RetentionRefusal | null
+  readonly atMs: number
+  readonly plan: RetentionPlan
+}
+
+/**
+ * Makes the plans of one catalog after the other, and a plan anew only when what it is made from has changed: catalogs come
+ * several times a second, and to plan for ten thousand backups each time would hold up the event loop for nothing.
+ */
+export function createRetentionView({
+  policies,
+  clockDoubt,
+}: RetentionViewOptions): (catalog: Catalog) => RetentionPlans {
+  let made = new Map<string, Made>()
+  let last: { readonly catalog: Catalog; readonly plans: RetentionPlans } | null = null
+
+  function planOf(state: RepositoryState, catalog: Catalog, policy: RetentionPolicy, doubt: Made['doubt']): Made {
+    const former = made.get(state.name)
+    if (former !== undefined && isStillRight(former, state, catalog, doubt)) return former
+    const { backups, refusals } = surveyRetention(state, ({ heartbeatAt }) => isSilent(heartbeatAt, catalog.at))
+    const all = doubt === null ? refusals : [doubt, ...refusals]
+    const plan = planRetention({ backups, policy, now: catalog.at, refusals: all })
+    return { state, doubt, atMs: catalog.at.getTime(), plan }
+  }
+
+  return (catalog) => {
+    if (last?.catalog === catalog) return last.plans
+    const doubt = clockDoubt(() => tracesOf(catalog.repositories))
+    const next = new Map<string, Made>()
+    for (const state of catalog.repositories) {
+      const policy = policies.get(state.name)
+      if (policy !== undefined) next.set(state.name, planOf(state, catalog, policy, doubt))
+    }
+    made = next
+    last = { catalog, plans: new Map([...next].map(([name, { plan }]) => [name, plan])) }
+    return last.plans
+  }
+}
+
+/** As time passes backups grow too old, marks lapse and holds end: a little late is early enough for what is only shown. */
+function isStillRight(former: Made, state: RepositoryState, { at }: Catalog, doubt: Made['doubt']): boolean {
+  const before = former.state
+  return (
+    before.backups === state.backups &&
+    before.proofs === state.proofs &&
+    before.holds === state.holds &&
+    sameIds(
+      before.unusable.filter((one) => one.state === 'invalid').map(({ id }) => id),
+      state.unusable.filter((one) => one.state === 'invalid').map(({ id }) => id),
+    ) &&
+    sameIds([...before.unreadProofs], [...state.unreadProofs]) &&
+    sameIds(
+      before.uses.map(({ key }) => key),
+      state.uses.map(({ key }) => key),
+    ) &&
+    former.doubt?.cause === doubt?.cause &&
+    Math.abs(at.getTime() - former.atMs) < clockToleranceMs
+  )
+}
+
+function sameIds(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every((one, index) => one === b[index])
+}
