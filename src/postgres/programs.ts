@@ -1,7 +1,7 @@
-import { type ChildProcess, type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
+import { type ChildProcess, type ChildProcessByStdio, spawn } from 'node:child_process'
 import { access } from 'node:fs/promises'
 import type { Socket } from 'node:net'
-import type { Readable } from 'node:stream'
+import type { Readable, Writable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import { LifeboatError } from '../domain/errors.ts'
 import { LineReader, Tail } from './lines.ts'
@@ -33,6 +33,11 @@ export interface ProgramOptions {
   readonly graceMs?: number
   /** For standard input; closed at once when left out. A stream that fails ends the program, and its error is thrown. */
   readonly stdin?: string | Uint8Array | Readable
+  /**
+   * Reads the standard output of this program, without our part: the bytes go from one to the other in the kernel. Its
+   * end must be looked at as well.
+   */
+  readonly after?: RunningProgram
   /** Called with each line of stderr, without its newline. */
   readonly onStderrLine?: (line: string) => void
   /** Called with each line of stdout; it is then not collected. */
@@ -90,7 +95,7 @@ export async function startProgram(options: ProgramOptions): Promise<RunningProg
   child.stderr.on('data', (chunk: Buffer) => lines.push(chunk))
   const kill = (signal: NodeJS.Signals) => killGroup(pid, signal)
   const failing = new AbortController()
-  const feeding = feed(child.stdin, options.stdin, () => failing.abort())
+  const feeding = child.stdin === null ? Promise.resolve(null) : feed(child.stdin, options.stdin, () => failing.abort())
   const exited = ended(child, options.signal, () => lines.end()).then(async ({ code, signal }) => {
     const inputError = await feeding
     return { code, signal, stderr: tail.text(), ...(inputError === null ? {} : { inputError }) }
@@ -149,20 +154,25 @@ function lastWords(stderr: string): string {
   return (errors.length > 0 ? errors.slice(-3) : lines.slice(-1)).map((line) => line.trim().slice(0, 500)).join('; ')
 }
 
-async function spawned(options: ProgramOptions): Promise<ChildProcessWithoutNullStreams> {
-  const { through, cwd = '/' } = options
+/** Standard input is missing where another program is read. */
+type Child = ChildProcessByStdio<Writable | null, Readable, Readable>
+
+async function spawned(options: ProgramOptions): Promise<Child> {
+  const { through, cwd = '/', after } = options
   const [command = '', ...args] = [...(through ?? []), options.program, ...options.args]
   try {
     if (through) await access(options.program)
     const child = spawn(command, args, {
       cwd,
       env: options.bare ? { ...fixedEnvironment, ...options.env } : cleanEnvironment(options.env),
-      stdio: ['pipe', 'pipe', 'pipe'],
+      stdio: [after?.stdout ?? 'pipe', 'pipe', 'pipe'],
       detached: true,
       ...(options.user && !through ? { uid: options.user.uid, gid: options.user.gid } : {}),
     })
     await started(child)
-    return child
+    // The child has its end of the pipe; ours would keep the one before from noticing that nobody reads any more.
+    after?.stdout.destroy()
+    return child as Child
   } catch (cause) {
     // A directory that is not there gives ENOENT too.
     const entered = await exists(cwd)
@@ -194,7 +204,7 @@ function started(child: ChildProcess): Promise<void> {
 
 /** Resolves when the program has exited and its pipes are closed: by themselves, or by us once they have gone quiet. */
 function ended(
-  child: ChildProcessWithoutNullStreams,
+  child: Child,
   signal: AbortSignal | undefined,
   flush: () => void,
 ): Promise<{ code: number | null; signal: NodeJS.Signals | null }> {

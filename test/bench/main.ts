@@ -3,6 +3,7 @@ import { cpus, tmpdir, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { benchCatalog } from './catalog.ts'
+import { benchExternal } from './external.ts'
 import { benchJobs } from './jobs.ts'
 import { benchMemory } from './memory.ts'
 import { benchRetention } from './retention.ts'
@@ -24,6 +25,7 @@ await chmod(base, 0o711) // servers of other OS users live in it
 const parts: Readonly<Record<string, () => Promise<readonly Figure[]>>> = {
   catalog: () => benchCatalog(base, Number(values.backups)),
   jobs: () => benchJobs(base, Number(values.scale)),
+  external: () => benchExternal(base),
   memory: () => benchMemory(base, [10, 200]),
   retention: async () => benchRetention(),
 }
