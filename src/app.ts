@@ -2,19 +2,22 @@ import type { AddressInfo } from 'node:net'
 import type { Logger } from 'pino'
 import type { Clock } from './clock.ts'
 import { rpoHint, rpoWarning } from './config/objectives.ts'
-import type { ValidatedConfig } from './config/validated.ts'
+import { isWatchOnly, type ValidatedConfig } from './config/validated.ts'
 import { createCore } from './core.ts'
 import { type Failure, LifeboatError, toFailure } from './domain/errors.ts'
 import type { Proof } from './domain/proof.ts'
+import { inspectDump } from './external/inspect.ts'
 import type { BackupCopy, RenderedMetrics } from './http/ports.ts'
 import { createHttpServer } from './http/server.ts'
 import { createMetrics, type Metrics } from './metrics/registry.ts'
 import type { Catalog } from './observe/catalog.ts'
 import { createClockAheadReport } from './observe/clock-ahead.ts'
+import { createExternalProofs } from './observe/external-proofs.ts'
 import { createObserver, type Observer } from './observe/observer.ts'
 import { createRetentionView, tracesOf } from './observe/retention.ts'
 import { createServerProbe } from './observe/server.ts'
 import { createServerMemory } from './observe/server-memory.ts'
+import { findInstallations } from './postgres/installations.ts'
 import type { Repository } from './repository/repository.ts'
 import type { ClockGuard } from './runner/clock-guard.ts'
 import type { Schedule } from './runner/runner.ts'
@@ -50,19 +53,26 @@ const noteClockEveryMs = 60_000
 export async function createApp(config: ValidatedConfig, { clock, log, version }: AppOptions): Promise<App> {
   const core = await createCore(config, { clock, log, version: version.version, schedules: schedulesOf(config) })
   const { runner } = core
+  const proofs = createExternalProofs(core.history.external, log)
+  const inspect = async (path: string, signal: AbortSignal) =>
+    // Without PostgreSQL's programs plain dumps can still be told.
+    inspectDump(path, { installations: await findInstallations(config.postgres.binDir).catch(() => []), signal })
   const observer = createObserver({
     repositories: core.repositories.map(({ repository, storage, path }) => ({
       repository,
       watchRoot: path,
       capacity: () => storage.capacity(),
     })),
-    server: createServerMemory({
-      probe: createServerProbe(config.postgres),
-      facts: core.history,
-      databases: config.postgres.databases,
-      clock,
-      log,
-    }),
+    watches: config.watch.map((place) => ({ place, inspect, store: core.history.external, proofs })),
+    server: isWatchOnly(config)
+      ? null
+      : createServerMemory({
+          probe: createServerProbe(config.postgres),
+          facts: core.history,
+          databases: config.postgres.databases,
+          clock,
+          log,
+        }),
     databases: config.postgres.databases,
     history: runner,
     clock,
@@ -136,7 +146,8 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
         firstLook.then(() => core.tidy()).then(() => observer.refresh()),
         'cleaning up',
       )
-      const short = rpoWarning(config)
+      const short = isWatchOnly(config) ? null : rpoWarning(config)
+      if (isWatchOnly(config)) log.info('no repository is configured: lifeboat only watches, and takes no backups')
       if (short !== null) log.warn({ hint: rpoHint }, short)
       log.info({ url, cluster: config.cluster }, 'lifeboat is up')
     },
@@ -162,14 +173,16 @@ async function listen(
   }
 }
 
-function schedulesOf({ schedule, verification }: ValidatedConfig): readonly Schedule[] {
+function schedulesOf(config: ValidatedConfig): readonly Schedule[] {
+  const { schedule, verification } = config
   const verify = { backup: null, repository: null, database: null, level: verification.level, rehash: false }
   const expire = { repository: null, confirmClock: false }
-  return [
+  const runs = [
     ...(schedule.expire === null ? [] : [{ job: 'expire' as const, params: expire, cron: schedule.expire }]),
     ...(schedule.dump === null ? [] : [{ job: 'dump' as const, params: { database: null }, cron: schedule.dump }]),
     ...(schedule.verify === null ? [] : [{ job: 'verify' as const, params: verify, cron: schedule.verify }]),
   ]
+  return isWatchOnly(config) ? runs.filter(({ job }) => job === 'verify') : runs
 }
 
 /** Holds the rendered metrics of the newest catalog. One rendering at a time; of those that wait only the newest counts. */

@@ -14,7 +14,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   runner: ['clock', 'domain'],
   jobs: ['clock', 'config', 'domain', 'postgres', 'repository', 'runner', 'storage'],
   external: ['domain', 'postgres'],
-  observe: ['clock', 'domain', 'external', 'domain', 'postgres', 'repository', 'runner', 'storage'],
+  observe: ['clock', 'domain', 'external', 'postgres', 'repository', 'runner', 'storage'],
   metrics: ['domain', 'observe', 'runner'],
   http: ['clock', 'config', 'domain', 'metrics', 'observe', 'runner'],
   check: ['clock', 'config', 'domain', 'jobs', 'postgres', 'storage'],

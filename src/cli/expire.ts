@@ -133,6 +133,7 @@ export function plansOf(
   return createRetentionView({ policies, clockDoubt })({
     at: clock.now(),
     server: null,
+    watches: [],
     repositories,
     collectors: [],
     jobs: [],

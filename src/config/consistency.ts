@@ -8,6 +8,7 @@ import { longestGapSeconds } from './schedule.ts'
 import { readSecretFile } from './secrets.ts'
 import { isRecord } from './shape.ts'
 import { formatDuration, parseDuration } from './units.ts'
+import { checkWatches } from './watch.ts'
 
 /** A sound text of the configuration, with its place. */
 interface Found {
@@ -34,6 +35,7 @@ export async function checkConsistency(tree: unknown, problems: Problems): Promi
   checkLimit(tree, 'dump', 'dumpMaxAge', problems)
   checkLimit(tree, 'verify', 'verificationMaxAge', problems)
   checkRetention(tree, problems)
+  checkWatches(tree, problems)
   await checkDirectories(tree, problems)
   await checkPassword(tree, problems)
 }

@@ -149,7 +149,9 @@ function exampleSection(node: SchemaNode, indent: string): string[] {
     const comments = wrap(child.description ?? '', 110 - indent.length).map((line) => `${indent}# ${line}`)
     const lines = [...space, ...comments]
     if (child.properties) return [...lines, `${indent}${name}:`, ...exampleSection(child, `${indent}  `)]
-    const isSet = required.has(name) && !(Array.isArray(child.default) && child.default.length === 0)
+    // A list that is empty by default is only shown as a comment, unless it has an example of its own.
+    const isEmpty = Array.isArray(child.default) && child.default.length === 0 && child.example === undefined
+    const isSet = required.has(name) && !isEmpty
     const isDefault = isSet && child.default !== undefined && child.example === undefined
     const value = isDefault ? child.default : exampleOf(child)
     // A cron expression may begin with an asterisk, which means something else in YAML: all of them are quoted.

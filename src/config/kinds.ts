@@ -1,5 +1,6 @@
 import { isAbsolute } from 'node:path'
 import { LifeboatError } from '../domain/errors.ts'
+import { compilePattern } from '../domain/file-pattern.ts'
 import { parseFileUrl, parseListen } from './addresses.ts'
 import { parseCron } from './schedule.ts'
 import { formatDuration, formatSize, parseDuration, parseSize, quote } from './units.ts'
@@ -178,6 +179,20 @@ export const kinds = {
         throw wrong('is the SHA-256 of nothing', 'The command that made it did not see the token.')
       }
     },
+  },
+  filePattern: {
+    label: 'pattern of names',
+    expected: 'a pattern of file names',
+    shown: true,
+    check: (value) => {
+      compilePattern(String(value))
+    },
+  },
+  percent: {
+    label: 'percentage',
+    expected: 'a share with a percent sign, e.g. 50%',
+    shown: true,
+    check: matching((text) => /^(?:100|\d{1,2}(?:\.\d+)?)%$/.test(text), 'must be a share from 0% to 100%'),
   },
   scalar: { label: 'text, number, boolean or null', expected: 'a text, a number, true, false or null', shown: false },
 } as const satisfies Readonly<Record<string, KindRules>>

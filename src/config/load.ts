@@ -12,6 +12,7 @@ import { accessHint, accessProblem, readSecretFile } from './secrets.ts'
 import { checkShape } from './shape.ts'
 import { parseDuration, parseSize } from './units.ts'
 import type { UnbrandedConfig, ValidatedConfig } from './validated.ts'
+import { watchOf } from './watch.ts'
 
 export interface LoadOptions {
   /** The YAML file; without it `LIFEBOAT_CONFIG` names one; without that the environment alone is the configuration. */
@@ -100,6 +101,7 @@ function build(raw: RawConfig): UnbrandedConfig {
       path: parseFileUrl(url),
       retention: retentionOf(retention),
     })),
+    watch: raw.watch.map(watchOf),
     dump: {
       jobs: dump.jobs,
       timeoutSeconds: seconds(dump.timeout),

@@ -3,6 +3,7 @@ import { verificationLevels } from '../domain/proof.ts'
 import { boolean, choice, duration, integer, longestTimer, schedule, section, size, text } from './schema-keys.ts'
 import { postgres } from './schema-postgres.ts'
 import { retention } from './schema-retention.ts'
+import { watch } from './schema-watch.ts'
 import { roles } from './validated.ts'
 
 const repositories = Type.Array(
@@ -19,7 +20,12 @@ const repositories = Type.Array(
     }),
     retention,
   }),
-  { description: 'Places that keep the backups: each is a full copy.', minItems: 1 },
+  {
+    description:
+      'Places that keep the backups: each is a full copy. Without any, Lifeboat only watches what other tools do (`watch`).',
+    default: [],
+    example: [{ name: 'local', url: 'file:///var/backups/lifeboat' }],
+  },
 )
 
 const dump = section(
@@ -140,6 +146,7 @@ export const configSchema = section({
   ),
   postgres,
   repositories,
+  watch,
   dump,
   verification,
   schedule: section(

@@ -1,3 +1,4 @@
+import type { FilePattern } from '../domain/file-pattern.ts'
 import type { VerificationLevel } from '../domain/proof.ts'
 import type { RetentionPolicy } from '../domain/retention.ts'
 
@@ -32,6 +33,24 @@ export interface RepositoryConfig {
   readonly retention: RetentionPolicy
 }
 
+/** A directory in which another tool puts dumps. */
+export interface WatchConfig {
+  /** The label `repository` on the metrics of these files. */
+  readonly name: string
+  readonly directory: string
+  /** As written. */
+  readonly pattern: string
+  readonly match: FilePattern
+  /** Null: the name of a file says it. */
+  readonly database: string | null
+  readonly quietMs: number
+  readonly maxAgeSeconds: number
+  readonly minBytes: number
+  /** A share, 0 to 1, of the median of the files before. */
+  readonly shrinkBelow: number
+  readonly inspectNewest: number
+}
+
 /** A statement that must give the expected value (first column of the first row, compared as JSON) in the restored copy. */
 export interface Assertion {
   readonly database: string
@@ -64,7 +83,9 @@ export interface ValidatedConfig {
   /** Staging of dumps and scratch servers; default `<stateDir>/work`. */
   readonly workDir: string
   readonly postgres: PostgresConfig
+  /** Empty: nothing is backed up, and the server is not asked for anything; `watch` is not empty then. */
   readonly repositories: readonly RepositoryConfig[]
+  readonly watch: readonly WatchConfig[]
   readonly dump: {
     readonly jobs: number
     /** Parallel workers of pg_dump. */
@@ -99,6 +120,11 @@ export interface ValidatedConfig {
   readonly observe: { readonly intervalSeconds: number; readonly timeoutSeconds: number }
   readonly auth: { readonly tokens: readonly TokenConfig[] }
   readonly log: { readonly level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent' }
+}
+
+/** True when there is no repository: nothing is backed up, and no server is asked. */
+export function isWatchOnly({ repositories }: Pick<ValidatedConfig, 'repositories'>): boolean {
+  return repositories.length === 0
 }
 
 /** A config before it is branded; for the loader alone. */

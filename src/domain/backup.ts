@@ -92,6 +92,11 @@ export function isBackupId(text: string): boolean {
   return day <= '28' || momentOf(text).getUTCDate() === Number(day)
 }
 
+/** True for the id of a file that another tool wrote: `external-` and 16 hex. */
+export function isExternalId(text: string): boolean {
+  return /^external-[0-9a-f]{16}$/.test(text)
+}
+
 /** The start time and type that an id carries, or null if it is not a backup id. */
 export function parseBackupId(text: string): { at: Date; type: Exclude<BackupType, 'external'> } | null {
   if (!isBackupId(text)) return null

@@ -30,6 +30,20 @@ export interface Inspection {
   readonly isWholeCluster: boolean
 }
 
+/** Nothing could be told of a file, because of what `detail` says. */
+export function notInspected(detail: string): Inspection {
+  return {
+    state: 'unchecked',
+    detail,
+    format: null,
+    compression: null,
+    bytes: 0,
+    serverVersion: null,
+    dumpVersion: null,
+    isWholeCluster: false,
+  }
+}
+
 /** First bytes that tell what a file is, whatever its name says: users gzip what pg_dump has compressed already. */
 export const headBytes = 64 * 1024
 

@@ -8,6 +8,7 @@ import {
   type InspectionState,
   isPlainComplete,
   isTarComplete,
+  notInspected,
   plainHeader,
   tailBytes,
 } from '../domain/external.ts'
@@ -34,24 +35,15 @@ type Finding = Partial<Inspection> & { readonly state: InspectionState }
  * @throws the signal's reason; every other failure is a state of the file, or `unchecked`
  */
 export async function inspectDump(path: string, options: InspectOptions): Promise<Inspection> {
-  const unknown = {
-    detail: null,
-    format: null,
-    compression: null,
-    bytes: 0,
-    serverVersion: null,
-    dumpVersion: null,
-    isWholeCluster: false,
-  }
   try {
-    return { ...unknown, ...(await inspect(path, options)) }
+    return { ...notInspected(''), detail: null, ...(await inspect(path, options)) }
   } catch (error) {
     options.signal.throwIfAborted()
     const words =
       error instanceof LifeboatError && error.hint
         ? `${error.message}; ${error.hint}`
         : String((error as Error).message)
-    return { ...unknown, state: 'unchecked', detail: words }
+    return notInspected(words)
   }
 }
 

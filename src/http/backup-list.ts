@@ -1,7 +1,7 @@
-import { type BackupType, parseBackupId } from '../domain/backup.ts'
+import { type BackupType, isExternalId, parseBackupId } from '../domain/backup.ts'
 import { LifeboatError } from '../domain/errors.ts'
 import type { BackupSummary, Catalog, RepositoryState, UnusableBackup } from '../observe/catalog.ts'
-import { repositoryOfCollector } from '../observe/questions.ts'
+import { keeperOfCollector, keepersOf } from '../observe/questions.ts'
 import { HttpError } from './problem.ts'
 
 /** A backup and where it is. */
@@ -25,9 +25,7 @@ export function createListing(): Listing {
   return (catalog) => {
     const known = sorted.get(catalog)
     if (known !== undefined) return known
-    const all = catalog.repositories.flatMap((repository) =>
-      repository.backups.map((backup) => ({ backup, repository })),
-    )
+    const all = keepersOf(catalog).flatMap((repository) => repository.backups.map((backup) => ({ backup, repository })))
     all.sort((a, b) => comparePositions(positionOf(a), positionOf(b)))
     sorted.set(catalog, all)
     return all
@@ -58,10 +56,14 @@ export function unusableBackups(
   catalog: Catalog,
   filter: BackupFilter,
 ): readonly (UnusableBackup & { repository: string })[] {
-  return catalog.repositories
+  return keepersOf(catalog)
     .filter(({ name }) => filter.repository === undefined || name === filter.repository)
     .flatMap(({ name, unusable }) => unusable.map((folder) => ({ repository: name, ...folder })))
-    .filter(({ id }) => filter.type === undefined || parseBackupId(id)?.type === filter.type)
+    .filter(({ id }) => filter.type === undefined || typeOf(id) === filter.type)
+}
+
+function typeOf(id: string): BackupType | undefined {
+  return isExternalId(id) ? 'external' : parseBackupId(id)?.type
 }
 
 /**
@@ -71,9 +73,9 @@ export function unusableBackups(
  * @throws HttpError `not-ready` while the repository in question has never been read: "no such backup" would be a guess
  */
 export function requireBackup(catalog: Catalog, repository: string | null, backup: string | null): void {
-  const read = new Map(catalog.repositories.map((state) => [state.name, state]))
+  const read = new Map(keepersOf(catalog).map((state) => [state.name, state]))
   // One that could never be read is known by its collector alone.
-  const observed = catalog.collectors.map(({ collector }) => repositoryOfCollector(collector))
+  const observed = catalog.collectors.map(({ collector }) => keeperOfCollector(collector))
   const known = new Set([...read.keys(), ...observed.filter((name) => name !== null)])
   if (repository !== null && !known.has(repository)) {
     if (known.size === 0) throw notReady()

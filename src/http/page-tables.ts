@@ -1,6 +1,6 @@
 import { verificationLevels } from '../domain/proof.ts'
 import type { Catalog } from '../observe/catalog.ts'
-import { isClockAhead } from '../observe/questions.ts'
+import { isClockAhead, keepersOf } from '../observe/questions.ts'
 import type { JobSummary } from '../runner/job.ts'
 import type { Listing } from './backup-list.ts'
 import { type Content, html, name } from './html.ts'
@@ -29,13 +29,15 @@ const numberColumn = (label: string) => html`<th scope="col" class="number">${la
 
 export function backupsTable(catalog: Catalog, listing: Listing, now: Date, detailed: boolean): Content {
   const all = listing(catalog)
-  const unusable = catalog.repositories.flatMap((repository) => repository.unusable)
+  const unusable = keepersOf(catalog).flatMap((repository) => repository.unusable)
   const running = unusable.filter(({ state }) => state === 'in-progress').length
   const broken = unusable.length - running
   const notes = [
     all.length > shown ? `The newest ${shown} of ${all.length}.` : null,
     running > 0 ? `${count(running, 'backup')} in progress.` : null,
-    broken > 0 ? `${count(broken, 'folder')} without a usable backup.` : null,
+    broken > 0
+      ? `${count(broken, catalog.watches.length > 0 ? 'folder or file' : 'folder')} without a usable backup.`
+      : null,
   ].filter((note) => note !== null)
   const note = notes.length === 0 ? null : html`<p class="note">${notes.join(' ')}</p>`
   if (all.length === 0) return html`<p class="empty">There is no backup yet.</p>${note}`
@@ -43,7 +45,7 @@ export function backupsTable(catalog: Catalog, listing: Listing, now: Date, deta
     ({ backup, repository }) => html`<tr>
 ${head('Database', html`${backup.database === '' ? 'whole cluster' : name(backup.database)}${detailed ? html`<br><code>${backup.id}</code>` : null}`)}
 ${cell('Repository', name(repository.name))}${cell('Type', backup.type)}${cell('Finished', html`${moment(backup.finishedAt, now)}${isClockAhead(catalog, backup) ? html` <span class="badge warn">clock-ahead</span>` : null}`)}
-${cell('Took', duration(backup.durationSeconds), true)}${cell('Stored', size(backup.storedBytes), true)}
+${cell('Took', backup.durationSeconds === null ? '–' : duration(backup.durationSeconds), true)}${cell('Stored', size(backup.storedBytes), true)}
 ${cell('Verification', verdict(verificationOf(backup, repository)))}</tr>`,
   )
   const columns = [

@@ -1,5 +1,7 @@
 import { type Static, type TSchema, Type } from 'typebox'
 import { backupTypes } from '../domain/backup.ts'
+import { dumpCompressions, dumpFormats } from '../domain/external.ts'
+import { fileStates } from '../domain/external-file.ts'
 import { verdicts, verificationLevels } from '../domain/proof.ts'
 import { type RetentionReason, retentionReasons } from '../domain/retention.ts'
 import { jobNames, runStates } from '../runner/job.ts'
@@ -19,8 +21,8 @@ function ref<T extends TSchema>(schema: T & { $id?: string }) {
 }
 
 export const BackupId = Type.String({
-  pattern: '^[0-9]{8}T[0-9]{6}Z-(dump|full|incremental)-[0-9a-f]{6}$',
-  description: '`<UTC yyyymmddThhmmssZ>-<type>-<6 hex>`',
+  pattern: '^([0-9]{8}T[0-9]{6}Z-(dump|full|incremental)-[0-9a-f]{6}|external-[0-9a-f]{16})$',
+  description: '`<UTC yyyymmddThhmmssZ>-<type>-<6 hex>`; of a file of another tool `external-<16 hex>`',
 })
 export const RunId = Type.String({
   pattern: '^[0-9]{8}T[0-9]{6}Z-[a-z][a-z-]{0,30}-[0-9a-f]{6}$',
@@ -140,13 +142,26 @@ export const BackupSchema = Type.Object(
     startedAt: moment('When the backup began'),
     finishedAt: moment('When the backup was complete'),
     consistentAt: moment('The moment that a restore gives'),
-    durationSeconds: Type.Number(),
+    durationSeconds: orNull(Type.Number({ description: 'Null where nothing tells when it began' })),
     storedBytes: Type.Number(),
     sourceBytes: orNull(Type.Number()),
     warnings: Type.Integer(),
-    notes: Type.Array(Type.Enum(['clock-ahead']), {
-      description: '`clock-ahead`: it is dated into the future, and stands for nothing until that has come',
+    notes: Type.Array(Type.Enum(['clock-ahead', 'shrunken']), {
+      description:
+        '`clock-ahead`: it is dated into the future, and stands for nothing until that has come; `shrunken`: far smaller than those before it',
     }),
+    file: orNull(
+      Type.Object(
+        {
+          name: Type.String(),
+          state: Type.Enum([...fileStates]),
+          detail: orNull(Type.String()),
+          format: orNull(Type.Enum([...dumpFormats])),
+          compression: orNull(Type.Enum([...dumpCompressions])),
+        },
+        { description: 'Of a file of another tool, in the watched directory that `repository` names' },
+      ),
+    ),
     manifestChecksum: Type.String(),
     verification: Type.Object({ artifact: LevelSchema, restore: LevelSchema, data: LevelSchema }),
     standing: Type.Enum(['proven', 'refuted', 'unproven'], {

@@ -8,7 +8,7 @@ const unusableStates = ['incomplete', 'invalid'] as const
 /** The newest complete backups, the newest failures, and the inventory. */
 export function writeBackups(
   metrics: MetricWriter,
-  { backupFailures, repositories }: Catalog,
+  { backupFailures, repositories, watches }: Catalog,
   { newest, inventories }: Findings,
 ): void {
   for (const { repository, backup } of newest) {
@@ -27,6 +27,9 @@ export function writeBackups(
     metrics.set('lifeboat_backups', labels, count)
     metrics.set('lifeboat_backups_size_bytes', labels, storedBytes)
     metrics.set('lifeboat_backup_oldest_timestamp_seconds', labels, oldestAt)
+  }
+  for (const { name: repository, files } of watches) {
+    for (const [state, count] of files) metrics.set('lifeboat_external_files', { repository, state }, count)
   }
   for (const { name: repository, unusable } of repositories) {
     for (const state of unusableStates) {

@@ -3,6 +3,7 @@ import type { Catalog } from '../observe/catalog.ts'
 import {
   type Inventory,
   inventories,
+  keepersOf,
   type LatestVerification,
   type Located,
   latestVerifications,
@@ -49,9 +50,9 @@ export function createExaminer(): (catalog: Catalog) => Findings {
 function holdTheSame(a: Catalog, b: Catalog): boolean {
   return (
     a.server === b.server &&
-    a.repositories.length === b.repositories.length &&
-    a.repositories.every((state, index) => {
-      const other = b.repositories[index]
+    keepersOf(a).length === keepersOf(b).length &&
+    keepersOf(a).every((state, index) => {
+      const other = keepersOf(b)[index]
       return state.name === other?.name && state.backups === other.backups && state.proofs === other.proofs
     }) &&
     // What is dated ahead comes to count as time passes, and the clock may go back: a little late is early enough.

@@ -2,7 +2,16 @@
 export interface MetricDefinition {
   readonly family: 'build' | 'server' | 'collectors' | 'backups' | 'verification' | 'repositories' | 'jobs' | 'policy'
   readonly type: 'gauge' | 'counter'
-  readonly unit: 'seconds' | 'seconds since 1970' | 'bytes' | 'backups' | 'runs' | 'ratio' | '0 or 1' | 'always 1'
+  readonly unit:
+    | 'seconds'
+    | 'seconds since 1970'
+    | 'bytes'
+    | 'backups'
+    | 'files'
+    | 'runs'
+    | 'ratio'
+    | '0 or 1'
+    | 'always 1'
   /** Besides `cluster_name`, which every metric has whose `cluster` is not false. */
   readonly labels: readonly string[]
   readonly help: string
@@ -124,6 +133,13 @@ export const metricDefinitions = {
     unit: 'backups',
     labels: ['repository', 'state'],
     help: 'Folders without a usable backup: incomplete (a run died) or invalid (its manifest cannot be read or was changed). Those being taken now do not count.',
+  },
+  lifeboat_external_files: {
+    family: 'backups',
+    type: 'gauge',
+    unit: 'files',
+    labels: ['repository', 'state'],
+    help: 'Files of other tools in a watched directory by what is known of them: growing, pending (finished, not read yet), sound, unchecked (too old to be read, or this machine cannot), empty, truncated, wrong-format, corrupt.',
   },
   lifeboat_backup_proven_timestamp_seconds: {
     family: 'verification',

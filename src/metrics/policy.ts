@@ -26,6 +26,12 @@ export function writePolicy(metrics: MetricWriter, catalog: Catalog, policy: Pol
   for (const database of requiredDatabases(catalog) ?? []) {
     metrics.set('lifeboat_policy_backup_max_age_seconds', { backup_type: 'dump', database }, policy.dumpMaxAgeSeconds)
   }
+  // Of two directories that hold the same database the stricter limit counts: it is written last.
+  for (const { databases, maxAgeSeconds } of catalog.watches.toSorted((a, b) => b.maxAgeSeconds - a.maxAgeSeconds)) {
+    for (const database of databases) {
+      metrics.set('lifeboat_policy_backup_max_age_seconds', { backup_type: 'external', database }, maxAgeSeconds)
+    }
+  }
   for (const { job, timeoutSeconds } of catalog.jobs) {
     metrics.set('lifeboat_policy_job_timeout_seconds', { job }, timeoutSeconds)
   }

@@ -3,6 +3,7 @@ import type { Failure } from '../domain/errors.ts'
 import type { Verdict, VerificationLevel } from '../domain/proof.ts'
 import type { BackupFailure, JobSummary } from '../runner/job.ts'
 import type { Capacity } from '../storage/storage.ts'
+import type { WatchState } from './external-catalog.ts'
 
 /** One complete backup in one repository, small enough to keep ten thousand of them in memory. */
 export interface BackupSummary {
@@ -19,7 +20,8 @@ export interface BackupSummary {
   /** The place in the WAL that belongs to that moment: unlike a clock it never goes back. */
   readonly timeline: number
   readonly lsn: string
-  readonly durationSeconds: number
+  /** Null where nothing tells when it began. */
+  readonly durationSeconds: number | null
   readonly storedBytes: number
   readonly sourceBytes: number | null
   readonly warnings: number
@@ -115,7 +117,7 @@ export interface ServerState {
   readonly appearedAt: ReadonlyMap<string, Date>
 }
 
-/** The health of one observer (`server`, `repository:<name>`, `history`). */
+/** The health of one observer (`server`, `repository:<name>`, `watch:<name>`, `history`). */
 export interface CollectorState {
   readonly collector: string
   /** null before the first look has ended. */
@@ -134,6 +136,8 @@ export interface Catalog {
   /** Null while there is nothing to know it from, and until the first look at the server has ended. */
   readonly server: ServerState | null
   readonly repositories: readonly RepositoryState[]
+  /** Directories in which other tools put dumps. */
+  readonly watches: readonly WatchState[]
   readonly collectors: readonly CollectorState[]
   readonly jobs: readonly JobSummary[]
   readonly backupFailures: readonly BackupFailure[]

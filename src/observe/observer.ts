@@ -5,11 +5,13 @@ import type { BackupFailure, JobSummary } from '../runner/job.ts'
 import type { Capacity } from '../storage/storage.ts'
 import type { Catalog, RepositoryState, ServerState } from './catalog.ts'
 import { type Collector, createCollector } from './collector.ts'
-import { repositoryCollector } from './questions.ts'
+import type { WatchState } from './external-catalog.ts'
+import { repositoryCollector, watchCollector } from './questions.ts'
 import { createRepositoryLook, type ObservableRepository } from './repository.ts'
 import { inferServer } from './server-memory.ts'
 import { createThrottle } from './throttle.ts'
 import { createRepositoryWatch, type RepositoryWatch } from './watch.ts'
+import { WatchedDirectory, type WatchedDirectoryOptions } from './watched-directory.ts'
 
 export interface ObservedRepository {
   readonly repository: ObservableRepository
@@ -20,7 +22,10 @@ export interface ObservedRepository {
 
 export interface ObserverOptions {
   readonly repositories: readonly ObservedRepository[]
-  readonly server: {
+  /** What looks at each watched directory. */
+  readonly watches: readonly Omit<WatchedDirectoryOptions, 'clock' | 'log' | 'onHint'>[]
+  /** Null: there is no server to look at. */
+  readonly server: null | {
     look(signal: AbortSignal): Promise<ServerState>
     /** What is known of the server before the first look that works. */
     readonly remembered: ServerState | null
@@ -61,6 +66,8 @@ const spacingMs = 200
 // Events come in bursts (a folder, its files, a rename); a look costs a listing, so they wait for each other longer.
 const hintDelayMs = 50
 const hintSpacingMs = 1_000
+// Only the names that changed are looked at.
+const watchSpacingMs = 200
 
 export function createObserver(options: ObserverOptions): Observer {
   const { clock, log } = options
@@ -74,13 +81,20 @@ export function createObserver(options: ObserverOptions): Observer {
     return createCollector({ name, look, clock, log, intervalSeconds, timeoutSeconds, onChange: changed })
   }
 
-  const server = collect<ServerState>('server', (signal) => options.server.look(signal))
+  const { server: source } = options
+  const server = source === null ? null : collect<ServerState>('server', (signal) => source.look(signal))
   const history = collect<HistoryState>('history', async () => ({
     jobs: Object.freeze([...options.history.jobs()]),
     backupFailures: Object.freeze([...options.history.backupFailures()]),
   }))
   const repositories = options.repositories.map(observeRepository)
-  const collectors: readonly Collector<unknown>[] = [server, ...repositories, history]
+  const watched = options.watches.map(observeDirectory)
+  const collectors: readonly Collector<unknown>[] = [
+    ...(server === null ? [] : [server]),
+    ...repositories,
+    ...watched.map(({ collector }) => collector),
+    history,
+  ]
   const historyThrottle = createThrottle({
     clock,
     delayMs: 0,
@@ -115,6 +129,19 @@ export function createObserver(options: ObserverOptions): Observer {
     return collector
   }
 
+  function observeDirectory(of: ObserverOptions['watches'][number]) {
+    const hints = createThrottle({
+      clock,
+      delayMs: hintDelayMs,
+      spacingMs: watchSpacingMs,
+      action: () => void collector.refresh(),
+    })
+    throttles.push(hints)
+    const directory = new WatchedDirectory({ ...of, clock, log, onHint: () => hints.request() })
+    const collector = collect<WatchState>(watchCollector(of.place.name), (signal) => directory.look(signal))
+    return { collector, directory }
+  }
+
   function assemble(): Catalog {
     const states = collectors.map((collector) => collector.state())
     const known = history.value()
@@ -123,10 +150,9 @@ export function createObserver(options: ObserverOptions): Observer {
       at: clock.now(),
       // While its first look is under way, nobody needs to guess yet.
       server:
-        server.value() ??
-        options.server.remembered ??
-        (server.state().success === false ? infer(seen, clock.now()) : null),
+        server?.value() ?? source?.remembered ?? (server?.state().success === false ? infer(seen, clock.now()) : null),
       repositories: seen,
+      watches: Object.freeze(watched.flatMap(({ collector }) => collector.value() ?? [])),
       collectors: Object.freeze(states),
       jobs: known?.jobs ?? [],
       backupFailures: known?.backupFailures ?? [],
@@ -156,7 +182,7 @@ export function createObserver(options: ObserverOptions): Observer {
     async stop() {
       for (const throttle of throttles) throttle.stop()
       await Promise.all(collectors.map((collector) => collector.stop()))
-      await Promise.all(watches.map((watch) => watch.close()))
+      await Promise.all([...watches, ...watched.map(({ directory }) => directory)].map((watch) => watch.close()))
     },
     catalog: () => catalog,
     async refresh(name) {

@@ -39,7 +39,7 @@ export interface RecoveryPoint {
 
 export { type Standing, standing } from '../domain/proof.ts'
 
-// No observer sees files of other tools yet; a count of 0 would claim that there are none.
+// Files of other tools are in watched directories.
 const countedTypes = backupTypes.filter((type) => type !== 'external')
 
 const repositoryPrefix = 'repository:'
@@ -52,6 +52,18 @@ export function repositoryCollector(repository: string): string {
 /** The repository that a collector looks at; null for those that look at something else. */
 export function repositoryOfCollector(collector: string): string | null {
   return collector.startsWith(repositoryPrefix) ? collector.slice(repositoryPrefix.length) : null
+}
+
+const watchPrefix = 'watch:'
+
+/** The name of the collector that looks at a watched directory. */
+export function watchCollector(watch: string): string {
+  return `${watchPrefix}${watch}`
+}
+
+/** The repository or watched directory that a collector looks at; null for those that look at something else. */
+export function keeperOfCollector(collector: string): string | null {
+  return collector.startsWith(watchPrefix) ? collector.slice(watchPrefix.length) : repositoryOfCollector(collector)
 }
 
 /**
@@ -90,7 +102,8 @@ export function isClockAhead({ at }: Catalog, { startedAt, finishedAt }: BackupS
 export function countingBackups(catalog: Catalog, { backups }: RepositoryState): readonly BackupSummary[] {
   const dated = backups.filter((backup) => !isClockAhead(catalog, backup))
   const identifier = catalog.server?.systemIdentifier ?? identifierOfLast(dated)
-  return dated.filter((backup) => backup.systemIdentifier === identifier)
+  // Nothing in a file of another tool says which cluster it is of: whoever watches it says that it is of this one.
+  return dated.filter((backup) => backup.systemIdentifier === identifier || backup.type === 'external')
 }
 
 /** By the clock alone, which makes one order of all clusters. */
@@ -108,9 +121,14 @@ export interface RankedBackups {
   readonly groups: readonly (readonly BackupSummary[])[]
 }
 
+/** Every place that keeps backups: the repositories, and the watched directories. */
+export function keepersOf({ repositories, watches }: Catalog): readonly RepositoryState[] {
+  return [...repositories, ...watches]
+}
+
 /** Ranks what counts in every repository. Several questions can be answered from it; it is what takes their time. */
 export function rankBackups(catalog: Catalog): readonly RankedBackups[] {
-  return catalog.repositories.map((state) => {
+  return keepersOf(catalog).map((state) => {
     const groups = createGroups<BackupSummary[]>()
     for (const backup of countingBackups(catalog, state)) (groups.at(backup) ?? groups.put(backup, [])).push(backup)
     // Listed by id, they mostly are in their order already: one comparison for each, not a logarithm of them.
@@ -140,7 +158,7 @@ export function newestProvenBackups(catalog: Catalog, ranked = rankBackups(catal
  * that need no backup any more (dropped, or no longer configured) are left out once the server was seen.
  */
 export function latestVerifications(catalog: Catalog): LatestVerification[] {
-  return catalog.repositories.flatMap((state) => {
+  return keepersOf(catalog).flatMap((state) => {
     const groups = createGroups<Map<VerificationLevel, Changeable<LatestVerification>>>()
     for (const backup of countingBackups(catalog, state)) {
       const proofs = state.proofs.get(backup.id)
@@ -172,8 +190,9 @@ export function latestVerifications(catalog: Catalog): LatestVerification[] {
 
 /** Complete backups of each repository by type, of every system identifier: all of them take up space. */
 export function inventories(catalog: Catalog): Inventory[] {
-  return catalog.repositories.flatMap((state) => {
-    const present = new Set([...countedTypes, ...state.backups.map((backup) => backup.type)])
+  return keepersOf(catalog).flatMap((state) => {
+    const possible = catalog.watches.some((watch) => watch === state) ? (['external'] as const) : countedTypes
+    const present = new Set([...possible, ...state.backups.map((backup) => backup.type)])
     return [...present].map((type) => {
       const backups = state.backups.filter((backup) => backup.type === type)
       return {
@@ -250,7 +269,11 @@ function sortedValues<T>(map: ReadonlyMap<string, T>): T[] {
 }
 
 function isStillRequired(catalog: Catalog, backup: BackupSummary): boolean {
-  return backup.database === '' || (requiredDatabases(catalog)?.includes(backup.database) ?? true)
+  return (
+    backup.database === '' ||
+    backup.type === 'external' ||
+    (requiredDatabases(catalog)?.includes(backup.database) ?? true)
+  )
 }
 
 function earliest(moments: readonly Date[]): Date | null {

@@ -95,6 +95,22 @@ const steps: readonly string[] = [
     primary key (pid, process_start, boot_id, pid_namespace)
   ) strict, without rowid;
   `,
+  `
+  -- What was found in files of other tools, and about them: nothing is written beside those.
+  create table inspections (
+    watch text not null,
+    name text not null,
+    identity text not null,
+    found text not null,
+    primary key (watch, name)
+  ) strict, without rowid;
+  create table external_proofs (
+    id text not null,
+    finished_at text not null,
+    proof text not null,
+    primary key (id, finished_at)
+  ) strict, without rowid;
+  `,
 ]
 
 export const schemaVersion = steps.length

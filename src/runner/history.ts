@@ -1,6 +1,7 @@
 import type { DatabaseSync } from 'node:sqlite'
 import type { Clock } from '../clock.ts'
 import { type Failure, LifeboatError } from '../domain/errors.ts'
+import { ExternalResults } from './external-results.ts'
 import { type HistoryFileOptions, historyError, openHistoryFile } from './history-file.ts'
 import { answersForAnything, beat, deadOwners, freeLanesOf, ownerValues, unfinishedOf } from './history-owners.ts'
 import { type ListOptions, listRuns, readRun, text } from './history-rows.ts'
@@ -63,6 +64,8 @@ export function openHistory(options: HistoryOptions): History {
  * Each throws LifeboatError `storage-failed` or `disk-full` when SQLite cannot do its work.
  */
 export class History {
+  /** What was found in and about files of other tools. */
+  readonly external: ExternalResults
   readonly #db: DatabaseSync
   readonly #file: string
   readonly #clock: Clock
@@ -73,6 +76,10 @@ export class History {
   constructor(options: HistoryOptions) {
     this.#self = ownProcess()
     this.#db = openHistoryFile(options)
+    this.external = new ExternalResults(this.#db, {
+      read: (work) => this.#read(work),
+      write: (work) => this.#write(work),
+    })
     this.#file = options.file
     this.#clock = options.clock
     this.#keepRuns = options.keepRuns ?? 10_000

@@ -37,6 +37,7 @@ await t.test('defaults', async (t) => {
           retention: defaultRetention,
         },
       ],
+      watch: [],
       dump: {
         jobs: 2,
         timeoutSeconds: 43_200,
@@ -266,7 +267,6 @@ await t.test('wrong values', async (t) => {
 await t.test('what this version does not do yet is said so', async (t) => {
   const later: [string, string][] = [
     ['encryption: { recipients: [age1] }', 'encryption'],
-    ['watch: []', 'watch'],
     ['wal: { archive: /x }', 'wal'],
     ['schedule: { full: "0 3 * * 0", dump: off }', 'schedule.full'],
     ['schedule: { incremental: "0 3 * * 0" }', 'schedule.incremental'],

@@ -34,6 +34,7 @@ await t.test('the list tells what is known of each backup', async (t) => {
     sourceBytes: 8_000_000,
     warnings: 0,
     notes: [],
+    file: null,
     manifestChecksum: 'c'.repeat(64),
     verification: Object.fromEntries(
       ['artifact', 'restore', 'data'].map((level) => [

@@ -1,8 +1,16 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import t from 'tap'
+import { notInspected } from '../../src/domain/external.ts'
 import { metricDefinitions } from '../../src/metrics/names.ts'
 import { createMetrics, type MetricsOptions, renderCatalog } from '../../src/metrics/registry.ts'
 import type { Catalog } from '../../src/observe/catalog.ts'
+import {
+  externalId,
+  type KnownFile,
+  summaryOf,
+  type WatchState,
+  watchState,
+} from '../../src/observe/external-catalog.ts'
 import type { JobSummary } from '../../src/runner/job.ts'
 import {
   at,
@@ -47,6 +55,33 @@ const dumpJob: JobSummary = {
   progressRatio: 0.25,
 }
 
+/** A watched directory with one whole file and a broken one. */
+function watchedState(): WatchState {
+  const inspection = { ...notInspected(''), detail: null, state: 'sound', bytes: 700 } as const
+  const file = (name: string, state: 'sound' | 'truncated'): KnownFile => ({
+    name,
+    id: externalId('nightly', name),
+    facts: { isDirectory: false, bytes: 700, modified: at(450).getTime(), changed: 0, device: 1, inode: 2 },
+    said: { database: 'app', at: at(445) },
+    database: 'app',
+    state,
+    inspection: { ...inspection, state },
+  })
+  const files = [
+    file('app_backup_20260301_072500.sql.gz', 'sound'),
+    file('app_backup_20260301_072501.sql.gz', 'truncated'),
+  ]
+  const options = {
+    name: 'nightly',
+    maxAgeSeconds: 93_600,
+    database: null,
+    shrinkBelow: 0.5,
+    proofs: new Map(),
+    summary: summaryOf,
+  }
+  return watchState(files, options, null)
+}
+
 /** A catalog in which every metric has a value. */
 function fullCatalog(): Catalog {
   const older = backup(100)
@@ -74,6 +109,7 @@ function fullCatalog(): Catalog {
       },
       repositoryState('offsite', [newer, other]),
     ],
+    watches: [watchedState()],
     collectors: [
       collectorState('server'),
       collectorState('repository:local'),

@@ -29,6 +29,7 @@ function observe(t: Test, root: string, options: Partial<ObserverOptions> & { re
   const { log, lines } = keptLog()
   const observer = createObserver({
     repositories: [{ repository, watchRoot: options.watch ? root : null, capacity: null }],
+    watches: [],
     server: { look: async () => serverState(['app']), remembered: null },
     databases: null,
     history: noHistory,

@@ -40,7 +40,9 @@ export async function makeForeignDumps(
   }
   const compressed = async (from: string, name: string) => {
     const path = join(folder, name)
-    const compress = name.endsWith('.gz') ? createGzip({ level: 1 }) : createZstdCompress({ params: { [constants.ZSTD_c_checksumFlag]: 1 } })
+    const compress = name.endsWith('.gz')
+      ? createGzip({ level: 1 })
+      : createZstdCompress({ params: { [constants.ZSTD_c_checksumFlag]: 1 } })
     await pipeline(createReadStream(from), compress, createWriteStream(path))
     return path
   }

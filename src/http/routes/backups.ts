@@ -1,5 +1,6 @@
 import { type Static, Type } from 'typebox'
 import type { Catalog } from '../../observe/catalog.ts'
+import type { ExternalDetails } from '../../observe/external-catalog.ts'
 import { isClockAhead } from '../../observe/questions.ts'
 import type { RetentionPlans } from '../../observe/retention.ts'
 import { type ListedBackup, type Listing, pageOfBackups, requireBackup, unusableBackups } from '../backup-list.ts'
@@ -36,7 +37,7 @@ const Details = Type.Object(
         repository: Type.String(),
         manifest: Type.Union([
           Type.Unsafe<object>({ type: 'object', description: 'manifest.json as it is' }),
-          Type.Null({ description: 'It cannot be read: see `problems`' }),
+          Type.Null({ description: 'It cannot be read: see `problems`; files of other tools have none' }),
         ]),
         proofs: Type.Array(Type.Unsafe<object>({ type: 'object', description: 'A proof as it is' })),
         problems: Type.Array(FailureSchema, { description: 'Why something of this copy cannot be read' }),
@@ -109,6 +110,7 @@ function describe(
 ): Static<typeof BackupSchema> {
   const decision = plans.get(repository.name)?.decisions.get(backup.id)
   const { standing, provenAt, levels } = verificationOf(backup, repository)
+  const details = catalog.watches.find(({ name }) => name === repository.name)?.details.get(backup.id) ?? null
   const level = (result: (typeof levels)['data']) =>
     result === undefined ? null : { ...result, finishedAt: result.finishedAt.toISOString() }
   return {
@@ -125,7 +127,8 @@ function describe(
     storedBytes: backup.storedBytes,
     sourceBytes: backup.sourceBytes,
     warnings: backup.warnings,
-    notes: isClockAhead(catalog, backup) ? ['clock-ahead'] : [],
+    notes: [...(isClockAhead(catalog, backup) ? ['clock-ahead' as const] : []), ...(details?.notes ?? [])],
+    file: details === null ? null : fileOf(details),
     manifestChecksum: backup.manifestChecksum,
     verification: { artifact: level(levels.artifact), restore: level(levels.restore), data: level(levels.data) },
     standing,
@@ -138,4 +141,8 @@ function describe(
     },
     held: decision?.reasons.includes('held') ?? false,
   }
+}
+
+function fileOf({ file: name, state, detail, format, compression }: ExternalDetails) {
+  return { name, state, detail, format, compression }
 }

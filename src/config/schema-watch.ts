@@ -1,0 +1,60 @@
+import { Type } from 'typebox'
+import { duration, integer, section, size, text } from './schema-keys.ts'
+
+/** The key `watch`. */
+export const watch = Type.Array(
+  section({
+    directory: text({
+      kind: 'path',
+      description:
+        'Directory in which the files appear. It is only read; directories below it are dumps in directory format.',
+      example: '/var/backups/spavix',
+    }),
+    name: Type.Optional(
+      text({
+        kind: 'label',
+        description: 'Short name: the label `repository` on the metrics of these files.',
+        absent: 'the last name in directory',
+        example: 'nightly',
+      }),
+    ),
+    pattern: text({
+      kind: 'filePattern',
+      description:
+        'Names of the files. `{database}` stands for any text, `{timestamp}` for a date with or without a time (UTC), `{ext}` for the usual endings of dumps or none, `*` for anything. Others are passed over.',
+      default: '{database}_backup_{timestamp}{ext}',
+    }),
+    database: Type.Optional(
+      text({
+        kind: 'postgresName',
+        description: 'Database that the files are of.',
+        absent: 'what stands for {database} in the name; needed where the pattern has none',
+        example: 'spavix',
+      }),
+    ),
+    quietTime: duration({
+      description: 'A file is finished when it has not changed for so long; one that is renamed into place at once.',
+      default: '30s',
+      atLeast: '1s',
+      atMost: '1d',
+    }),
+    maxAge: duration({ description: 'Age at which the newest file is too old.', default: '26h', atLeast: '1m' }),
+    minSize: size({ description: 'A smaller file is no backup.', default: '1' }),
+    shrinkBelow: text({
+      kind: 'percent',
+      description: 'A file that is smaller than this share of the median of the ten before it is noted as `shrunken`.',
+      default: '50%',
+    }),
+    inspectNewest: integer({
+      description:
+        'So many of the newest files of each database are read whole when they are first seen. Older ones stay unchecked: to read all that has piled up could take days.',
+      default: 10,
+      atLeast: '1',
+      atMost: '100000',
+    }),
+  }),
+  {
+    description: 'Directories in which other tools put dumps. They are watched, read and tested, never changed.',
+    default: [],
+  },
+)

@@ -1,0 +1,185 @@
+import { createHash } from 'node:crypto'
+import type { Inspection } from '../domain/external.ts'
+import { type FileFacts, type FileState, fileStates, identityOf, isShrunken } from '../domain/external-file.ts'
+import type { NamedDump } from '../domain/file-pattern.ts'
+import type { BackupSummary, ProofSummary, RepositoryState, UnusableBackup } from './catalog.ts'
+
+/** One file in a watched directory, as far as it is known. */
+export interface KnownFile {
+  readonly name: string
+  /** `external-` and 16 hex: names may hold anything, ids may not. */
+  readonly id: string
+  readonly facts: FileFacts
+  readonly said: NamedDump
+  readonly database: string
+  readonly state: FileState
+  readonly inspection: Inspection | null
+}
+
+/** What is shown of a file besides what every backup has. */
+export interface ExternalDetails {
+  readonly file: string
+  readonly state: FileState
+  readonly detail: string | null
+  readonly format: Inspection['format']
+  readonly compression: Inspection['compression']
+  readonly notes: readonly 'shrunken'[]
+}
+
+/** A watched directory. Its files are asked for like the backups of a repository. */
+export interface WatchState extends RepositoryState {
+  readonly maxAgeSeconds: number
+  readonly databases: readonly string[]
+  readonly files: ReadonlyMap<FileState, number>
+  /** By id, of every file. */
+  readonly details: ReadonlyMap<string, ExternalDetails>
+}
+
+/** States in which a file is a backup, as far as anybody can tell. */
+const backupStates: ReadonlySet<FileState> = new Set(['sound', 'unchecked'])
+const unfinishedStates: ReadonlySet<FileState> = new Set(['growing', 'pending'])
+
+/** Files before one that tell what size is usual. */
+const mostPredecessors = 10
+
+export function externalId(watch: string, name: string): string {
+  return `external-${createHash('sha256').update(`${watch}\0${name}`).digest('hex').slice(0, 16)}`
+}
+
+/** When the dump began, as far as is known: by its name, else by the file's time, which is its end. */
+export function momentOf({ said, facts }: Pick<KnownFile, 'said' | 'facts'>): Date {
+  const written = new Date(facts.modified)
+  // A name in local time, or a file that was copied with its time: it cannot have begun after it was written.
+  return said.at !== null && said.at < written ? said.at : written
+}
+
+/** What the catalog holds of a file that is a backup. */
+export function summaryOf(file: KnownFile): BackupSummary {
+  const finishedAt = new Date(file.facts.modified)
+  const startedAt = momentOf(file)
+  return Object.freeze<BackupSummary>({
+    id: file.id,
+    type: 'external',
+    database: file.database,
+    // Nothing in the file says which cluster it is of.
+    systemIdentifier: '',
+    serverVersion: file.inspection?.serverVersion ?? '',
+    startedAt,
+    finishedAt,
+    consistentAt: startedAt,
+    timeline: 0,
+    lsn: '0/0',
+    durationSeconds: startedAt < finishedAt ? (finishedAt.getTime() - startedAt.getTime()) / 1000 : null,
+    storedBytes: file.inspection?.bytes ?? file.facts.bytes,
+    sourceBytes: null,
+    warnings: 0,
+    manifestChecksum: identityOf(file.facts),
+    parent: null,
+  })
+}
+
+export interface WatchStateOptions {
+  readonly name: string
+  readonly maxAgeSeconds: number
+  /** Where the configuration names one, it must have files although there are none yet. */
+  readonly database: string | null
+  readonly shrinkBelow: number
+  readonly proofs: ReadonlyMap<string, readonly ProofSummary[]>
+  /** Made once for each file and kept. */
+  readonly summary: (file: KnownFile) => BackupSummary
+}
+
+/** Puts together what is known of all files. The same list of backups as before comes out where nothing about them changed. */
+export function watchState(
+  files: Iterable<KnownFile>,
+  { name, maxAgeSeconds, database, shrinkBelow, proofs, summary }: WatchStateOptions,
+  before: WatchState | null,
+): WatchState {
+  const counts = new Map<FileState, number>(fileStates.map((state) => [state, 0]))
+  const backups: BackupSummary[] = []
+  const unusable: UnusableBackup[] = []
+  const databases = new Set<string>(database === null ? [] : [database])
+  const known: KnownFile[] = []
+  for (const file of files) {
+    known.push(file)
+    databases.add(file.database)
+    counts.set(file.state, (counts.get(file.state) ?? 0) + 1)
+    if (backupStates.has(file.state)) backups.push(summary(file))
+    else unusable.push(unusableOf(file))
+  }
+  const shrunken = findShrunken(known, shrinkBelow)
+  return Object.freeze({
+    name,
+    backups: before !== null && isSameList(before.backups, backups) ? before.backups : Object.freeze(backups),
+    unusable: Object.freeze(unusable),
+    proofs,
+    unreadProofs: new Set<string>(),
+    holds: noHolds,
+    uses: [],
+    capacity: null,
+    maxAgeSeconds,
+    databases: Object.freeze([...databases].sort()),
+    files: counts,
+    details: new Map(known.map((file) => [file.id, detailsOf(file, shrunken)])),
+  })
+}
+
+const noHolds: RepositoryState['holds'] = new Map()
+
+function unusableOf({ id, name, state, inspection }: KnownFile): UnusableBackup {
+  if (unfinishedStates.has(state)) return Object.freeze({ id, state: 'in-progress' })
+  const message = `${JSON.stringify(name)} is ${state}: ${inspection?.detail ?? 'it is too small'}`
+  const hint = 'Look at what writes it, and take a new one: this one cannot be restored.'
+  return { id, state: 'invalid', failure: { code: 'artifact-invalid', message, hint } }
+}
+
+function detailsOf({ id, name, state, inspection }: KnownFile, shrunken: ReadonlySet<string>): ExternalDetails {
+  return {
+    file: name,
+    state,
+    detail: inspection?.detail ?? null,
+    format: inspection?.format ?? null,
+    compression: inspection?.compression ?? null,
+    notes: shrunken.has(id) ? ['shrunken'] : [],
+  }
+}
+
+/** Of each database the newest file, when it is far smaller than those before it. */
+function findShrunken(files: readonly KnownFile[], share: number): ReadonlySet<string> {
+  const groups = Map.groupBy(
+    files.filter(({ state }) => backupStates.has(state)),
+    ({ database }) => database,
+  )
+  const found = new Set<string>()
+  for (const group of groups.values()) {
+    const [newest, ...earlier] = newestOf(group, mostPredecessors + 1)
+    if (
+      newest !== undefined &&
+      isShrunken(
+        newest.facts.bytes,
+        earlier.map(({ facts }) => facts.bytes),
+        share,
+      )
+    ) {
+      found.add(newest.id)
+    }
+  }
+  return found
+}
+
+/** The newest files first, at most so many; without sorting tens of thousands of them. */
+export function newestOf(files: readonly KnownFile[], most: number): readonly KnownFile[] {
+  const newest: { readonly file: KnownFile; readonly at: number }[] = []
+  for (const file of files) {
+    const at = momentOf(file).getTime()
+    if (newest.length >= most && at <= (newest.at(-1)?.at ?? 0)) continue
+    const place = newest.findIndex((one) => one.at < at)
+    newest.splice(place < 0 ? newest.length : place, 0, { file, at })
+    if (newest.length > most) newest.pop()
+  }
+  return newest.map(({ file }) => file)
+}
+
+function isSameList(a: readonly BackupSummary[], b: readonly BackupSummary[]): boolean {
+  return a.length === b.length && a.every((one, index) => one === b[index])
+}

@@ -1,0 +1,60 @@
+import t from 'tap'
+import { loadConfig } from '../../src/config/load.ts'
+import { isWatchOnly } from '../../src/config/validated.ts'
+import { refusal } from './support.ts'
+
+const repository = 'repositories: [{ name: local, url: "file:///var/backups/lifeboat" }]\n'
+
+t.test('a directory alone is enough', async (t) => {
+  const config = await loadConfig({ text: 'cluster: main\nwatch: [{ directory: "/var/backups/my dumps" }]', env: {} })
+  t.ok(isWatchOnly(config))
+  t.match(config.watch, [
+    {
+      name: 'my-dumps',
+      directory: '/var/backups/my dumps',
+      database: null,
+      quietMs: 30_000,
+      maxAgeSeconds: 26 * 3600,
+      minBytes: 1,
+      shrinkBelow: 0.5,
+      inspectNewest: 10,
+    },
+  ])
+  t.match(config.watch[0]?.match('spavix_backup_20260101_020000.sql.gz'), { database: 'spavix' })
+  const both = await loadConfig({
+    text: `cluster: main\n${repository}watch: [{ directory: /x, pattern: "*.sql", database: a }]`,
+    env: {},
+  })
+  t.notOk(isWatchOnly(both))
+  t.match(both.watch, [{ name: 'x', database: 'a' }])
+})
+
+t.test('every problem with its key', async (t) => {
+  const { problems } = await refusal({
+    text: `cluster: main
+${repository}watch:
+  - { directory: relative, pattern: "{date}.sql", quietTime: 30, shrinkBelow: half }
+  - { directory: /a, pattern: "*.sql" }
+  - { directory: /b/local }
+  - { directory: /c, name: "../x", inspectNewest: 0 }
+`,
+    env: {},
+  })
+  t.same(
+    problems.map(({ key }) => key),
+    [
+      'watch[0].directory',
+      'watch[0].pattern',
+      'watch[0].quietTime',
+      'watch[0].shrinkBelow',
+      'watch[3].name',
+      'watch[3].inspectNewest',
+      'watch[1].database',
+      'watch[2].name',
+    ],
+  )
+  t.match(problems[1], { message: 'has "{date}", which is no placeholder', hint: /\{timestamp\}/ })
+  t.match(problems.at(-1), { message: /is "local", the name of a repository/ })
+  const nothing = await refusal({ text: 'cluster: main', env: {} })
+  t.match(nothing.problems, [{ key: 'repositories', message: 'is missing', hint: /under watch/ }])
+})

@@ -1,0 +1,59 @@
+import fc from 'fast-check'
+import t from 'tap'
+import { compilePattern } from '../../src/domain/file-pattern.ts'
+
+const usual = compilePattern('{database}_backup_{timestamp}{ext}')
+
+t.test('the names that scripts give', async (t) => {
+  const at = new Date('2026-01-01T02:00:00Z')
+  for (const ending of ['', '.sql', '.sql.gz', '.sql.zst', '.dump', '.dump.gz', '.tar', '.tar.gz', '.bak', '.custom']) {
+    t.same(usual(`spavix_backup_20260101_020000${ending}`), { database: 'spavix', at }, ending)
+  }
+  for (const time of [
+    '20260101T020000Z',
+    '2026-01-01_02-00-00',
+    '2026-01-01T02:00:00Z',
+    '2026-01-01-0200',
+    '20260101020000',
+    '1767232800',
+  ]) {
+    t.same(usual(`my_app_backup_${time}.sql.gz`), { database: 'my_app', at }, time)
+  }
+  t.same(usual('a_backup_2026-01-01.sql'), { database: 'a', at: new Date('2026-01-01T00:00:00Z') })
+  t.same(usual('a_backup_20260231_020000.sql'), { database: 'a', at: null }, 'no such day')
+  t.same(usual('it\'s "odd"\n\u001b[31m_backup_20260101_020000.sql')?.database, 'it\'s "odd"\n\u001b[31m')
+  for (const other of [
+    'spavix_backup_20260101_020000.sql.gz.tmp',
+    '.spavix_backup_20260101_020000.sql',
+    '_backup_20260101_020000.sql',
+    'backup.log',
+    '',
+  ]) {
+    if (other.startsWith('.')) t.equal(usual(other)?.database, '.spavix')
+    else t.equal(usual(other), null, other)
+  }
+})
+
+t.test('patterns', async (t) => {
+  t.same(compilePattern('{timestamp}-{database}.dump')('20260101-app.dump'), {
+    database: 'app',
+    at: new Date('2026-01-01T00:00:00Z'),
+  })
+  t.same(compilePattern('nightly*.sql.gz')('nightly-of-(all).sql.gz'), { database: null, at: null })
+  t.equal(compilePattern('a.b')('axb'), null, 'a dot is a dot')
+  for (const bad of ['', 'a/b', '{date}.sql', '{database}{database}', 'a}', '{timestamp}_{timestamp}']) {
+    t.throws(() => compilePattern(bad), { code: 'usage-invalid' }, bad)
+  }
+  fc.assert(
+    fc.property(
+      fc.string().filter((name) => !/[{}*/\0]/.test(name) && name !== ''),
+      (name) => compilePattern(name)(name) !== null,
+    ),
+  )
+  fc.assert(
+    fc.property(fc.stringMatching(/^[^/\0]{1,60}$/), (name) => {
+      const found = usual(name)
+      return found === null || (found.database !== null && name.startsWith(found.database))
+    }),
+  )
+})
