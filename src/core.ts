@@ -3,14 +3,16 @@ import { chmod, mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
 import type { Clock } from './clock.ts'
-import type { ValidatedConfig } from './config/validated.ts'
+import { isWatchOnly, type ValidatedConfig } from './config/validated.ts'
 import { toFailure } from './domain/errors.ts'
+import type { Proof } from './domain/proof.ts'
 import { removeEndedUses } from './jobs/dead-uses.ts'
 import { dumpJob } from './jobs/dump.ts'
 import { expireJob } from './jobs/expire.ts'
 import { restoreJob } from './jobs/restore.ts'
 import { verifyJob } from './jobs/verify.ts'
 import { cleanWorkDir, diskFailure } from './jobs/work-folder.ts'
+import { findExternalFiles } from './observe/external-targets.ts'
 import { createRepositoryLook } from './observe/repository.ts'
 import { surveyRetention, tracesOf } from './observe/retention.ts'
 import { createServerProbe } from './observe/server.ts'
@@ -80,13 +82,26 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
     const state = await createRepositoryLook({ repository, capacity: null, log })(signal)
     return { uses: state.uses, traces: tracesOf([state]), input: surveyRetention.bind(null, state) }
   }
+  const externals = {
+    watches: config.watch.map(({ name }) => name),
+    find: async (wanted: { watch: string | null; id: string | null; database: string | null }, signal: AbortSignal) => {
+      const places = config.watch.filter(({ name }) => wanted.watch === null || name === wanted.watch)
+      return (await Promise.all(places.map((place) => findExternalFiles(place, { ...wanted, clock, signal })))).flat()
+    },
+    keepProof: (proof: Proof) =>
+      history.external.keepExternalProof(proof.backupId, proof.finishedAt, JSON.stringify(proof)),
+  }
+  const verify = verifyJob({ ...jobOptions, server: isWatchOnly(config) ? async () => null : server, externals })
   const runner = new Runner({
-    jobs: [
-      dumpJob(jobOptions),
-      verifyJob({ ...jobOptions, server }),
-      restoreJob({ ...jobOptions, server, target: options.restoreTarget ?? config.postgres }),
-      expireJob({ config, repositories: all, clock, guard, survey, isOver }),
-    ],
+    // Without a repository there is nothing to fill, to restore from or to expire.
+    jobs: isWatchOnly(config)
+      ? [verify]
+      : [
+          dumpJob(jobOptions),
+          verify,
+          restoreJob({ ...jobOptions, server, target: options.restoreTarget ?? config.postgres }),
+          expireJob({ config, repositories: all, clock, guard, survey, isOver }),
+        ],
     schedules: options.schedules ?? [],
     history,
     clock,

@@ -16,7 +16,7 @@ import { type Installation, programPath } from '../postgres/installations.ts'
 import type { ProgramExit, ProgramOptions } from '../postgres/programs.ts'
 import { type FileEnds, openDump } from './open-dump.ts'
 import { readContents } from './read-contents.ts'
-import { runChain } from './stages.ts'
+import { runChain, wasCutByReader } from './stages.ts'
 
 export interface InspectOptions {
   /** For the formats that only pg_restore reads; the newest one is taken. */
@@ -132,9 +132,9 @@ export function decompressor(compression: Exclude<DumpCompression, 'none'>, path
 }
 
 /** What is wrong with a compressed stream by how its decompressor ended; null: nothing. */
-function streamFault(compression: DumpCompression, exit: ProgramExit | undefined): Finding | null {
+function streamFault(name: string, exit: ProgramExit | undefined): Finding | null {
   if (exit === undefined || exit.code === 0) return null
-  if (exit.signal !== null) return { state: 'unchecked', detail: `${compression} was ended by ${exit.signal}` }
+  if (exit.signal !== null) return { state: 'unchecked', detail: `${name} was ended by ${exit.signal}` }
   const said = exit.stderr.split('\n').findLast((line) => line.trim() !== '') ?? `exit status ${exit.code}`
   // gzip: "unexpected end of file"; zstd: "premature end", "unexpected end of file" or "Truncated".
   const isCutOff = /unexpected end|premature end|truncated/i.test(exit.stderr)
@@ -155,8 +155,7 @@ async function readArchive(
   const { exits } = await runChain([...before, restore], signal)
   const last = exits.at(-1)
   const stream = before.length === 0 ? undefined : exits[0]
-  // A reader that gives up ends the decompressor by SIGPIPE; that is no fault of the stream.
-  const broken = stream?.signal === 'SIGPIPE' ? null : streamFault('gzip', stream)
+  const broken = stream === undefined || wasCutByReader(stream) ? null : streamFault('stream', stream)
   if (broken !== null) return broken
   if (last !== undefined && last.code !== 0) return archiveFault(last)
   return { state: 'sound', ...(await readContents(newest, before, args, signal)) }

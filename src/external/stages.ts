@@ -1,4 +1,4 @@
-import { type ProgramExit, type ProgramOptions, type RunningProgram, startProgram } from '../postgres/programs.ts'
+import { type ProgramExit, type ProgramOptions, startChain } from '../postgres/programs.ts'
 
 /** What a chain of programs left: the last bytes that the last one printed, and how each of them ended. */
 export interface ChainEnd {
@@ -16,21 +16,7 @@ const maxOutput = 256 * 1024
  * @throws LifeboatError `program-missing`, `program-failed` when one cannot be started; the signal's reason
  */
 export async function runChain(stages: readonly ProgramOptions[], signal: AbortSignal): Promise<ChainEnd> {
-  const failing = new AbortController()
-  const both = AbortSignal.any([signal, failing.signal])
-  const running: RunningProgram[] = []
-  try {
-    for (const stage of stages) {
-      const after = running.at(-1)
-      running.push(await startProgram({ ...stage, signal: both, ...(after === undefined ? {} : { after }) }))
-    }
-  } catch (error) {
-    // What was started would wait for a reader that does not come.
-    failing.abort()
-    running.at(-1)?.stdout.destroy()
-    await Promise.all(running.map(({ exited }) => exited))
-    throw error
-  }
+  const running = await startChain(stages.map((stage) => ({ ...stage, signal })))
   const chunks: Buffer[] = []
   let size = 0
   running.at(-1)?.stdout.on('data', (chunk: Buffer) => {
@@ -40,4 +26,9 @@ export async function runChain(stages: readonly ProgramOptions[], signal: AbortS
   const exits = await Promise.all(running.map(({ exited }) => exited))
   signal.throwIfAborted()
   return { output: Buffer.concat(chunks), exits }
+}
+
+/** The next program had read all that it wanted and closed its end; that is no fault of this one. */
+export function wasCutByReader({ signal, stderr }: ProgramExit): boolean {
+  return signal === 'SIGPIPE' || /Broken pipe|Connection reset by peer/.test(stderr)
 }

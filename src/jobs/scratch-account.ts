@@ -21,11 +21,11 @@ const usualSocketDirectories = ['/var/run/postgresql', '/tmp']
  * @throws LifeboatError `program-missing` when there is no such OS user; `usage-invalid` when it may do harm
  */
 export async function scratchAccount(
-  { postgres, repositories, verification }: ValidatedConfig,
+  { postgres, repositories, watch, verification }: ValidatedConfig,
   needed: readonly string[],
   signal?: AbortSignal,
 ): Promise<ScratchAccount> {
-  const directories = repositories.map(({ path }) => path)
+  const directories = [...repositories.map(({ path }) => path), ...watch.map(({ directory }) => directory)]
   const socketDirectories = [...(postgres.host.startsWith('/') ? [postgres.host] : []), ...usualSocketDirectories]
   const osUser = await serverOsUser(verification.osUser)
   if (osUser !== null) await assertHarmless(osUser, { socketDirectories, directories })

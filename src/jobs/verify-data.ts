@@ -88,7 +88,11 @@ async function verifySequences(
   )
 }
 
-async function verifyIndexes({ copy, jobs, signal }: DataOptions, recorder: LevelRecorder): Promise<void> {
+/** Indexes that PostgreSQL holds for invalid, and what pg_amcheck finds in heaps and indexes. */
+export async function verifyIndexes(
+  { copy, jobs, signal }: Pick<DataOptions, 'copy' | 'jobs' | 'signal'>,
+  recorder: LevelRecorder,
+): Promise<void> {
   const { server, database } = copy
   const [state] = await withSession(server.source, { database, signal }, (session) =>
     session.query<{ invalid: string[]; amcheck: boolean }>(
@@ -142,7 +146,11 @@ async function disableEventTriggers(session: Session): Promise<void> {
   for (const { name } of triggers) await session.query(`alter event trigger ${quoteIdentifier(name)} disable`)
 }
 
-async function verifyAssertions({ copy, assertions, signal }: DataOptions, recorder: LevelRecorder): Promise<void> {
+/** The user's own statements, each a check. */
+export async function verifyAssertions(
+  { copy, assertions, signal }: Pick<DataOptions, 'copy' | 'assertions' | 'signal'>,
+  recorder: LevelRecorder,
+): Promise<void> {
   for (const assertion of assertions) {
     const name = `assertion ${assertion.name}`
     await recorder.look(name, 'assertion-failed', signal, async () => {

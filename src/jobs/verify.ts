@@ -1,29 +1,18 @@
 import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Clock } from '../clock.ts'
-import type { ValidatedConfig } from '../config/validated.ts'
-import { isBackupId, type Manifest } from '../domain/backup.ts'
 import { LifeboatError, toFailure } from '../domain/errors.ts'
 import { overallVerdict, type VerificationLevel, verificationLevels } from '../domain/proof.ts'
-import { chooseRepositories } from '../repository/choose.ts'
-import type { BackupUse, Repository } from '../repository/repository.ts'
-import type { Job, JobContext, JobParams } from '../runner/job.ts'
+import type { BackupUse } from '../repository/repository.ts'
+import type { Job, JobContext, JobParams, RunItem } from '../runner/job.ts'
 import { markInUse } from './in-use.ts'
-import { hintOfOthers, type LiveServer, newestDumps, ofLiveCluster } from './newest-dumps.ts'
-import { proofFailure, verifyBackup } from './verify-backup.ts'
+import { proofFailure, type VerifiedBackup, verifyBackup } from './verify-backup.ts'
+import { chooseWork, type VerifyJobOptions, type VerifyTarget } from './verify-choose.ts'
+import { type ExternalTarget, verifyExternal } from './verify-external.ts'
 import { makeWorkFolder, removeWorkFolder } from './work-folder.ts'
 
-export interface VerifyJobOptions {
-  readonly config: ValidatedConfig
-  readonly repositories: readonly Repository[]
-  readonly clock: Clock
-  readonly version: string
-  /** To leave backups of other clusters and of dropped databases alone; null when the server cannot be asked. */
-  readonly server: (signal: AbortSignal) => Promise<LiveServer | null>
-}
-
 /**
- * The job `verify`: one backup, or the newest of every database in every repository, up to a level.
+ * The job `verify`: one backup, or the newest of every database in every repository and watched directory, up to a level.
  *
  * Params: `{ backup: id | null, repository: name | null, database: name | null, level, rehash: boolean }`.
  */
@@ -36,18 +25,11 @@ export function verifyJob(options: VerifyJobOptions): Job {
   }
 }
 
-/** One backup to look at. The manifest is null where it could not be read. */
-interface VerifyTarget {
-  readonly repository: Repository
-  readonly backupId: string
-  readonly manifest: Manifest | null
-}
-
 async function runVerify(options: VerifyJobOptions, params: JobParams, context: JobContext): Promise<void> {
   const { config } = options
   const level = levelOf(params, config.verification.level)
   const failures: LifeboatError[] = []
-  const targets = await chooseTargets(options, params, context, failures)
+  const targets = await chooseWork(options, params, context, failures)
   const folder = await makeWorkFolder(config.workDir, context.runId)
   try {
     for (const [index, target] of targets.entries()) {
@@ -58,12 +40,11 @@ async function runVerify(options: VerifyJobOptions, params: JobParams, context: 
           unit: 'backups',
           message,
         })
-      report(0, `verifying ${target.backupId}`)
-      const failure = await verifyTarget(
-        options,
-        { target, level, rehash: params.rehash === true, folder, report },
-        context,
-      )
+      report(0, `verifying ${'id' in target ? target.id : target.backupId}`)
+      const failure =
+        'id' in target
+          ? await verifyFile(options, { target, level, folder, report }, context)
+          : await verifyTarget(options, { target, level, rehash: params.rehash === true, folder, report }, context)
       if (failure !== null) failures.push(failure)
     }
   } finally {
@@ -88,16 +69,10 @@ async function verifyTarget(
   const folder = join(work.folder, `${repository.name}-${backupId}`)
   await mkdir(folder, { mode: 0o711 })
   const log = context.log.child({ repository: repository.name, backup: backupId })
-  const item = {
-    backupType: 'dump' as const,
-    database: work.target.manifest?.database?.name ?? '',
-    repository: repository.name,
-    backupId,
-  }
   let use: BackupUse | null = null
-  try {
+  const proved = async () => {
     use = await markInUse(repository, backupId, 'verify', context)
-    const verified = await verifyBackup({
+    return verifyBackup({
       config,
       clock,
       log,
@@ -110,10 +85,34 @@ async function verifyTarget(
       rehash: work.rehash,
       onProgress: work.report,
     })
+  }
+  const about = {
+    backupType: 'dump' as const,
+    database: work.target.manifest?.database?.name ?? '',
+    repository: repository.name,
+  }
+  try {
+    return await conclude(backupId, about, proved, { clock, log, context })
+  } finally {
+    await (use as BackupUse | null)?.release()
+    await removeOrLeave(() => rm(folder, { recursive: true, force: true }), folder, log)
+  }
+}
+
+/** Has one backup verified, and notes what came of it as an item of the run. */
+async function conclude(
+  backupId: string,
+  about: Pick<RunItem, 'backupType' | 'database' | 'repository'>,
+  work: () => Promise<VerifiedBackup>,
+  { clock, log, context }: { clock: Clock; log: JobContext['log']; context: JobContext },
+): Promise<LifeboatError | null> {
+  try {
+    const verified = await work()
     const verdict = overallVerdict(verified.proof)
     const failure = verdict === 'pass' ? null : proofFailure(verified, verdict)
     context.item({
-      ...item,
+      ...about,
+      backupId,
       verdict,
       outcome: failure === null ? 'succeeded' : 'failed',
       finishedAt: verified.proof.finishedAt,
@@ -128,10 +127,44 @@ async function verifyTarget(
     context.signal.throwIfAborted()
     const failure = toFailure(error)
     log.error(failure, 'verification could not be done')
-    context.item({ ...item, outcome: 'failed', failure, finishedAt: clock.now().toISOString() })
+    context.item({ ...about, backupId, outcome: 'failed', failure, finishedAt: clock.now().toISOString() })
     return error instanceof LifeboatError ? error : new LifeboatError('unexpected', failure.message, { cause: error })
+  }
+}
+
+async function verifyFile(
+  { config, clock, version, externals }: VerifyJobOptions,
+  work: {
+    target: ExternalTarget
+    level: VerificationLevel
+    folder: string
+    report: (ratio: number, message: string) => void
+  },
+  context: JobContext,
+): Promise<LifeboatError | null> {
+  const { target } = work
+  const folder = join(work.folder, target.id)
+  await mkdir(folder, { mode: 0o711 })
+  const log = context.log.child({ repository: target.watch, backup: target.id, file: target.path })
+  const { signal } = context
+  const proved = async () => {
+    const options = { config, clock, log, signal, version, target, level: work.level, folder, onProgress: work.report }
+    const proof = await verifyExternal(options)
+    externals.keepProof(proof)
+    return { manifest: null, proof }
+  }
+  try {
+    return await conclude(
+      target.id,
+      { backupType: 'external', database: target.database, repository: target.watch },
+      proved,
+      {
+        clock,
+        log,
+        context,
+      },
+    )
   } finally {
-    await use?.release()
     await removeOrLeave(() => rm(folder, { recursive: true, force: true }), folder, log)
   }
 }
@@ -141,67 +174,6 @@ async function removeOrLeave(remove: () => Promise<void>, folder: string, log: J
   await remove().catch((error: unknown) => {
     log.warn({ folder, ...toFailure(error) }, 'the work folder could not be removed')
   })
-}
-
-/** A repository that cannot be read, or holds nothing, is added to the failures, and keeps no other from being verified. */
-async function chooseTargets(
-  { config, repositories, server, clock }: VerifyJobOptions,
-  params: JobParams,
-  { signal, log }: JobContext,
-  failures: LifeboatError[],
-): Promise<readonly VerifyTarget[]> {
-  const { backup, repository: wanted, database } = params
-  const chosen = chooseRepositories(repositories, wanted)
-  if (typeof backup === 'string') return findBackup(chosen, backup, signal)
-  const live = await server(signal)
-  signal.throwIfAborted()
-  const only = typeof database === 'string' ? [database] : (config.postgres.databases ?? live?.databases ?? null)
-  const targets: VerifyTarget[] = []
-  for (const repository of chosen) {
-    try {
-      const dumps = await newestDumps(repository, only, { signal, log, now: clock.now() })
-      const manifests = ofLiveCluster(dumps, live?.systemIdentifier ?? null)
-      if (manifests.length === 0) throw nothingToVerify(repository.name, database, dumps)
-      for (const manifest of manifests) targets.push({ repository, backupId: manifest.backupId, manifest })
-    } catch (error) {
-      signal.throwIfAborted()
-      if (!(error instanceof LifeboatError)) throw error
-      log.error({ repository: repository.name, ...toFailure(error) }, 'repository cannot be verified')
-      failures.push(error)
-    }
-  }
-  if (targets.length === 0 && failures[0] !== undefined) throw failures[0]
-  return targets
-}
-
-/** Each repository is meant to be a full copy, so an empty one (a disk that is not mounted) must not go unnoticed. */
-function nothingToVerify(repository: string, database: unknown, others: readonly Manifest[]): LifeboatError {
-  const what = typeof database === 'string' ? `no backup of ${JSON.stringify(database)}` : 'no backup to verify'
-  return new LifeboatError('not-found', `there is ${what} in repository ${repository}`, {
-    hint:
-      hintOfOthers(others) ?? 'take one first: lifeboat backup; if there were some, see whether its disk is mounted',
-  })
-}
-
-async function findBackup(
-  repositories: readonly Repository[],
-  backupId: string,
-  signal: AbortSignal,
-): Promise<readonly VerifyTarget[]> {
-  if (!isBackupId(backupId))
-    throw new LifeboatError('usage-invalid', `${JSON.stringify(backupId)} is not a backup id`, {
-      hint: '`lifeboat list` shows them',
-    })
-  const targets: VerifyTarget[] = []
-  for (const repository of repositories) {
-    if ((await repository.headManifest(backupId, { signal })) === null) continue
-    const manifest = await repository.readManifest(backupId, { signal }).catch(() => null) // the verification says what is wrong with it
-    signal.throwIfAborted()
-    targets.push({ repository, backupId, manifest })
-  }
-  if (targets.length === 0)
-    throw new LifeboatError('not-found', `there is no backup ${backupId}`, { hint: '`lifeboat list` shows them' })
-  return targets
 }
 
 function levelOf(params: JobParams, fallback: VerificationLevel): VerificationLevel {

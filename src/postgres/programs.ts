@@ -33,11 +33,6 @@ export interface ProgramOptions {
   readonly graceMs?: number
   /** For standard input; closed at once when left out. A stream that fails ends the program, and its error is thrown. */
   readonly stdin?: string | Uint8Array | Readable
-  /**
-   * Reads the standard output of this program, without our part: the bytes go from one to the other in the kernel. Its
-   * end must be looked at as well.
-   */
-  readonly after?: RunningProgram
   /** Called with each line of stderr, without its newline. */
   readonly onStderrLine?: (line: string) => void
   /** Called with each line of stdout; it is then not collected. */
@@ -84,8 +79,22 @@ export function cleanEnvironment(extra: Readonly<Record<string, string>> = {}): 
  * @throws LifeboatError `program-missing` when there is nothing to run; `program-failed` when it cannot be started.
  */
 export async function startProgram(options: ProgramOptions): Promise<RunningProgram> {
-  options.signal?.throwIfAborted()
-  const child = await spawned(options)
+  const [child] = await spawned([options])
+  return follow(options, child as Child)
+}
+
+/**
+ * Starts programs each of which reads what the one before prints: the bytes go from one to the other in the kernel. Only
+ * the last one's standard output is there to be read; the end of each must be looked at.
+ *
+ * @throws LifeboatError as `startProgram`; nothing is left running then
+ */
+export async function startChain(stages: readonly ProgramOptions[]): Promise<readonly RunningProgram[]> {
+  const children = await spawned(stages)
+  return children.map((child, index) => follow(stages[index] as ProgramOptions, child))
+}
+
+function follow(options: ProgramOptions, child: Child): RunningProgram {
   const pid = child.pid as number
   const tail = new Tail(64 * 1024)
   const lines = new LineReader((line) => {
@@ -157,35 +166,62 @@ function lastWords(stderr: string): string {
 /** Standard input is missing where another program is read. */
 type Child = ChildProcessByStdio<Writable | null, Readable, Readable>
 
-async function spawned(options: ProgramOptions): Promise<Child> {
-  const { through, cwd = '/', after } = options
-  const [command = '', ...args] = [...(through ?? []), options.program, ...options.args]
-  try {
-    if (through) await access(options.program)
-    const child = spawn(command, args, {
-      cwd,
-      env: options.bare ? { ...fixedEnvironment, ...options.env } : cleanEnvironment(options.env),
-      stdio: [after?.stdout ?? 'pipe', 'pipe', 'pipe'],
-      detached: true,
-      ...(options.user && !through ? { uid: options.user.uid, gid: options.user.gid } : {}),
-    })
-    await started(child)
-    // The child has its end of the pipe; ours would keep the one before from noticing that nobody reads any more.
-    after?.stdout.destroy()
-    return child as Child
-  } catch (cause) {
-    // A directory that is not there gives ENOENT too.
-    const entered = await exists(cwd)
-    const missing = entered && (cause as NodeJS.ErrnoException).code === 'ENOENT'
-    const program = through && (await exists(options.program)) ? (through[0] as string) : options.program
-    throw new LifeboatError(
-      missing ? 'program-missing' : 'program-failed',
-      missing
-        ? `program not found: ${program}`
-        : `cannot start ${program}${entered ? '' : ` in ${cwd}`}: ${(cause as Error).message}`,
-      { cause, ...(missing ? { hint: `install the package that carries ${baseName(program)}` } : {}) },
-    )
+async function spawned(stages: readonly ProgramOptions[]): Promise<readonly Child[]> {
+  for (const { signal } of stages) signal?.throwIfAborted()
+  for (const stage of stages) {
+    if (stage.through)
+      await access(stage.program).catch(async (cause: unknown) => Promise.reject(await explained(stage, cause)))
   }
+  const children: Child[] = []
+  const failures: Promise<LifeboatError>[] = []
+  // All in one turn of the event loop: Node begins to read from a pipe at once, and what it has read the next one misses.
+  for (const stage of stages) {
+    const before = children.at(-1)?.stdout
+    try {
+      children.push(launch(stage, before))
+    } catch (cause) {
+      failures.push(explained(stage, cause)) // arguments that are too long, or no text
+      break
+    }
+    before?.destroy()
+  }
+  for (const [index, outcome] of (await Promise.allSettled(children.map(started))).entries()) {
+    if (outcome.status === 'rejected') failures.push(explained(stages[index] as ProgramOptions, outcome.reason))
+  }
+  if (failures[0] === undefined) return children
+  for (const { pid } of children) if (pid !== undefined) killGroup(pid, 'SIGKILL')
+  throw await failures[0]
+}
+
+function launch(
+  { through, program, args: own, cwd = '/', bare, env, user }: ProgramOptions,
+  input: Readable | undefined,
+): Child {
+  const [command = '', ...args] = [...(through ?? []), program, ...own]
+  return spawn(command, args, {
+    cwd,
+    env: bare ? { ...fixedEnvironment, ...env } : cleanEnvironment(env),
+    stdio: [input ?? 'pipe', 'pipe', 'pipe'],
+    detached: true,
+    ...(user && !through ? { uid: user.uid, gid: user.gid } : {}),
+  }) as Child
+}
+
+async function explained(
+  { cwd = '/', program: wanted, through }: ProgramOptions,
+  cause: unknown,
+): Promise<LifeboatError> {
+  // A directory that is not there gives ENOENT too.
+  const entered = await exists(cwd)
+  const missing = entered && (cause as NodeJS.ErrnoException).code === 'ENOENT'
+  const program = through && (await exists(wanted)) ? (through[0] as string) : wanted
+  return new LifeboatError(
+    missing ? 'program-missing' : 'program-failed',
+    missing
+      ? `program not found: ${program}`
+      : `cannot start ${program}${entered ? '' : ` in ${cwd}`}: ${(cause as Error).message}`,
+    { cause, ...(missing ? { hint: `install the package that carries ${baseName(program)}` } : {}) },
+  )
 }
 
 async function exists(path: string): Promise<boolean> {
