@@ -4,6 +4,7 @@ import type { Clock } from './clock.ts'
 import { rpoHint, rpoWarning } from './config/objectives.ts'
 import { isWatchOnly, type ValidatedConfig } from './config/validated.ts'
 import { createCore } from './core.ts'
+import { isExternalId } from './domain/backup.ts'
 import { type Failure, LifeboatError, toFailure } from './domain/errors.ts'
 import type { Proof } from './domain/proof.ts'
 import { inspectDump } from './external/inspect.ts'
@@ -12,7 +13,7 @@ import { createHttpServer } from './http/server.ts'
 import { createMetrics, type Metrics } from './metrics/registry.ts'
 import type { Catalog } from './observe/catalog.ts'
 import { createClockAheadReport } from './observe/clock-ahead.ts'
-import { createExternalProofs } from './observe/external-proofs.ts'
+import { createExternalProofs, type ExternalProofStore } from './observe/external-proofs.ts'
 import { createObserver, type Observer } from './observe/observer.ts'
 import { createRetentionView, tracesOf } from './observe/retention.ts'
 import { createServerProbe } from './observe/server.ts'
@@ -100,12 +101,14 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
     catalog: () => observer.catalog(),
     metrics: () => exposition.current(),
     runner,
-    backupDetails: (id, name, signal) =>
-      backupDetails(
-        core.repositories.map(({ repository }) => repository).filter((one) => name === null || one.name === name),
-        id,
-        signal,
-      ),
+    backupDetails: async (id, name, signal) =>
+      isExternalId(id)
+        ? externalDetails(observer.catalog(), core.history.external, id, name)
+        : backupDetails(
+            core.repositories.map(({ repository }) => repository).filter((one) => name === null || one.name === name),
+            id,
+            signal,
+          ),
     policy,
     retention,
   })
@@ -250,6 +253,19 @@ async function backupDetails(
   }
   if (copies.length === 0) throw unasked[0] ?? new LifeboatError('not-found', `there is no backup ${id}`)
   return [...copies, ...problems]
+}
+
+/** A file of another tool has no manifest; its proofs are in the state file. */
+function externalDetails(
+  { watches }: Catalog,
+  store: ExternalProofStore,
+  id: string,
+  watch: string | null,
+): readonly BackupCopy[] {
+  const holders = watches.filter(({ name, details }) => (watch === null || name === watch) && details(id) !== null)
+  if (holders.length === 0) throw new LifeboatError('not-found', `there is no backup ${id}`)
+  const proofs = (store.externalProofs().get(id) ?? []).map((text) => JSON.parse(text) as Proof)
+  return holders.map(({ name }) => ({ repository: name, manifest: null, proofs, problems: [] }))
 }
 
 async function readCopy(repository: Repository, id: string, signal: AbortSignal): Promise<BackupCopy> {

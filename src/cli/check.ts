@@ -2,8 +2,9 @@ import { type Finding, ok, warning } from '../check/finding.ts'
 import { checkPlaces } from '../check/places.ts'
 import { checkPrograms } from '../check/programs.ts'
 import { checkServer } from '../check/server.ts'
+import { checkWatches } from '../check/watches.ts'
 import { rpoHint, rpoWarning } from '../config/objectives.ts'
-import type { ValidatedConfig } from '../config/validated.ts'
+import { isWatchOnly, type ValidatedConfig } from '../config/validated.ts'
 import { makeRepositories, openHistoryIfThere } from '../core.ts'
 import { nextRun } from '../runner/schedule.ts'
 import {
@@ -26,11 +27,15 @@ export const checkCommand: Command = {
   async run(argv, context) {
     const { values } = parse('check', argv, { ...configOption, ...jsonOption })
     const config = await configOf(values, context)
-    const { findings, cluster, largestDatabaseBytes } = await checkServer(config, context.clock, context.signal)
+    const nothing = { findings: [], cluster: null, largestDatabaseBytes: 0 }
+    const { findings, cluster, largestDatabaseBytes } = isWatchOnly(config)
+      ? nothing
+      : await checkServer(config, context.clock, context.signal)
     const all = [
       ...findings,
       ...(await checkPrograms(config, cluster?.serverMajor ?? null)),
       ...(await checkPlaces(config, largestDatabaseBytes, identities(config, context))),
+      ...(await checkWatches(config, context.clock, context.signal)),
       ...checkSchedule(config, context),
     ]
     context.signal.throwIfAborted() // an interrupted look finds errors where there are none
@@ -62,10 +67,11 @@ function checkSchedule(config: ValidatedConfig, { clock }: CliContext): readonly
     return ok('schedule', `next ${what} at ${formatTime(at)}`)
   }
   return [
-    next('dump', 'dump'),
+    ...(isWatchOnly(config)
+      ? [ok('schedule', 'no repository is configured: lifeboat only watches, and takes no backups')]
+      : [next('dump', 'dump'), next('expire', 'expiry')]),
     next('verify', 'test restore'),
-    next('expire', 'expiry'),
-    ...(short === null ? [] : [warning('schedule', short, rpoHint)]),
+    ...(short === null || isWatchOnly(config) ? [] : [warning('schedule', short, rpoHint)]),
     ...(auth.tokens.length > 0
       ? []
       : [

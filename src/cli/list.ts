@@ -4,6 +4,9 @@ import { isDatedAhead } from '../domain/backup.ts'
 import { errorCodes, type Failure, toFailure } from '../domain/errors.ts'
 import type { RetentionDecision } from '../domain/retention.ts'
 import type { BackupSummary, ProofSummary, RepositoryState } from '../observe/catalog.ts'
+import { detailsOf, newestOf, summaryOf } from '../observe/external-catalog.ts'
+import { createExternalProofs } from '../observe/external-proofs.ts'
+import { surveyFiles } from '../observe/external-targets.ts'
 import { createRepositoryLook } from '../observe/repository.ts'
 import { chooseRepositories } from '../repository/choose.ts'
 import {
@@ -42,8 +45,9 @@ export const listCommand: Command = {
     const rows: string[][] = [['REPOSITORY', 'BACKUP', 'DATABASE', 'RESTORES TO', 'SIZE', 'STAYS', 'VERIFIED']]
     const found: unknown[] = []
     const failures: Failure[] = []
-    chooseRepositories(config.repositories, values.repository)
+    chooseRepositories([...config.repositories, ...config.watch], values.repository)
     const { repositories, history, close } = look(config, context)
+    const proofs = history === null ? new Map() : createExternalProofs(history.external, log)()
     for (const { repository } of repositories) {
       const { name } = repository
       if (name !== (values.repository ?? name)) continue
@@ -80,6 +84,35 @@ export const listCommand: Command = {
       for (const { id, state: what, failure } of state.unusable) {
         found.push({ repository: name, id, state: what, failure })
         rows.push([name, id, '', '', '', '', `${what}${failure ? `: ${oneLine(failure.message)}` : ''}`])
+      }
+    }
+    for (const place of config.watch.filter(({ name }) => name === (values.repository ?? name))) {
+      try {
+        const store = history?.external ?? null
+        const files = await surveyFiles(place, { store, clock: context.clock, signal: context.signal })
+        for (const file of newestOf(files, files.length)) {
+          if (values.database !== undefined && file.database !== values.database) continue
+          const summary = summaryOf(file)
+          const own = (proofs.get(file.id) ?? []).filter(
+            ({ manifestChecksum }: ProofSummary) => manifestChecksum === summary.manifestChecksum,
+          )
+          found.push({ repository: place.name, ...summary, ...detailsOf(file, new Set()), proofs: own })
+          const state = file.state === 'sound' ? '' : `${file.state}, `
+          rows.push([
+            place.name,
+            file.id,
+            printable(file.database),
+            formatTime(summary.consistentAt),
+            formatBytes(summary.storedBytes),
+            printable(file.name),
+            `${state}${verified(summary, own)}`,
+          ])
+        }
+      } catch (error) {
+        context.signal.throwIfAborted()
+        const failure = toFailure(error)
+        failures.push(failure)
+        found.push({ repository: place.name, failure })
       }
     }
     close()

@@ -1,5 +1,5 @@
 import type { Core } from '../core.ts'
-import type { Manifest } from '../domain/backup.ts'
+import { isExternalId, type Manifest } from '../domain/backup.ts'
 import { LifeboatError, toFailure } from '../domain/errors.ts'
 import { type ConnectionSource, withSession } from '../postgres/connection.ts'
 import { chooseRepositories } from '../repository/choose.ts'
@@ -28,6 +28,8 @@ export async function findBackup(
   signal: AbortSignal,
 ): Promise<Manifest | null> {
   if (backup === null && database === null) return null
+  // Files of other tools are found, or not, by the run.
+  if (repositories.length === 0 || (backup !== null && isExternalId(backup))) return null
   let told = true
   const chosen = chooseRepositories(
     repositories.map((one) => one.repository),

@@ -1,5 +1,8 @@
+import type { Core } from '../core.ts'
+import { isExternalId } from '../domain/backup.ts'
 import { LifeboatError } from '../domain/errors.ts'
 import { type Proof, verificationLevels } from '../domain/proof.ts'
+import type { RunItem } from '../runner/job.ts'
 import {
   type Command,
   configHelp,
@@ -64,8 +67,7 @@ export const verifyCommand: Command = {
         report: async (run, core) => {
           const proofs: Proof[] = []
           for (const item of run.items) {
-            const found = core.repositories.find((one) => one.repository.name === item.repository)?.repository
-            const proof = item.verdict === undefined ? null : await found?.latestProof(item.backupId ?? '')
+            const proof = item.verdict === undefined ? null : await proofOf(core, item)
             if (proof) proofs.push(proof)
             if (values.json) continue
             context.out.write(
@@ -80,6 +82,16 @@ export const verifyCommand: Command = {
       context,
     )
   },
+}
+
+/** Of a file of another tool it is in the state file. */
+async function proofOf({ repositories, history }: Core, { backupId = '', repository }: RunItem): Promise<Proof | null> {
+  if (isExternalId(backupId)) {
+    const [newest] = history.external.externalProofs().get(backupId) ?? []
+    return newest === undefined ? null : (JSON.parse(newest) as Proof)
+  }
+  const found = repositories.find((one) => one.repository.name === repository)?.repository
+  return (await found?.latestProof(backupId)) ?? null
 }
 
 /** One line for each check, deepest level last, then the time that each phase took. */

@@ -5,8 +5,13 @@ import type { Logger } from 'pino'
 export interface DirectoryEvents {
   /** Sets the watch anew where it is gone, or where the directory is another one under the same path. */
   renew(identity: string): void
-  /** The names since the last call, which are then forgotten; null: too many to tell, or the watch was lost. */
-  take(): ReadonlySet<string> | null
+  /**
+   * The names since the last call, which are then forgotten, and whether any of them was written to (`change`) or only
+   * came, went or was renamed; null: too many to tell, or the watch was lost.
+   */
+  take(): ReadonlyMap<string, 'rename' | 'change'> | null
+  /** Whether a name was written to since the last `take`. */
+  isWritten(name: string): boolean
   close(): void
 }
 
@@ -17,7 +22,7 @@ const mostNames = 1_000
 export function watchDirectory(directory: string, log: Logger, onHint: () => void): DirectoryEvents {
   let watcher: FSWatcher | null = null
   let known = ''
-  let names = new Set<string>()
+  let names = new Map<string, 'rename' | 'change'>()
   let overflown = false
   let told = false
 
@@ -34,9 +39,9 @@ export function watchDirectory(directory: string, log: Logger, onHint: () => voi
       if (watcher !== null && identity === known) return
       lose()
       try {
-        watcher = watch(directory, { persistent: false }, (_event, name) => {
+        watcher = watch(directory, { persistent: false }, (event, name) => {
           if (name === null || names.size >= mostNames) overflown = true
-          else names.add(name)
+          else if (names.get(name) !== 'change') names.set(name, event)
           onHint()
         })
         watcher.on('error', lose)
@@ -48,10 +53,11 @@ export function watchDirectory(directory: string, log: Logger, onHint: () => voi
     },
     take() {
       const taken = overflown ? null : names
-      names = new Set()
+      names = new Map()
       overflown = false
       return taken
     },
+    isWritten: (name) => overflown || names.get(name) === 'change',
     close() {
       watcher?.close()
       watcher = null

@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { Inspection } from '../domain/external.ts'
 import { type FileFacts, type FileState, fileStates, identityOf, isShrunken } from '../domain/external-file.ts'
-import type { NamedDump } from '../domain/file-pattern.ts'
 import type { BackupSummary, ProofSummary, RepositoryState, UnusableBackup } from './catalog.ts'
 
 /** One file in a watched directory, as far as it is known. */
@@ -10,7 +9,8 @@ export interface KnownFile {
   /** `external-` and 16 hex: names may hold anything, ids may not. */
   readonly id: string
   readonly facts: FileFacts
-  readonly said: NamedDump
+  /** The time in its name, milliseconds since 1970; null where it has none. Tens of thousands of these are kept. */
+  readonly namedAt: number | null
   readonly database: string
   readonly state: FileState
   readonly inspection: Inspection | null
@@ -31,8 +31,8 @@ export interface WatchState extends RepositoryState {
   readonly maxAgeSeconds: number
   readonly databases: readonly string[]
   readonly files: ReadonlyMap<FileState, number>
-  /** By id, of every file. */
-  readonly details: ReadonlyMap<string, ExternalDetails>
+  /** Of a file by its id; null when there is none. Made when it is asked for. */
+  readonly details: (id: string) => ExternalDetails | null
 }
 
 /** States in which a file is a backup, as far as anybody can tell. */
@@ -47,16 +47,15 @@ export function externalId(watch: string, name: string): string {
 }
 
 /** When the dump began, as far as is known: by its name, else by the file's time, which is its end. */
-export function momentOf({ said, facts }: Pick<KnownFile, 'said' | 'facts'>): Date {
-  const written = new Date(facts.modified)
+export function momentOf({ namedAt, facts }: Pick<KnownFile, 'namedAt' | 'facts'>): number {
   // A name in local time, or a file that was copied with its time: it cannot have begun after it was written.
-  return said.at !== null && said.at < written ? said.at : written
+  return Math.min(namedAt ?? facts.modified, facts.modified)
 }
 
 /** What the catalog holds of a file that is a backup. */
 export function summaryOf(file: KnownFile): BackupSummary {
   const finishedAt = new Date(file.facts.modified)
-  const startedAt = momentOf(file)
+  const startedAt = new Date(momentOf(file))
   return Object.freeze<BackupSummary>({
     id: file.id,
     type: 'external',
@@ -108,11 +107,12 @@ export function watchState(
     else unusable.push(unusableOf(file))
   }
   const shrunken = findShrunken(known, shrinkBelow)
+  let byId: ReadonlyMap<string, KnownFile> | null = null
   return Object.freeze({
     name,
     backups: before !== null && isSameList(before.backups, backups) ? before.backups : Object.freeze(backups),
     unusable: Object.freeze(unusable),
-    proofs,
+    proofs: ownProofs(known, proofs, before),
     unreadProofs: new Set<string>(),
     holds: noHolds,
     uses: [],
@@ -120,8 +120,33 @@ export function watchState(
     maxAgeSeconds,
     databases: Object.freeze([...databases].sort()),
     files: counts,
-    details: new Map(known.map((file) => [file.id, detailsOf(file, shrunken)])),
+    details: (id: string) => {
+      byId ??= new Map(known.map((file) => [file.id, file]))
+      const file = byId.get(id)
+      return file === undefined ? null : detailsOf(file, shrunken)
+    },
   })
+}
+
+/** A proof speaks of the bytes that were there; of a file that was replaced since it says nothing. */
+function ownProofs(
+  files: readonly KnownFile[],
+  proofs: WatchStateOptions['proofs'],
+  before: WatchState | null,
+): WatchState['proofs'] {
+  const own = new Map<string, readonly ProofSummary[]>()
+  for (const { id, facts } of proofs.size === 0 ? [] : files) {
+    const list = proofs.get(id)?.filter(({ manifestChecksum }) => manifestChecksum === identityOf(facts)) ?? []
+    if (list.length > 0) own.set(id, list)
+  }
+  const isSame =
+    before !== null &&
+    before.proofs.size === own.size &&
+    [...own].every(([id, list]) => {
+      const former = before.proofs.get(id)
+      return former?.length === list.length && list.every((proof, index) => proof === former[index])
+    })
+  return isSame ? before.proofs : own
 }
 
 const noHolds: RepositoryState['holds'] = new Map()
@@ -133,7 +158,7 @@ function unusableOf({ id, name, state, inspection }: KnownFile): UnusableBackup 
   return { id, state: 'invalid', failure: { code: 'artifact-invalid', message, hint } }
 }
 
-function detailsOf({ id, name, state, inspection }: KnownFile, shrunken: ReadonlySet<string>): ExternalDetails {
+export function detailsOf({ id, name, state, inspection }: KnownFile, shrunken: ReadonlySet<string>): ExternalDetails {
   return {
     file: name,
     state,
@@ -171,7 +196,7 @@ function findShrunken(files: readonly KnownFile[], share: number): ReadonlySet<s
 export function newestOf(files: readonly KnownFile[], most: number): readonly KnownFile[] {
   const newest: { readonly file: KnownFile; readonly at: number }[] = []
   for (const file of files) {
-    const at = momentOf(file).getTime()
+    const at = momentOf(file)
     if (newest.length >= most && at <= (newest.at(-1)?.at ?? 0)) continue
     const place = newest.findIndex((one) => one.at < at)
     newest.splice(place < 0 ? newest.length : place, 0, { file, at })

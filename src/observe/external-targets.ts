@@ -1,6 +1,9 @@
 import { join } from 'node:path'
 import type { Clock } from '../clock.ts'
+import type { Inspection } from '../domain/external.ts'
+import { identityOf, isFinished } from '../domain/external-file.ts'
 import { externalId, type KnownFile, newestOf } from './external-catalog.ts'
+import type { InspectionStore } from './inspections.ts'
 import { factsAt, scanDirectory } from './scan.ts'
 import type { WatchedPlace } from './watched-directory.ts'
 
@@ -13,42 +16,61 @@ export interface FoundFile {
 }
 
 /**
- * The files of watched directories: the newest finished one of each database, or, by its id, a certain one. From the
- * directories themselves: who asks may be a command, without a sidecar that watches.
+ * Looks at a watched directory once, for a command without a sidecar that watches: what is there, and what the sidecar
+ * has found out about it. A file that it has not read is `pending`.
  *
- * @throws LifeboatError `storage-failed` when a directory cannot be read
+ * @throws LifeboatError `storage-failed` when the directory cannot be read
  */
-export async function findExternalFiles(
+export async function surveyFiles(
   place: WatchedPlace,
-  { id, database, clock, signal }: { id: string | null; database: string | null; clock: Clock; signal: AbortSignal },
-): Promise<readonly FoundFile[]> {
+  { store, clock, signal }: { store: InspectionStore | null; clock: Clock; signal: AbortSignal },
+): Promise<readonly KnownFile[]> {
   const scan = await scanDirectory(place.directory, signal)
-  const now = clock.now().getTime()
+  const known = store?.inspections(place.name)
   const files: KnownFile[] = []
   for (const [index, name] of scan.names.entries()) {
     const said = place.match(name)
     if (said === null) continue
     const facts = factsAt(scan, index)
-    if (id === null && now - facts.modified < place.quietMs && facts.modified <= now) continue
-    const of = place.database ?? said.database ?? ''
-    if (database !== null && database !== of) continue
+    const looks = { before: null, wasElsewhere: false, isLocked: false, now: clock.now(), quietMs: place.quietMs }
+    const kept = known?.get(name)
+    const inspection = kept?.identity === identityOf(facts) ? (JSON.parse(kept.found) as Inspection) : null
+    const state = isFinished(facts, looks) ? (inspection?.state ?? 'pending') : 'growing'
+    const database = place.database ?? said.database ?? ''
     files.push({
       name,
       id: externalId(place.name, name),
       facts,
-      said,
-      database: of,
-      state: 'pending',
-      inspection: null,
+      namedAt: said.at?.getTime() ?? null,
+      database,
+      state,
+      inspection,
     })
   }
-  const groups = Map.groupBy(files, (file) => file.database)
-  const chosen =
-    id === null ? [...groups.values()].flatMap((group) => newestOf(group, 1)) : files.filter((file) => file.id === id)
-  return chosen.map((file) => ({
-    id: file.id,
-    watch: place.name,
-    path: join(place.directory, file.name),
-    database: file.database,
-  }))
+  return files
+}
+
+/**
+ * The files of a watched directory that can be verified: the newest finished one of each database, or, by its id, a
+ * certain one.
+ *
+ * @throws LifeboatError `storage-failed` when the directory cannot be read
+ */
+export async function findExternalFiles(
+  place: WatchedPlace,
+  { id, database, clock, signal }: { id: string | null; database: string | null; clock: Clock; signal: AbortSignal },
+): Promise<readonly FoundFile[]> {
+  const files = await surveyFiles(place, { store: null, clock, signal })
+  const fitting = files.filter((file) =>
+    id === null ? file.state !== 'growing' && (database === null || database === file.database) : file.id === id,
+  )
+  const groups = Map.groupBy(fitting, (file) => file.database)
+  return [...groups.values()]
+    .flatMap((group) => newestOf(group, 1))
+    .map((file) => ({
+      id: file.id,
+      watch: place.name,
+      path: join(place.directory, file.name),
+      database: file.database,
+    }))
 }

@@ -1,5 +1,6 @@
 import { lstat, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import type { Clock } from '../clock.ts'
 import type { Inspection } from '../domain/external.ts'
@@ -11,6 +12,7 @@ import { externalId, type KnownFile, newestOf, summaryOf, type WatchState, watch
 import { lockedFiles } from './file-locks.ts'
 import { createInspections, type InspectionStore, type Inspections } from './inspections.ts'
 import { factsAt, scanDirectory } from './scan.ts'
+import { createIntern } from './summaries.ts'
 
 /** A directory to watch; the configuration has it. */
 export interface WatchedPlace {
@@ -53,6 +55,7 @@ export class WatchedDirectory {
   readonly #inspections: Inspections
   readonly #files = new Map<string, KnownFile>()
   readonly #summaries = new WeakMap<KnownFile, BackupSummary>()
+  readonly #intern = createIntern()
   /** What is there under names that do not fit, by device and inode. */
   #others = new Set<string>()
   /** Device and inode of the directory that was scanned. */
@@ -108,17 +111,20 @@ export class WatchedDirectory {
     this.#scanMs = this.#scannedAt - begun
   }
 
-  async #lookAt(heard: ReadonlySet<string>, signal: AbortSignal): Promise<void> {
-    const names = new Set(heard)
+  async #lookAt(heard: ReadonlyMap<string, 'rename' | 'change'>, signal: AbortSignal): Promise<void> {
+    const names = new Set(heard.keys())
     for (const file of this.#files.values()) if (file.state === 'growing') names.add(file.name)
     const locks = await lockedFiles()
     const found = await Promise.all([...names].map(async (name) => ({ name, facts: await this.#factsOf(name) })))
+    await nextTurn() // a write that came before our look is heard of by now
     signal.throwIfAborted()
     // Names that are gone, since the directory is: what was in it must not seem to have been deleted.
     if (found.some(({ facts }) => facts === null) && !(await this.#isSameDirectory())) return this.#scan(signal)
     for (const { name, facts } of found) {
       if (facts === null) this.#files.delete(name)
-      else if (!this.#see(name, facts, locks)) this.#others.add(inodeOf(facts))
+      // What has bytes and was never heard to be written to has come by its name in one piece.
+      else if (!this.#see(name, facts, locks, heard.get(name) === 'rename' && !this.#events.isWritten(name)))
+        this.#others.add(inodeOf(facts))
     }
   }
 
@@ -135,7 +141,7 @@ export class WatchedDirectory {
   }
 
   /** False for a name that does not fit. */
-  #see(name: string, facts: FileFacts, locks: ReadonlySet<string>): boolean {
+  #see(name: string, facts: FileFacts, locks: ReadonlySet<string>, hasArrived = false): boolean {
     const { place, clock } = this.#options
     const said = place.match(name)
     if (said === null) return false
@@ -143,7 +149,9 @@ export class WatchedDirectory {
     const isSame = former !== undefined && identityOf(former.facts) === identityOf(facts)
     if (isSame && former.state !== 'growing') return true
     const wasElsewhere =
-      this.#others.delete(inodeOf(facts)) || (former?.facts.inode !== facts.inode && this.#hasInode(facts))
+      (hasArrived && former?.facts.inode !== facts.inode && facts.bytes > 0) ||
+      this.#others.delete(inodeOf(facts)) ||
+      (former?.facts.inode !== facts.inode && this.#hasInode(facts))
     const finished = isFinished(facts, {
       before: former?.facts ?? null,
       wasElsewhere,
@@ -156,8 +164,8 @@ export class WatchedDirectory {
       name,
       id: former?.id ?? externalId(place.name, name),
       facts,
-      said,
-      database: place.database ?? said.database ?? '',
+      namedAt: said.at?.getTime() ?? null,
+      database: this.#intern(place.database ?? said.database ?? ''),
       state: finished ? stateOf(facts, place, inspection) : 'growing',
       inspection,
     })

@@ -8,6 +8,7 @@ import { benchJobs } from './jobs.ts'
 import { benchMemory } from './memory.ts'
 import { benchRetention } from './retention.ts'
 import { type Figure, figuresTable, mebibytes } from './table.ts'
+import { benchWatch } from './watch.ts'
 
 /**
  * Measures the figures of docs/benchmarks.md: `npm run bench` (about ten minutes), `npm run bench -- --only catalog`.
@@ -26,6 +27,7 @@ const parts: Readonly<Record<string, () => Promise<readonly Figure[]>>> = {
   catalog: () => benchCatalog(base, Number(values.backups)),
   jobs: () => benchJobs(base, Number(values.scale)),
   external: () => benchExternal(base),
+  watch: () => benchWatch(base, 50_000),
   memory: () => benchMemory(base, [10, 200]),
   retention: async () => benchRetention(),
 }

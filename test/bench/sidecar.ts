@@ -20,7 +20,12 @@ export interface Sidecar {
   stop(): Promise<void>
 }
 
-export async function startSidecar(directory: string, configText: string, port: number): Promise<Sidecar> {
+export async function startSidecar(
+  directory: string,
+  configText: string,
+  port: number,
+  collector = 'repository:local',
+): Promise<Sidecar> {
   const file = join(directory, 'lifeboat.yaml')
   await writeFile(file, configText)
   const main = join(import.meta.dirname, '..', '..', 'dist', 'main.js')
@@ -35,7 +40,7 @@ export async function startSidecar(directory: string, configText: string, port: 
     child.once('exit', (code) => reject(new Error(`the sidecar ended with ${code}`))),
   )
   exited.catch(() => {})
-  await Promise.race([firstCompleteScrape(url), exited])
+  await Promise.race([firstCompleteScrape(url, collector), exited])
   const startSeconds = (performance.now() - started) / 1000
   const status = async (field: string) => {
     const text = await readFile(`/proc/${child.pid}/status`, 'utf8')
@@ -54,13 +59,18 @@ export async function startSidecar(directory: string, configText: string, port: 
   }
 }
 
-async function firstCompleteScrape(url: string): Promise<void> {
+async function firstCompleteScrape(url: string, collector: string): Promise<void> {
   for (;;) {
     const text = await fetch(`${url}/metrics`).then(
       (answer) => answer.text(),
       () => '',
     )
-    if (/lifeboat_collector_success\{.*collector="repository:local".*\} 1/.test(text)) return
+    if (
+      text
+        .split('\n')
+        .some((line) => line.startsWith('lifeboat_collector_success{') && line.endsWith(`collector="${collector}"} 1`))
+    )
+      return
     await delay(10)
   }
 }

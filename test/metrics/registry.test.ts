@@ -62,7 +62,7 @@ function watchedState(): WatchState {
     name,
     id: externalId('nightly', name),
     facts: { isDirectory: false, bytes: 700, modified: at(450).getTime(), changed: 0, device: 1, inode: 2 },
-    said: { database: 'app', at: at(445) },
+    namedAt: at(445).getTime(),
     database: 'app',
     state,
     inspection: { ...inspection, state },

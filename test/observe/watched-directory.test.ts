@@ -6,7 +6,7 @@ import { notInspected } from '../../src/domain/external.ts'
 import { compilePattern } from '../../src/domain/file-pattern.ts'
 import { inspectDump } from '../../src/external/inspect.ts'
 import type { Catalog } from '../../src/observe/catalog.ts'
-import type { WatchState } from '../../src/observe/external-catalog.ts'
+import { externalId, type WatchState } from '../../src/observe/external-catalog.ts'
 import type { InspectionStore } from '../../src/observe/inspections.ts'
 import { createObserver } from '../../src/observe/observer.ts'
 import type { WatchedPlace } from '../../src/observe/watched-directory.ts'
@@ -93,7 +93,8 @@ async function watch(
 }
 
 const settled = ({ files }: WatchState) => files.get('pending') === 0
-const fileOf = (state: WatchState, name: string) => [...state.details.values()].find(({ file }) => file === name)
+const fileOf = (state: WatchState, name: string) => state.details(externalId('nightly', name))
+const count = ({ files }: WatchState) => [...files.values()].reduce((sum, one) => sum + one, 0)
 
 async function put(directory: string, name: string, contents: string | Buffer, at = old): Promise<void> {
   await writeFile(join(directory, name), contents)
@@ -165,7 +166,7 @@ t.test('what is there at the start', async (t) => {
 t.test('files that come, grow and go', async (t) => {
   const directory = await scratchDirectory(t)
   const { state } = await watch(t, directory, { quietMs: 700 })
-  await state(({ details }) => details.size === 0)
+  await state((found) => count(found) === 0)
 
   await t.test('renamed into place, it is there at once', async (t) => {
     const begun = systemClock.monotonic()
@@ -213,7 +214,7 @@ t.test('files that come, grow and go', async (t) => {
     const broken = await state(({ files }) => files.get('truncated') === 1)
     t.equal(broken.backups.length, 2)
     await rm(path)
-    await state(({ details }) => details.size === 2)
+    await state((found) => count(found) === 2)
   })
 })
 

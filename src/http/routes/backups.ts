@@ -110,7 +110,7 @@ function describe(
 ): Static<typeof BackupSchema> {
   const decision = plans.get(repository.name)?.decisions.get(backup.id)
   const { standing, provenAt, levels } = verificationOf(backup, repository)
-  const details = catalog.watches.find(({ name }) => name === repository.name)?.details.get(backup.id) ?? null
+  const details = catalog.watches.find(({ name }) => name === repository.name)?.details(backup.id) ?? null
   const level = (result: (typeof levels)['data']) =>
     result === undefined ? null : { ...result, finishedAt: result.finishedAt.toISOString() }
   return {
