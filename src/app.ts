@@ -180,10 +180,11 @@ function schedulesOf(config: ValidatedConfig): readonly Schedule[] {
   const { schedule, verification } = config
   const verify = { backup: null, repository: null, database: null, level: verification.level, rehash: false }
   const expire = { repository: null, confirmClock: false }
+  // In the order in which those that were missed are made up for.
   const runs = [
-    ...(schedule.expire === null ? [] : [{ job: 'expire' as const, params: expire, cron: schedule.expire }]),
     ...(schedule.dump === null ? [] : [{ job: 'dump' as const, params: { database: null }, cron: schedule.dump }]),
     ...(schedule.verify === null ? [] : [{ job: 'verify' as const, params: verify, cron: schedule.verify }]),
+    ...(schedule.expire === null ? [] : [{ job: 'expire' as const, params: expire, cron: schedule.expire }]),
   ]
   return isWatchOnly(config) ? runs.filter(({ job }) => job === 'verify') : runs
 }

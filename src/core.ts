@@ -103,6 +103,8 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
           expireJob({ config, repositories: all, clock, guard, survey, isOver }),
         ],
     schedules: options.schedules ?? [],
+    queueLimit: config.runner.queueLimit,
+    catchUp: config.schedule.catchUp,
     history,
     clock,
     log,

@@ -124,7 +124,12 @@ function build(raw: RawConfig): UnbrandedConfig {
         expect,
       })),
     },
-    schedule,
+    schedule: { ...schedule, catchUp: raw.schedule.catchUp },
+    runner: {
+      queueLimit: raw.runner.queueLimit,
+      retries: raw.runner.retries,
+      retryDelayMs: parseDuration(raw.runner.retryDelay),
+    },
     objectives: { rpoSeconds: seconds(raw.objectives.rpo), rtoSeconds: seconds(raw.objectives.rto) },
     policy: {
       dumpMaxAgeSeconds: limitOf(policy.dumpMaxAge, schedule.dump),

@@ -3,6 +3,7 @@ import { verificationLevels } from '../domain/proof.ts'
 import { boolean, choice, duration, integer, longestTimer, schedule, section, size, text } from './schema-keys.ts'
 import { postgres } from './schema-postgres.ts'
 import { retention } from './schema-retention.ts'
+import { runner } from './schema-runner.ts'
 import { watch } from './schema-watch.ts'
 import { roles } from './validated.ts'
 
@@ -149,8 +150,14 @@ export const configSchema = section({
   watch,
   dump,
   verification,
+  runner,
   schedule: section(
     {
+      catchUp: boolean({
+        description:
+          'Make up once, at the start, for a scheduled run that was missed while nothing ran; also for one that was cut off.',
+        default: true,
+      }),
       dump: schedule({ description: 'When to dump.', default: '0 2 * * *' }),
       verify: schedule({ description: 'When to verify the newest backups.', default: '0 4 * * 0' }),
       expire: schedule({

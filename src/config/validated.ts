@@ -110,7 +110,19 @@ export interface ValidatedConfig {
     readonly assertions: readonly Assertion[]
   }
   /** Cron expressions, UTC; null: not scheduled. */
-  readonly schedule: { readonly dump: string | null; readonly verify: string | null; readonly expire: string | null }
+  readonly schedule: {
+    readonly dump: string | null
+    readonly verify: string | null
+    readonly expire: string | null
+    /** Make up once, at the start, for what was missed. */
+    readonly catchUp: boolean
+  }
+  readonly runner: {
+    /** Runs that may wait for a lane. */
+    readonly queueLimit: number
+    readonly retries: number
+    readonly retryDelayMs: number
+  }
   readonly objectives: { readonly rpoSeconds: number; readonly rtoSeconds: number }
   readonly policy: {
     /** Age at which the newest backup is too old: set, or the longest gap of the schedule plus slack; null: no schedule. */

@@ -10,6 +10,7 @@ export const errorCodes = {
   unauthenticated: { exit: 2, http: 401, meaning: 'no token, or one that is not known' },
   forbidden: { exit: 2, http: 403, meaning: 'the token has too low a role, or no token is configured' },
   conflict: { exit: 3, http: 409, meaning: 'the same run is under way, or what should be made exists already' },
+  'queue-full': { exit: 3, http: 429, meaning: 'too many runs wait for the same lane already' },
   // The surroundings are not as the work needs them.
   'program-missing': {
     exit: 4,

@@ -143,7 +143,7 @@ function escapePointer(name: string): string {
 
 /** Sends a problem. It is serialised here, so that no response schema can drop a member of it. */
 export function sendProblem(reply: FastifyReply, body: Problem): FastifyReply {
-  if (body.status === 503) reply.header('retry-after', '5')
+  if (body.status === 503 || body.status === 429) reply.header('retry-after', '5')
   if (body.runId !== undefined) reply.header('location', `/api/runs/${encodeURIComponent(body.runId)}`)
   return reply.code(body.status).type(problemMediaType).send(JSON.stringify(body))
 }

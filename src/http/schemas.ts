@@ -4,7 +4,7 @@ import { dumpCompressions, dumpFormats } from '../domain/external.ts'
 import { fileStates } from '../domain/external-file.ts'
 import { verdicts, verificationLevels } from '../domain/proof.ts'
 import { type RetentionReason, retentionReasons } from '../domain/retention.ts'
-import { jobNames, runStates } from '../runner/job.ts'
+import { jobNames, runStates, runTriggers } from '../runner/job.ts'
 
 /*
  * What the API takes and gives. Every object that comes in is closed: an unknown key is refused, never dropped, since it
@@ -68,7 +68,7 @@ export const RunSchema = Type.Object(
     job: Type.Enum([...jobNames]),
     lane: Type.String(),
     params: Type.Record(Type.String(), Type.Union([Type.String(), Type.Number(), Type.Boolean(), Type.Null()])),
-    trigger: Type.Enum(['schedule', 'api', 'cli']),
+    trigger: Type.Enum([...runTriggers], { description: '`catch-up`: a scheduled run that was missed' }),
     requestedBy: orNull(Type.String()),
     state: Type.Enum([...runStates]),
     requestedAt: moment('When it was asked for'),
@@ -280,6 +280,7 @@ const problemDescriptions = {
   409: 'The same run is queued or running, or has ended',
   413: 'The body is too large',
   415: 'The body is not JSON',
+  429: 'Too many runs wait already',
   503: 'Not now',
 } as const
 

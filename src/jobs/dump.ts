@@ -21,6 +21,7 @@ import type { Repository } from '../repository/repository.ts'
 import type { Job, JobContext, JobParams } from '../runner/job.ts'
 import { stageDump } from './dump-database.ts'
 import { dumpWarnings } from './dump-warnings.ts'
+import { withRetries } from './retry.ts'
 import { storeDump } from './store-dump.ts'
 import { makeWorkFolder, removeWorkFolder } from './work-folder.ts'
 
@@ -30,6 +31,8 @@ export interface DumpJobOptions {
   readonly clock: Clock
   /** Lifeboat's own version, for the manifest. */
   readonly version: string
+  /** 0 to 1, for the waits between attempts. Default Math.random. */
+  readonly random?: () => number
 }
 
 /**
@@ -51,7 +54,9 @@ async function runDump(options: DumpJobOptions, params: JobParams, context: JobC
   const { config } = options
   const folder = await makeWorkFolder(config.workDir, context.runId)
   try {
-    const plan = await preparePlan(options, params, context, folder)
+    const plan = await retrying(options, context, 'looking at the server', () =>
+      preparePlan(options, params, context, folder),
+    )
     const failed: DatabaseFailure[] = []
     const total = plan.databases.reduce((sum, { bytes }) => sum + bytes, 0)
     let done = 0
@@ -136,23 +141,30 @@ async function dumpOne(
   let seconds: number | undefined
   const durationSeconds = () => (seconds ??= (clock.monotonic() - started) / 1000)
   try {
-    const dumped = await stageDump({
-      ...plan,
-      config,
-      clock,
-      log,
-      database,
-      folder,
-      signal: context.signal,
-      onProgress: (ratio, table) => report(ratio * 0.95, `dumping ${table}`),
-    })
+    const stage = async () => {
+      // What an attempt before has left.
+      await rm(folder, { recursive: true, force: true })
+      return stageDump({
+        ...plan,
+        config,
+        clock,
+        log,
+        database,
+        folder,
+        signal: context.signal,
+        onProgress: (ratio, table) => report(ratio * 0.95, `dumping ${table}`),
+      })
+    }
+    const dumped = await retrying(options, context, `dumping ${database.name}`, stage, (words) => report(0, words))
     const staged = { ...dumped, warnings: [...plan.warnings, ...dumped.warnings] }
     let failure: Failure | null = null
     for (const repository of repositories) {
       report(0.95, `storing ${database.name} in ${repository.name}`)
       try {
         const about = { id, cluster: config.cluster, database, version: options.version, durationSeconds }
-        await storeDump({ ...plan, ...about, facts: plan.cluster, staged, jobs: config.dump.jobs, repository }, context)
+        const store = () =>
+          storeDump({ ...plan, ...about, facts: plan.cluster, staged, jobs: config.dump.jobs, repository }, context)
+        await retrying(options, context, `storing in ${repository.name}`, store)
         context.item({
           ...itemOf(database.name, clock),
           outcome: 'succeeded',
@@ -181,6 +193,18 @@ async function dumpOne(
   } finally {
     await rm(folder, { recursive: true, force: true })
   }
+}
+
+/** Does a part of the run again when it failed for a cause that can pass. */
+function retrying<T>(
+  { config, clock, random = Math.random }: DumpJobOptions,
+  { signal, log }: JobContext,
+  what: string,
+  work: () => Promise<T>,
+  onWait?: (words: string) => void,
+): Promise<T> {
+  const { retries, retryDelayMs: delayMs } = config.runner
+  return withRetries({ retries, delayMs, clock, random, signal, log, what, ...(onWait ? { onWait } : {}) }, work)
 }
 
 /** A database that was dropped meanwhile shows itself in many ways; the catalog tells which it was. */

@@ -4,7 +4,7 @@ import { type Failure, LifeboatError } from '../domain/errors.ts'
 import { ExternalResults } from './external-results.ts'
 import { type HistoryFileOptions, historyError, openHistoryFile } from './history-file.ts'
 import { answersForAnything, beat, deadOwners, freeLanesOf, ownerValues, unfinishedOf } from './history-owners.ts'
-import { type ListOptions, listRuns, readRun, text } from './history-rows.ts'
+import { type ListOptions, lastBegun, listRuns, readRun, text } from './history-rows.ts'
 import {
   countFinish,
   countStart,
@@ -17,6 +17,7 @@ import {
 import type { BackupFailure, JobName, JobParams, Progress, Run, RunItem, RunState, RunTrigger } from './job.ts'
 import { canonicalParams } from './params.ts'
 import { ownProcess, type ProcessIdentity } from './process-identity.ts'
+import { queueFull } from './queue-full.ts'
 import { newRunId } from './run-id.ts'
 
 export type { ListOptions } from './history-rows.ts'
@@ -88,9 +89,10 @@ export class History {
 
   /**
    * Adds a run in state `queued`, owned by this process.
-   * @throws LifeboatError `conflict` with `details.runId` when an equal run is queued or running in any process.
+   * @throws LifeboatError `conflict` with `details.runId` when an equal run is queued or running in any process;
+   * `queue-full` when `queueLimit` runs wait for the lane.
    */
-  insert({ job, lane, params, trigger, requestedBy }: NewRun): Run {
+  insert({ job, lane, params, trigger, requestedBy }: NewRun, queueLimit = Number.POSITIVE_INFINITY): Run {
     const canonical = canonicalParams(params)
     return this.#write(() => {
       const equal = this.#db
@@ -102,6 +104,8 @@ export class History {
           details: { runId: text(equal.id) },
         })
       }
+      const queued = this.#db.prepare(`select count(*) as n from runs where lane = ? and state = 'queued'`).get(lane)
+      if (Number(queued?.n) >= queueLimit) throw queueFull(lane, queueLimit)
       const id = newRunId(this.#clock.now(), job, (taken) => readRun(this.#db, taken) !== null)
       this.#db
         .prepare(
@@ -194,6 +198,11 @@ export class History {
   heartbeat(): void {
     if (!this.#read(() => answersForAnything(this.#db, this.#self))) return
     this.#write(() => beat(this.#db, this.#self, this.#clock.now()))
+  }
+
+  /** The newest run of a job with these very params that has begun; null when there is none. */
+  lastBegun(job: JobName, params: JobParams): Run | null {
+    return this.#read(() => lastBegun(this.#db, job, canonicalParams(params)))
   }
 
   get(id: string): Run | null {

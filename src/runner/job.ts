@@ -59,7 +59,9 @@ export interface Job {
 
 export const runStates = ['queued', 'running', 'succeeded', 'failed', 'cancelled'] as const
 export type RunState = (typeof runStates)[number]
-export type RunTrigger = 'schedule' | 'api' | 'cli'
+/** `catch-up`: a scheduled run that was missed. */
+export const runTriggers = ['schedule', 'catch-up', 'api', 'cli'] as const
+export type RunTrigger = (typeof runTriggers)[number]
 
 /** One execution of a job, as the history keeps it and the API shows it. Times are RFC 3339, UTC. */
 export interface Run {

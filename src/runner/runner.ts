@@ -8,6 +8,7 @@ import type { BackupFailure, Job, JobName, JobParams, JobSummary, Run, RunTrigge
 import { summarize } from './job-summary.ts'
 import { KeepAlive } from './keep-alive.ts'
 import { Lane } from './lane.ts'
+import { missedSlot } from './missed.ts'
 import { cancelledByRequest, RunTask } from './run-task.ts'
 import { type Schedule, Scheduler } from './scheduler.ts'
 
@@ -27,6 +28,10 @@ export interface RunnerOptions {
   readonly history: History
   readonly clock: Clock
   readonly log: Logger
+  /** How many runs may wait for a lane. Default: any number. */
+  readonly queueLimit?: number
+  /** Make up once, at the start, for scheduled runs that were missed. Default: no. */
+  readonly catchUp?: boolean
   /** How long a job may take to end after its signal aborted; so also the longest that `stop` takes. Default 30,000. */
   readonly abortGraceMs?: number
 }
@@ -79,6 +84,7 @@ export class Runner {
   /** Fails, as `interrupted`, the runs of processes that died, then arms the schedules. To be called once. */
   async start(): Promise<void> {
     this.#sweep()
+    if (this.#options.catchUp === true) this.#catchUp()
     const { signal } = this.#stopping
     this.#background = Promise.all([this.#scheduler.run(signal), this.#patrol(signal)])
   }
@@ -95,7 +101,7 @@ export class Runner {
   /**
    * Queues a run and returns it at once, in state `queued`.
    * @throws LifeboatError `usage-invalid` for an unknown job or params that are not plain JSON values; `conflict` with
-   * `details.runId` when a run of the same job with equal params is queued or running; `interrupted` after `stop`.
+   * `details.runId` when a run of the same job with equal params is queued or running; `queue-full`; `interrupted` after `stop`.
    */
   trigger(request: RunRequest): Run {
     if (this.#stopping.signal.aborted) throw shuttingDown()
@@ -106,7 +112,7 @@ export class Runner {
       })
     }
     this.#sweep()
-    const run = this.#history.insert({ ...request, lane: job.lane })
+    const run = this.#history.insert({ ...request, lane: job.lane }, this.#options.queueLimit)
     const task = new RunTask({
       job,
       run,
@@ -241,6 +247,20 @@ export class Runner {
     const run = this.#history.get(task.id)
     task.close(run)
     if (run !== null) this.#changed(run)
+  }
+
+  /** In the order of the schedules: what is to be verified should have been dumped first. */
+  #catchUp(): void {
+    for (const schedule of this.#options.schedules) {
+      try {
+        const missed = missedSlot(schedule, this.#history.lastBegun(schedule.job, schedule.params), this.#clock.now())
+        if (missed === null) continue
+        this.#log.warn({ job: schedule.job, ...missed }, 'a scheduled run was missed: it is made up for now')
+        this.trigger({ job: schedule.job, params: schedule.params, trigger: 'catch-up', requestedBy: null })
+      } catch (error) {
+        this.#log.error({ job: schedule.job, err: error }, 'a missed run could not be queued')
+      }
+    }
   }
 
   /** Shows that this process lives, and looks for runs whose process has died. */

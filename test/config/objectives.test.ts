@@ -2,7 +2,10 @@ import t from 'tap'
 import { rpoWarning } from '../../src/config/objectives.ts'
 
 const warningOf = (dump: string | null, rpoSeconds: number) =>
-  rpoWarning({ schedule: { dump, verify: null, expire: null }, objectives: { rpoSeconds, rtoSeconds: 1 } })
+  rpoWarning({
+    schedule: { dump, verify: null, expire: null, catchUp: true },
+    objectives: { rpoSeconds, rtoSeconds: 1 },
+  })
 
 await t.test('an objective that the schedule cannot hold is told', async (t) => {
   t.equal(warningOf('0 2 * * *', 3600), 'dumps alone cannot hold an RPO of 1h: the longest gap between dumps is 1d')

@@ -84,6 +84,8 @@ export function sidecarYaml(cluster: Cluster, directory: string, options: Sideca
     },
     repositories: Object.entries(repositories).map(([name, path]) => ({ name, url: `file://${path}` })),
     log: { level: 'silent' },
+    // What fails shall fail at once.
+    runner: { retries: 0 },
     ...options.yaml,
   })
 }

@@ -56,7 +56,7 @@ export function adminRoutes(app: App, { runner, catalog, retention }: HttpDepend
         security,
         summary: 'Verify backups, up to a real restore',
         body: VerifyBody,
-        response: { 202: accepted, ...problems(400, 401, 403, 404, 409, 413, 415, 503) },
+        response: { 202: accepted, ...problems(400, 401, 403, 404, 409, 413, 415, 429, 503) },
       },
     },
     async (request, reply) => {
@@ -79,7 +79,7 @@ export function adminRoutes(app: App, { runner, catalog, retention }: HttpDepend
         security,
         summary: 'Remove the backups that the retention policy lets go',
         body: ExpireBody,
-        response: { 200: ExpiryPreview, 202: accepted, ...problems(400, 401, 403, 404, 409, 413, 415, 503) },
+        response: { 200: ExpiryPreview, 202: accepted, ...problems(400, 401, 403, 404, 409, 413, 415, 429, 503) },
       },
     },
     async (request, reply) => {
