@@ -10,10 +10,12 @@ import type { Proof } from './domain/proof.ts'
 import { inspectDump } from './external/inspect.ts'
 import type { BackupCopy, RenderedMetrics } from './http/ports.ts'
 import { createHttpServer } from './http/server.ts'
+import { readFingerprint } from './jobs/fingerprint-artifact.ts'
 import { createMetrics, type Metrics } from './metrics/registry.ts'
 import type { Catalog } from './observe/catalog.ts'
 import { createClockAheadReport } from './observe/clock-ahead.ts'
 import { createExternalProofs, type ExternalProofStore } from './observe/external-proofs.ts'
+import { createGrowth } from './observe/growth.ts'
 import { createObserver, type Observer } from './observe/observer.ts'
 import { createRetentionView, tracesOf } from './observe/retention.ts'
 import { createServerProbe } from './observe/server.ts'
@@ -91,6 +93,13 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
     policy: { ...policy, retention: policies },
     retention,
   })
+  const stopping = new AbortController()
+  const growth = createGrowth({
+    bounds: config.growth,
+    log,
+    fingerprint: (name, id, signal) => readFingerprint(core.repositories, name, id, signal),
+    signal: stopping.signal,
+  })
   const exposition = createExposition(metrics, observer, log)
   const http = await createHttpServer({
     version: version.version,
@@ -111,8 +120,8 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
           ),
     policy,
     retention,
+    growth,
   })
-  const stopping = new AbortController()
   let stopped: Promise<void> | undefined
   let url = ''
   const background = (work: Promise<unknown>, what: string) =>
@@ -131,6 +140,7 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
     async start() {
       observer.onChange((catalog) => exposition.render(catalog))
       observer.onChange(createClockAheadReport(log))
+      observer.onChange((catalog) => growth.look(catalog))
       runner.onChange((run) => {
         observer.historyChanged()
         // What a run changed shows at once, also where no file event tells.

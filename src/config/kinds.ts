@@ -3,7 +3,7 @@ import { LifeboatError } from '../domain/errors.ts'
 import { compilePattern } from '../domain/file-pattern.ts'
 import { parseFileUrl, parseListen } from './addresses.ts'
 import { parseCron } from './schedule.ts'
-import { formatDuration, formatSize, parseDuration, parseSize, quote } from './units.ts'
+import { formatDuration, formatPercent, formatSize, parseDuration, parsePercent, parseSize, quote } from './units.ts'
 
 /** What a schema says about a key besides its JSON type; the rest of a schema's fields are JSON Schema's own. */
 export interface Annotations {
@@ -192,7 +192,7 @@ export const kinds = {
     label: 'percentage',
     expected: 'a share with a percent sign, e.g. 50%',
     shown: true,
-    check: matching((text) => /^(?:100|\d{1,2}(?:\.\d+)?)%$/.test(text), 'must be a share from 0% to 100%'),
+    check: bounded(parsePercent, formatPercent),
   },
   scalar: { label: 'text, number, boolean or null', expected: 'a text, a number, true, false or null', shown: false },
 } as const satisfies Readonly<Record<string, KindRules>>

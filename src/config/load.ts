@@ -10,7 +10,7 @@ import { maxAgeSeconds } from './schedule.ts'
 import type { RawConfig } from './schema.ts'
 import { accessHint, accessProblem, readSecretFile } from './secrets.ts'
 import { checkShape } from './shape.ts'
-import { parseDuration, parseSize } from './units.ts'
+import { parseDuration, parsePercent, parseSize } from './units.ts'
 import type { UnbrandedConfig, ValidatedConfig } from './validated.ts'
 import { watchOf } from './watch.ts'
 
@@ -135,6 +135,7 @@ function build(raw: RawConfig): UnbrandedConfig {
       dumpMaxAgeSeconds: limitOf(policy.dumpMaxAge, schedule.dump),
       verificationMaxAgeSeconds: limitOf(policy.verificationMaxAge, schedule.verify),
     },
+    growth: { shrinkBelow: parsePercent(raw.growth.shrinkBelow), growAbove: parsePercent(raw.growth.growAbove) },
     observe: { intervalSeconds: seconds(raw.observe.interval), timeoutSeconds: seconds(raw.observe.timeout) },
     auth: { tokens: raw.auth.tokens.map(({ name, role, sha256 }) => withHidden({ name, role }, { sha256 })) },
     log: { level: raw.log.level },

@@ -44,6 +44,8 @@ export const watch = Type.Array(
       kind: 'percent',
       description: 'A file that is smaller than this share of the median of the ten before it is noted as `shrunken`.',
       default: '50%',
+      atLeast: '0%',
+      atMost: '100%',
     }),
     inspectNewest: integer({
       description:

@@ -1,5 +1,6 @@
 import { type Static, Type } from 'typebox'
 import { verificationLevels } from '../domain/proof.ts'
+import { growth } from './schema-growth.ts'
 import { boolean, choice, duration, integer, longestTimer, schedule, section, size, text } from './schema-keys.ts'
 import { postgres } from './schema-postgres.ts'
 import { retention } from './schema-retention.ts'
@@ -204,6 +205,7 @@ export const configSchema = section({
     },
     { description: 'Limits, exposed as metrics so that the same alert rules serve every cluster.' },
   ),
+  growth,
   observe: section(
     {
       interval: duration({

@@ -97,3 +97,14 @@ export function formatSize(total: number): string {
 export function quote(text: string): string {
   return JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}…` : text)
 }
+
+/** `50%` as 0.5. @throws LifeboatError `usage-invalid` */
+export function parsePercent(text: string): number {
+  const match = /^(\d{1,5}(?:\.\d{1,3})?)%$/.exec(text)
+  if (match === null) throw new LifeboatError('usage-invalid', 'must be a number with a percent sign, e.g. 50%')
+  return Number(match[1]) / 100
+}
+
+export function formatPercent(share: number): string {
+  return `${Math.round(share * 100_000) / 1000}%`
+}

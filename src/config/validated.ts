@@ -1,4 +1,5 @@
 import type { FilePattern } from '../domain/file-pattern.ts'
+import type { GrowthBounds } from '../domain/growth.ts'
 import type { VerificationLevel } from '../domain/proof.ts'
 import type { RetentionPolicy } from '../domain/retention.ts'
 
@@ -129,6 +130,7 @@ export interface ValidatedConfig {
     readonly dumpMaxAgeSeconds: number | null
     readonly verificationMaxAgeSeconds: number | null
   }
+  readonly growth: GrowthBounds
   readonly observe: { readonly intervalSeconds: number; readonly timeoutSeconds: number }
   readonly auth: { readonly tokens: readonly TokenConfig[] }
   readonly log: { readonly level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent' }

@@ -3,7 +3,7 @@ import { compilePattern, namesDatabase } from '../domain/file-pattern.ts'
 import type { Problems } from './problems.ts'
 import type { RawConfig } from './schema.ts'
 import { isRecord } from './shape.ts'
-import { parseDuration, parseSize } from './units.ts'
+import { parseDuration, parsePercent, parseSize } from './units.ts'
 import type { WatchConfig } from './validated.ts'
 
 type RawWatch = RawConfig['watch'][number]
@@ -30,14 +30,6 @@ function nameOf({ name, directory }: Pick<RawWatch, 'name' | 'directory'>): stri
     .replace(/^[^A-Za-z0-9]+/, '')
     .slice(0, 63)
   return name ?? (last === '' ? 'watch' : last)
-}
-
-/** `50%` as 0.5. */
-export function parsePercent(text: string): number {
-  const match = /^(\d{1,3}(?:\.\d+)?)%$/.exec(text)
-  const value = Number(match?.[1] ?? Number.NaN)
-  if (!(value >= 0 && value <= 100)) throw new RangeError('must be a share from 0% to 100%')
-  return value / 100
 }
 
 /** What no key of `watch` shows alone. */

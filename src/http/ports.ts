@@ -5,6 +5,7 @@ import type { Manifest } from '../domain/backup.ts'
 import type { Failure } from '../domain/errors.ts'
 import type { Proof } from '../domain/proof.ts'
 import type { Catalog } from '../observe/catalog.ts'
+import type { Growth } from '../observe/growth.ts'
 import type { RetentionPlans } from '../observe/retention.ts'
 import type { JobName, JobParams, JobSummary, Run, RunState } from '../runner/job.ts'
 
@@ -73,6 +74,8 @@ export interface HttpDependencies {
   readonly policy: RecoveryPolicy
   /** What stays and goes in each repository of a catalog, from memory. */
   readonly retention: (catalog: Catalog) => RetentionPlans
+  /** How far the newest backups are from what is usual, and what explains it. */
+  readonly growth: Pick<Growth, 'of'>
 }
 
 /** What one client may take of the server. Times are milliseconds, sizes bytes. */

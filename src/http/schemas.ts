@@ -180,6 +180,30 @@ export const BackupSchema = Type.Object(
       { description: 'Whether it stays, why, and until when' },
     ),
     held: Type.Boolean({ description: 'Somebody holds it' }),
+    deviation: orNull(
+      Type.Object(
+        {
+          ratio: Type.Number({ description: 'Stored size against the baseline' }),
+          baselineBytes: Type.Number(),
+          baselineOf: Type.Integer({ description: 'From how many backups' }),
+          sameWeekday: Type.Boolean({ description: 'From those of the same day of the week' }),
+          unusual: Type.Boolean(),
+          rowsRatio: orNull(Type.Number({ description: 'Rows against the usual backup; null: not known' })),
+          tables: Type.Array(
+            Type.Object({
+              table: Type.String(),
+              change: Type.Enum(['new', 'dropped', 'changed']),
+              rowsBefore: orNull(Type.Integer()),
+              rowsAfter: orNull(Type.Integer()),
+              bytesBefore: orNull(Type.Number()),
+              bytesAfter: orNull(Type.Number()),
+            }),
+            { description: 'What explains it, most first; empty: not known' },
+          ),
+        },
+        { description: 'Of the newest backup of its database: how far it is from what is usual' },
+      ),
+    ),
   },
   { $id: 'Backup', description: 'One complete backup in one repository' },
 )

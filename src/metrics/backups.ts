@@ -9,7 +9,7 @@ const unusableStates = ['incomplete', 'invalid'] as const
 export function writeBackups(
   metrics: MetricWriter,
   { backupFailures, repositories, watches }: Catalog,
-  { newest, inventories }: Findings,
+  { newest, inventories, deviations }: Findings,
 ): void {
   for (const { repository, backup } of newest) {
     const labels = { repository, backup_type: backup.type, database: backup.database }
@@ -17,6 +17,10 @@ export function writeBackups(
     metrics.set('lifeboat_backup_last_duration_seconds', labels, backup.durationSeconds)
     metrics.set('lifeboat_backup_last_size_bytes', labels, backup.storedBytes)
     metrics.set('lifeboat_backup_last_source_bytes', labels, backup.sourceBytes)
+  }
+  for (const { repository, backup, size } of deviations) {
+    const labels = { repository, backup_type: backup.type, database: backup.database }
+    metrics.set('lifeboat_backup_deviation_ratio', labels, size.ratio)
   }
   const failures = backupFailures.toSorted((a, b) => a.at.getTime() - b.at.getTime())
   for (const { backupType, database, at } of failures) {

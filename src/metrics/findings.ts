@@ -1,5 +1,6 @@
 import { clockToleranceMs } from '../domain/backup.ts'
 import type { Catalog } from '../observe/catalog.ts'
+import { type BackupDeviation, deviations } from '../observe/growth.ts'
 import {
   type Inventory,
   inventories,
@@ -21,6 +22,7 @@ export interface Findings {
   readonly proven: readonly Located[]
   readonly verifications: readonly LatestVerification[]
   readonly inventories: readonly Inventory[]
+  readonly deviations: readonly BackupDeviation[]
 }
 
 export function examine(catalog: Catalog): Findings {
@@ -31,6 +33,8 @@ export function examine(catalog: Catalog): Findings {
     proven: newestProvenBackups(catalog, ranked),
     verifications: latestVerifications(catalog),
     inventories: inventories(catalog),
+    // Only the ratios are used here, and no limit has a say in them.
+    deviations: deviations(catalog, { shrinkBelow: 0, growAbove: Number.POSITIVE_INFINITY }, ranked),
   }
 }
 

@@ -106,6 +106,13 @@ export const metricDefinitions = {
     labels: backup,
     help: 'Size of the database on the server when the newest complete backup was taken.',
   },
+  lifeboat_backup_deviation_ratio: {
+    family: 'backups',
+    type: 'gauge',
+    unit: 'ratio',
+    labels: backup,
+    help: 'Stored size of the newest complete backup against what is usual: the median of the newest four of its weekday, or of the last fourteen. No series below three.',
+  },
   lifeboat_backups: {
     family: 'backups',
     type: 'gauge',

@@ -47,6 +47,7 @@ await t.test('the list tells what is known of each backup', async (t) => {
     provenAt: '2026-03-01T01:00:00.000Z',
     retention: { keep: true, reasons: ['last-proven', 'keep-for', 'keep-at-least'], until: null },
     held: false,
+    deviation: null,
   })
   t.match(page.backups[0], { standing: 'unproven', proven: false, provenAt: null, verification: { data: null } })
   t.same(page.unusable, [{ repository: 'local', id: '20260301T060000Z-dump-cccccc', state: 'in-progress' }])

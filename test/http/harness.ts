@@ -137,6 +137,7 @@ export async function startHttp(
       backupDetails: async () => [],
       policy: { rpoSeconds: 3600, rtoSeconds: 14_400, dumpMaxAgeSeconds: 90_000, verificationMaxAgeSeconds: null },
       retention: retention(),
+      growth: { of: () => null },
       ...fields,
     },
     { ...defaultLimits, ...limits },

@@ -1,6 +1,7 @@
 import { type Static, Type } from 'typebox'
 import type { Catalog } from '../../observe/catalog.ts'
 import type { ExternalDetails } from '../../observe/external-catalog.ts'
+import type { Growth } from '../../observe/growth.ts'
 import { isClockAhead } from '../../observe/questions.ts'
 import type { RetentionPlans } from '../../observe/retention.ts'
 import { type ListedBackup, type Listing, pageOfBackups, requireBackup, unusableBackups } from '../backup-list.ts'
@@ -72,7 +73,7 @@ export function backupRoutes(app: App, deps: HttpDependencies, listing: Listing,
       const unusable = unusableBackups(catalog, filter)
       return {
         at: catalog.at.toISOString(),
-        backups: page.map((listed) => describe(listed, catalog, plans)),
+        backups: page.map((listed) => describe(listed, catalog, plans, deps.growth)),
         unusable: after === undefined ? unusable.slice(0, limit) : [],
         unusableTotal: unusable.length,
         next,
@@ -107,6 +108,7 @@ function describe(
   { backup, repository }: ListedBackup,
   catalog: Catalog,
   plans: RetentionPlans,
+  growth: Pick<Growth, 'of'>,
 ): Static<typeof BackupSchema> {
   const decision = plans.get(repository.name)?.decisions.get(backup.id)
   const { standing, provenAt, levels } = verificationOf(backup, repository)
@@ -140,6 +142,22 @@ function describe(
       until: decision?.until?.toISOString() ?? null,
     },
     held: decision?.reasons.includes('held') ?? false,
+    deviation: deviationOf(growth.of(repository.name, backup.id)),
+  }
+}
+
+function deviationOf(found: ReturnType<Growth['of']>): Static<typeof BackupSchema>['deviation'] {
+  if (found === null) return null
+  const { ratio, value, of, sameWeekday, isUnusual } = found.deviation.size
+  const { rowsRatio = null, tables = [] } = found.report ?? {}
+  return {
+    ratio,
+    baselineBytes: value,
+    baselineOf: of,
+    sameWeekday,
+    unusual: isUnusual,
+    rowsRatio,
+    tables: [...tables],
   }
 }
 
