@@ -91,6 +91,7 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
     nodeVersion: process.version,
     cluster: config.cluster,
     policy: { ...policy, retention: policies },
+    tellings: core,
     retention,
   })
   const stopping = new AbortController()

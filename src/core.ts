@@ -9,9 +9,11 @@ import type { Proof } from './domain/proof.ts'
 import { removeEndedUses } from './jobs/dead-uses.ts'
 import { dumpJob } from './jobs/dump.ts'
 import { expireJob } from './jobs/expire.ts'
+import { HookFailures, withHooks } from './jobs/hooks.ts'
 import { restoreJob } from './jobs/restore.ts'
 import { verifyJob } from './jobs/verify.ts'
 import { cleanWorkDir, diskFailure } from './jobs/work-folder.ts'
+import { createNotifier, type DeliveryState } from './notify/notifier.ts'
 import { findExternalFiles } from './observe/external-targets.ts'
 import { createRepositoryLook } from './observe/repository.ts'
 import { surveyRetention, tracesOf } from './observe/retention.ts'
@@ -22,6 +24,7 @@ import { isSilent } from './repository/in-progress.ts'
 import { type IdentityLedger, type InProgress, Repository } from './repository/repository.ts'
 import { ClockGuard } from './runner/clock-guard.ts'
 import { type History, openHistory } from './runner/history.ts'
+import type { Job } from './runner/job.ts'
 import { isRunId } from './runner/run-id.ts'
 import { Runner, type Schedule } from './runner/runner.ts'
 import { LocalStorage } from './storage/local.ts'
@@ -51,6 +54,10 @@ export interface Core {
   readonly runner: Runner
   /** Says whether the clock can be trusted with what expires. */
   readonly guard: ClockGuard
+  /** Failures of hooks by name, since the start of the process. */
+  hookFailures(): ReadonlyMap<string, number>
+  /** How those fare who are told of runs. */
+  deliveries(): readonly DeliveryState[]
   /** Clears away what a killed process left behind in the work folder and the repositories. */
   tidy(): Promise<void>
   /** Ends what runs and closes the history. Safe to call again. */
@@ -91,17 +98,22 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
     keepProof: (proof: Proof) =>
       history.external.keepExternalProof(proof.backupId, proof.finishedAt, JSON.stringify(proof)),
   }
+  const hookFailures = new HookFailures(config.hooks)
+  const hooked = (job: Job) =>
+    withHooks(job, { hooks: config.hooks, cluster: config.cluster, clock, failures: hookFailures })
+  const notifier = createNotifier({ targets: config.notify, cluster: config.cluster, version, clock, log })
   const verify = verifyJob({ ...jobOptions, server: isWatchOnly(config) ? async () => null : server, externals })
   const runner = new Runner({
     // Without a repository there is nothing to fill, to restore from or to expire.
-    jobs: isWatchOnly(config)
+    jobs: (isWatchOnly(config)
       ? [verify]
       : [
           dumpJob(jobOptions),
           verify,
           restoreJob({ ...jobOptions, server, target: options.restoreTarget ?? config.postgres }),
           expireJob({ config, repositories: all, clock, guard, survey, isOver }),
-        ],
+        ]
+    ).map(hooked),
     schedules: options.schedules ?? [],
     queueLimit: config.runner.queueLimit,
     catchUp: config.schedule.catchUp,
@@ -109,6 +121,8 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
     clock,
     log,
   })
+  // Before the start: it gives the runs of dead processes their verdict.
+  runner.onChange((run) => notifier.runChanged(run))
   await runner.start()
   let closed: Promise<void> | undefined
   return {
@@ -116,9 +130,14 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
     history,
     runner,
     guard,
+    hookFailures: () => hookFailures.all(),
+    deliveries: () => notifier.states(),
     tidy: () => tidy(config, { repositories, history, clock, log, isOver }),
     close: () => {
-      closed ??= runner.stop().then(() => history.close())
+      closed ??= runner
+        .stop()
+        .then(() => notifier.stop())
+        .then(() => history.close())
       return closed
     },
   }

@@ -2,7 +2,16 @@ import { toFailure } from '../domain/errors.ts'
 
 /** One line of `lifeboat check`. A `warning` costs something now or later; an `error` keeps backups or proofs from being made. */
 export interface Finding {
-  readonly area: 'programs' | 'server' | 'database' | 'work folder' | 'repository' | 'watch' | 'clock' | 'schedule'
+  readonly area:
+    | 'programs'
+    | 'server'
+    | 'database'
+    | 'work folder'
+    | 'repository'
+    | 'watch'
+    | 'hooks'
+    | 'clock'
+    | 'schedule'
   readonly status: 'ok' | 'warning' | 'error'
   readonly what: string
   /** What to do about it. */

@@ -1,4 +1,5 @@
 import { type Finding, ok, warning } from '../check/finding.ts'
+import { checkHooks } from '../check/hooks.ts'
 import { checkPlaces } from '../check/places.ts'
 import { checkPrograms } from '../check/programs.ts'
 import { checkServer } from '../check/server.ts'
@@ -36,6 +37,7 @@ export const checkCommand: Command = {
       ...(await checkPrograms(config, cluster?.serverMajor ?? null)),
       ...(await checkPlaces(config, largestDatabaseBytes, identities(config, context))),
       ...(await checkWatches(config, context.clock, context.signal)),
+      ...(await checkHooks(config)),
       ...checkSchedule(config, context),
     ]
     context.signal.throwIfAborted() // an interrupted look finds errors where there are none

@@ -2,6 +2,7 @@ import { realpath } from 'node:fs/promises'
 import { basename, dirname, join, normalize, sep } from 'node:path'
 import { LifeboatError } from '../domain/errors.ts'
 import { parseFileUrl } from './addresses.ts'
+import { checkHooks } from './hooks.ts'
 import { formatKey, type KeyPath, type Problems } from './problems.ts'
 import { checkRetention } from './retention.ts'
 import { longestGapSeconds } from './schedule.ts'
@@ -36,6 +37,7 @@ export async function checkConsistency(tree: unknown, problems: Problems): Promi
   checkLimit(tree, 'verify', 'verificationMaxAge', problems)
   checkRetention(tree, problems)
   checkWatches(tree, problems)
+  checkHooks(tree, problems)
   await checkDirectories(tree, problems)
   await checkPassword(tree, problems)
 }

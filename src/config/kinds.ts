@@ -1,6 +1,7 @@
 import { isAbsolute } from 'node:path'
 import { LifeboatError } from '../domain/errors.ts'
 import { compilePattern } from '../domain/file-pattern.ts'
+import { jobNames } from '../runner/job.ts'
 import { parseFileUrl, parseListen } from './addresses.ts'
 import { parseCron } from './schedule.ts'
 import { formatDuration, formatPercent, formatSize, parseDuration, parsePercent, parseSize, quote } from './units.ts'
@@ -52,6 +53,10 @@ const bounded =
 
 // PostgreSQL cuts names after 63 bytes (NAMEDATALEN): a longer one would never match the name that the server gives.
 const isPostgresName = (text: string) => !text.includes('\0') && Buffer.byteLength(text) <= 63
+function isHttpUrl(text: string): boolean {
+  return URL.canParse(text) && ['http:', 'https:'].includes(new URL(text).protocol)
+}
+
 const plainName = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/
 const hasControl = /\p{Cc}/u
 
@@ -187,6 +192,24 @@ export const kinds = {
     check: (value) => {
       compilePattern(String(value))
     },
+  },
+  jobName: {
+    label: 'name of a job',
+    expected: 'the name of a job',
+    shown: true,
+    check: matching((name) => jobNames.some((job) => job === name), `must be one of ${jobNames.join(', ')}`),
+  },
+  runEvent: {
+    label: 'event',
+    expected: 'an event',
+    shown: true,
+    check: matching((name) => ['start', 'success', 'failure'].includes(name), 'must be one of start, success, failure'),
+  },
+  httpUrl: {
+    label: 'URL, secret',
+    expected: 'a URL',
+    shown: false,
+    check: matching((url) => isHttpUrl(url), 'must be a URL that begins with http:// or https://'),
   },
   percent: {
     label: 'percentage',

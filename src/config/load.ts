@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path'
 import { parseFileUrl, parseListen } from './addresses.ts'
 import { checkConsistency, texts } from './consistency.ts'
 import { applyEnvironment, checkVariables, type Environment, fileVariable, keysFromEnvironment } from './env.ts'
+import { hookOf, notifyOf } from './hooks.ts'
 import { type KeyPath, Problems } from './problems.ts'
 import { type ReadYaml, readConfigFile, readYaml } from './read.ts'
 import { retentionOf } from './retention.ts'
@@ -135,6 +136,8 @@ function build(raw: RawConfig): UnbrandedConfig {
       dumpMaxAgeSeconds: limitOf(policy.dumpMaxAge, schedule.dump),
       verificationMaxAgeSeconds: limitOf(policy.verificationMaxAge, schedule.verify),
     },
+    hooks: raw.hooks.map(hookOf),
+    notify: raw.notify.map(notifyOf),
     growth: { shrinkBelow: parsePercent(raw.growth.shrinkBelow), growAbove: parsePercent(raw.growth.growAbove) },
     observe: { intervalSeconds: seconds(raw.observe.interval), timeoutSeconds: seconds(raw.observe.timeout) },
     auth: { tokens: raw.auth.tokens.map(({ name, role, sha256 }) => withHidden({ name, role }, { sha256 })) },

@@ -1,6 +1,7 @@
 import { type Static, Type } from 'typebox'
 import { verificationLevels } from '../domain/proof.ts'
 import { growth } from './schema-growth.ts'
+import { hooks, notify } from './schema-hooks.ts'
 import { boolean, choice, duration, integer, longestTimer, schedule, section, size, text } from './schema-keys.ts'
 import { postgres } from './schema-postgres.ts'
 import { retention } from './schema-retention.ts'
@@ -206,6 +207,8 @@ export const configSchema = section({
     { description: 'Limits, exposed as metrics so that the same alert rules serve every cluster.' },
   ),
   growth,
+  hooks,
+  notify,
   observe: section(
     {
       interval: duration({

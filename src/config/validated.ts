@@ -2,6 +2,7 @@ import type { FilePattern } from '../domain/file-pattern.ts'
 import type { GrowthBounds } from '../domain/growth.ts'
 import type { VerificationLevel } from '../domain/proof.ts'
 import type { RetentionPolicy } from '../domain/retention.ts'
+import type { JobName } from '../runner/job.ts'
 
 declare const validated: unique symbol
 
@@ -131,6 +132,8 @@ export interface ValidatedConfig {
     readonly verificationMaxAgeSeconds: number | null
   }
   readonly growth: GrowthBounds
+  readonly hooks: readonly HookConfig[]
+  readonly notify: readonly NotifyConfig[]
   readonly observe: { readonly intervalSeconds: number; readonly timeoutSeconds: number }
   readonly auth: { readonly tokens: readonly TokenConfig[] }
   readonly log: { readonly level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent' }
@@ -139,6 +142,39 @@ export interface ValidatedConfig {
 /** True when there is no repository: nothing is backed up, and no server is asked. */
 export function isWatchOnly({ repositories }: Pick<ValidatedConfig, 'repositories'>): boolean {
   return repositories.length === 0
+}
+
+/** A command around jobs. */
+export interface HookConfig {
+  readonly name: string
+  readonly when: 'before' | 'after'
+  readonly jobs: readonly JobName[]
+  /** Which outcome, for one that runs after. */
+  readonly on: 'always' | 'success' | 'failure'
+  /** Absolute path. */
+  readonly program: string
+  readonly args: readonly string[]
+  readonly timeoutMs: number
+  /** What the failure of one that runs before means for the run. */
+  readonly onFailure: 'fail' | 'warn'
+}
+
+export const runEvents = ['start', 'success', 'failure'] as const
+export type RunEvent = (typeof runEvents)[number]
+
+/** Somebody who is told of runs. */
+export interface NotifyConfig {
+  readonly name: string
+  readonly kind: 'webhook' | 'healthchecks'
+  /** Secret; read at each use. */
+  readonly url: () => Promise<string>
+  /** The key that signs; null: not signed. */
+  readonly secret: (() => Promise<string>) | null
+  readonly events: readonly RunEvent[]
+  readonly jobs: readonly JobName[]
+  /** For one attempt. */
+  readonly timeoutMs: number
+  readonly retries: number
 }
 
 /** A config before it is branded; for the loader alone. */

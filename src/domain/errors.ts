@@ -18,6 +18,7 @@ export const errorCodes = {
     meaning: 'a program that is needed is not installed, or not in this version',
   },
   'client-too-old': { exit: 4, http: 500, meaning: 'every pg_dump here is older than the server' },
+  'hook-failed': { exit: 1, http: 500, meaning: 'a command that runs before the job failed' },
   'program-failed': { exit: 1, http: 500, meaning: 'a program ended badly; its last words are in the message' },
   'server-unreachable': { exit: 1, http: 503, meaning: 'there was no connection to PostgreSQL, or it broke' },
   'server-authentication': { exit: 1, http: 503, meaning: 'PostgreSQL refused the role or its password' },

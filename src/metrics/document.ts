@@ -10,6 +10,7 @@ const headings: Readonly<Record<MetricDefinition['family'], string>> = {
   repositories: 'Repositories',
   jobs: 'Jobs',
   policy: 'Policy',
+  tellings: 'Hooks and notifications',
 }
 
 const introduction = `# Metrics

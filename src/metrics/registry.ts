@@ -12,12 +12,15 @@ import { writeRepositories } from './repositories.ts'
 import { writeRetention } from './retention.ts'
 import { writeServer } from './server.ts'
 import { createSnapshot } from './snapshot.ts'
+import { type Tellings, writeTellings } from './tellings.ts'
 import { writeVerification } from './verification.ts'
 
 export interface MetricsOptions extends BuildInfo {
   /** `cluster_name` of every series but the build's and the process's. */
   readonly cluster: string
   readonly policy: Policy
+  /** Of hooks and notifications. Default: there are none. */
+  readonly tellings?: Tellings
   /** What stays and goes in each repository of a catalog. */
   readonly retention: (catalog: Catalog) => RetentionPlans
 }
@@ -61,5 +64,6 @@ export async function renderCatalog(
   writeRetention(snapshot, catalog, options.retention(catalog))
   writeJobs(snapshot, catalog)
   writePolicy(snapshot, catalog, options.policy)
+  if (options.tellings !== undefined) writeTellings(snapshot, options.tellings)
   return snapshot.text()
 }

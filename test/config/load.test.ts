@@ -55,6 +55,8 @@ await t.test('defaults', async (t) => {
       runner: { queueLimit: 16, retries: 3, retryDelayMs: 20_000 },
       objectives: { rpoSeconds: 3600, rtoSeconds: 14_400 },
       policy: { dumpMaxAgeSeconds: 30 * 3600, verificationMaxAgeSeconds: 7.5 * 86_400 },
+      hooks: [],
+      notify: [],
       growth: { shrinkBelow: 0.7, growAbove: 1.5 },
       observe: { intervalSeconds: 60, timeoutSeconds: 20 },
       auth: { tokens: [] },

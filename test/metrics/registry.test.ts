@@ -26,6 +26,10 @@ import {
 import { parseExposition, promtoolComplaints } from '../support/exposition.ts'
 
 const options: MetricsOptions = {
+  tellings: {
+    hookFailures: () => new Map([['mount', 2]]),
+    deliveries: () => [{ target: 'ops', lastSuccessAt: at(482), failures: 1 }],
+  },
   version: '0.1.0',
   revision: 'abc1234',
   nodeVersion: 'v24.21.0',
@@ -72,6 +76,10 @@ function watchedState(): WatchState {
     file('app_backup_20260301_072501.sql.gz', 'truncated'),
   ]
   const options = {
+    tellings: {
+      hookFailures: () => new Map([['mount', 2]]),
+      deliveries: () => [{ target: 'ops', lastSuccessAt: at(482), failures: 1 }],
+    },
     name: 'nightly',
     maxAgeSeconds: 93_600,
     database: null,
@@ -174,9 +182,10 @@ await t.test('a live render adds the process, and promtool finds nothing', async
 
 await t.test('unknown is not zero: a catalog before the first look', async (t) => {
   const unseen = { success: null, durationSeconds: null, lastSuccessAt: null }
+  const { tellings: _, ...withoutTellings } = options
   const text = await renderCatalog(
     {
-      ...options,
+      ...withoutTellings,
       policy: { ...options.policy, dumpMaxAgeSeconds: null, verificationMaxAgeSeconds: null, retention: new Map() },
     },
     catalogOf({
