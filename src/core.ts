@@ -115,6 +115,9 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
         ]
     ).map(hooked),
     schedules: options.schedules ?? [],
+    ...(isWatchOnly(config)
+      ? { unknownJobHint: 'No repository is configured, so lifeboat only watches: set repositories.' }
+      : {}),
     queueLimit: config.runner.queueLimit,
     catchUp: config.schedule.catchUp,
     history,

@@ -30,6 +30,8 @@ export interface RunnerOptions {
   readonly log: Logger
   /** How many runs may wait for a lane. Default: any number. */
   readonly queueLimit?: number
+  /** Why a job may not be there. Default: the names of those that are. */
+  readonly unknownJobHint?: string
   /** Make up once, at the start, for scheduled runs that were missed. Default: no. */
   readonly catchUp?: boolean
   /** How long a job may take to end after its signal aborted; so also the longest that `stop` takes. Default 30,000. */
@@ -108,7 +110,7 @@ export class Runner {
     const job = this.#jobs.get(request.job)
     if (job === undefined) {
       throw new LifeboatError('usage-invalid', `there is no job ${JSON.stringify(request.job)}`, {
-        hint: `Jobs are: ${[...this.#jobs.keys()].join(', ')}.`,
+        hint: this.#options.unknownJobHint ?? `Jobs are: ${[...this.#jobs.keys()].join(', ')}.`,
       })
     }
     this.#sweep()
