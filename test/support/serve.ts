@@ -26,8 +26,6 @@ export interface Served {
 }
 
 export interface ServeOptions {
-  /** A command line to start it through, e.g. `faketime`. */
-  readonly through?: readonly string[]
   readonly env?: Readonly<Record<string, string>>
   readonly onSpawn?: (child: ChildProcess) => void
 }
@@ -39,8 +37,10 @@ export interface ServeOptions {
 export async function serve(directory: string, yaml: string, options: ServeOptions = {}): Promise<Served> {
   const file = join(directory, 'lifeboat.yaml')
   await writeFile(file, yaml, { mode: 0o600 })
-  const [command, ...args] = [...(options.through ?? []), process.execPath, mainFile, 'serve', '-c', file]
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...options.env } })
+  const child = spawn(process.execPath, [mainFile, 'serve', '-c', file], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, ...options.env },
+  })
   const exited = once(child, 'exit')
   options.onSpawn?.(child)
   // Fewer than one address may have: the server would take the idle ones away.
