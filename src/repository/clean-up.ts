@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { throwIfStopped } from '../storage/failures.ts'
 import { inspectFolder, type Place, removeFolder, type Stoppable } from './backup-folder.ts'
 import { type InProgress, serializeInProgress } from './in-progress.ts'
-import { inProgressKey, manifestKey } from './layout.ts'
+import { artifactKey, inProgressKey, manifestKey } from './layout.ts'
 
 export interface CleanUpOptions extends Stoppable {
   /** Whether the writer of a backup is to be taken for dead; null when there is no (readable) claim. */
@@ -16,7 +16,13 @@ export async function cleanUpFolder(place: Place, id: string, options: CleanUpOp
   const stoppable = signal ? { signal } : {}
   throwIfStopped(signal)
   const folder = await inspectFolder(place, id, stoppable)
-  if (folder === null || (folder.state === 'complete' && folder.inProgress === null)) return false
+  if (folder === null) {
+    // Killed between the last object and its folder. Nobody writes this key, and to remove it takes an empty folder along; a
+    // writer that has just made the folder makes it again.
+    await storage.remove(artifactKey(cluster, id, 'nothing'), stoppable)
+    return false
+  }
+  if (folder.state === 'complete' && folder.inProgress === null) return false
   if (!(await isLapsed(folder.inProgress, id))) return false
   if (folder.state === 'complete') {
     await storage.remove(inProgressKey(cluster, id), stoppable)
