@@ -26,3 +26,26 @@ export const systemClock: Clock = {
     }
   },
 }
+
+/**
+ * Does work that may take so long: its signal aborts with `reason` after `ms` milliseconds, or before that with the reason
+ * of one of `signals`.
+ *
+ * @throws what the work throws
+ */
+export async function withDeadline<T>(
+  clock: Clock,
+  { ms, reason, signals }: { ms: number; reason: unknown; signals: readonly AbortSignal[] },
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const [late, over] = [new AbortController(), new AbortController()]
+  clock.sleep(ms, over.signal).then(
+    () => late.abort(reason),
+    () => {},
+  )
+  try {
+    return await work(AbortSignal.any([...signals, late.signal]))
+  } finally {
+    over.abort()
+  }
+}

@@ -125,7 +125,9 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
     log,
   })
   // Before the start: it gives the runs of dead processes their verdict.
-  runner.onChange((run) => notifier.runChanged(run))
+  runner.onChange((run, isOurs) => {
+    if (isOurs) notifier.runChanged(run)
+  })
   await runner.start()
   let closed: Promise<void> | undefined
   return {

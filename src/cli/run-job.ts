@@ -4,6 +4,7 @@ import { errorCodes } from '../domain/errors.ts'
 import type { ConnectionSource } from '../postgres/connection.ts'
 import type { JobName, JobParams, Run } from '../runner/job.ts'
 import type { CliContext } from './command.ts'
+import { oneLine } from './format.ts'
 import { ProgressLine } from './progress.ts'
 
 export interface RunJobOptions {
@@ -55,6 +56,9 @@ export async function runJob(
     stopListening()
     progress.clear()
     await report(run, core)
+    for (const { name, failure } of run.hooks) {
+      if (failure !== undefined) context.err.write(`warning: hook ${name} failed: ${oneLine(failure.message)}\n`)
+    }
     if (run.state === 'succeeded') return 0
     return run.state === 'cancelled' ? errorCodes.cancelled.exit : errorCodes[run.failure?.code ?? 'unexpected'].exit
   } finally {

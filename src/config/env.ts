@@ -1,3 +1,4 @@
+import { hookVariables } from './hooks.ts'
 import { type Key, keysBelow, type SchemaNode, variableOf } from './keys.ts'
 import { comesLater, laterKeys } from './later.ts'
 import type { Problems } from './problems.ts'
@@ -40,10 +41,18 @@ export function applyEnvironment(tree: unknown, env: Environment, problems: Prob
 
 /** Complains about variables with our prefix that set nothing: a misspelt one would otherwise be a silent default. */
 export function checkVariables(env: Environment, problems: Problems): void {
+  // A hook may call lifeboat itself: what it was told of the run is no part of the configuration.
+  const facts: readonly string[] = env.LIFEBOAT_WHEN && env.LIFEBOAT_RUN_ID ? hookVariables : []
   const known = keysBelow().map(({ variable }) => variable)
   for (const name of Object.keys(env).sort()) {
     const value = env[name] ?? ''
-    if (!name.startsWith(prefix) || name === fileVariable || known.includes(name) || isServiceLink(name, value))
+    if (
+      !name.startsWith(prefix) ||
+      name === fileVariable ||
+      known.includes(name) ||
+      facts.includes(name) ||
+      isServiceLink(name, value)
+    )
       continue
     const later = laterKeys.find((key) => {
       const variable = variableOf(key.split('.'))

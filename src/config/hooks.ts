@@ -6,6 +6,21 @@ import { isRecord } from './shape.ts'
 import { parseDuration } from './units.ts'
 import { type HookConfig, type NotifyConfig, runEvents } from './validated.ts'
 
+/** What the environment of a hook tells of the run; docs/hooks.md has the meanings. */
+export const hookVariables = [
+  'LIFEBOAT_WHEN',
+  'LIFEBOAT_CLUSTER',
+  'LIFEBOAT_JOB',
+  'LIFEBOAT_RUN_ID',
+  'LIFEBOAT_TRIGGER',
+  'LIFEBOAT_STATE',
+  'LIFEBOAT_FAILURE_CODE',
+  'LIFEBOAT_FAILURE_MESSAGE',
+  'LIFEBOAT_BACKUP_IDS',
+  'LIFEBOAT_FAILED_ITEMS',
+] as const
+export type HookVariable = (typeof hookVariables)[number]
+
 export function hookOf({ name, when, jobs, on, command, timeout, onFailure }: RawConfig['hooks'][number]): HookConfig {
   const [program = '', ...args] = command
   return {
@@ -54,6 +69,9 @@ export function checkHooks(tree: unknown, problems: Problems): void {
             'must begin with the absolute path of a program',
             'There is no shell: a script is a program too, if it is executable.',
           )
+        }
+        if (one.when === 'before' && typeof one.on === 'string' && one.on !== 'always') {
+          problems.add([key, index, 'on'], 'has no effect before a job', 'Remove it, or set when: after.')
         }
         continue
       }

@@ -61,11 +61,12 @@ function placeOf(path: KeyPath, name: string, yaml: ReadYaml, env: Environment):
   return line === undefined ? undefined : `${name}:${line}`
 }
 
-/** A file with a password in it must be guarded like a password file. */
+/** A file with a secret in it must be guarded like a password file: whoever knows the URL of a ping can send it. */
 async function checkFileAccess(file: string, tree: unknown, problems: Problems): Promise<void> {
-  if (texts(tree, 'postgres', 'password').length === 0) return
+  const secrets = [...texts(tree, 'postgres', 'password'), ...texts(tree, 'notify', '*', 'url')]
+  if (secrets.length === 0) return
   const access = accessProblem(await stat(file))
-  if (access) problems.add(['postgres', 'password'], `stands in a file that ${access}`, accessHint)
+  for (const { path } of access ? secrets : []) problems.add(path, `stands in a file that ${access}`, accessHint)
 }
 
 const seconds = (duration: string) => parseDuration(duration) / 1000

@@ -5,6 +5,7 @@ import { fileStates } from '../domain/external-file.ts'
 import { verdicts, verificationLevels } from '../domain/proof.ts'
 import { type RetentionReason, retentionReasons } from '../domain/retention.ts'
 import { jobNames, runStates, runTriggers } from '../runner/job.ts'
+import { FailureSchema, HookResultSchema, moment, orNull } from './schema-parts.ts'
 
 /*
  * What the API takes and gives. Every object that comes in is closed: an unknown key is refused, never dropped, since it
@@ -12,8 +13,6 @@ import { jobNames, runStates, runTriggers } from '../runner/job.ts'
  */
 
 const closed = { additionalProperties: false } as const
-const moment = (description: string) => Type.String({ format: 'date-time', description })
-const orNull = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])
 
 /** A reference to a named schema, typed as what it names. */
 function ref<T extends TSchema>(schema: T & { $id?: string }) {
@@ -32,12 +31,6 @@ export const RepositoryName = Type.String({ minLength: 1, maxLength: 128, descri
 /** Any name that PostgreSQL allows: quotes, spaces, newlines and dashes are legal in it, only NUL is not. */
 export const DatabaseName = Type.String({ minLength: 1, maxLength: 255, pattern: '^[^\\u0000]*$' })
 export const Limit = Type.Integer({ minimum: 1, maximum: 500, default: 100, description: 'At most so many' })
-
-export const FailureSchema = Type.Object({
-  code: Type.String({ description: 'Stable' }),
-  message: Type.String(),
-  hint: Type.Optional(Type.String()),
-})
 
 export const ProblemSchema = Type.Object(
   {
@@ -97,6 +90,7 @@ export const RunSchema = Type.Object(
         finishedAt: moment('When this part ended'),
       }),
     ),
+    hooks: Type.Array(HookResultSchema, { description: 'The commands around the job; empty until the run has ended' }),
     failure: orNull(FailureSchema),
   },
   { $id: 'Run', description: 'One execution of a job' },

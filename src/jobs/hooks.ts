@@ -1,8 +1,10 @@
-import type { Clock } from '../clock.ts'
+import { type Clock, withDeadline } from '../clock.ts'
+import type { HookVariable } from '../config/hooks.ts'
 import type { HookConfig } from '../config/validated.ts'
 import { type Failure, LifeboatError, toFailure } from '../domain/errors.ts'
-import { runProgram } from '../postgres/programs.ts'
-import type { Job, JobContext, RunItem } from '../runner/job.ts'
+import type { Job, JobContext, JobParams, RunItem } from '../runner/job.ts'
+import { DecidedError, outcomeOf } from '../runner/outcome.ts'
+import { runHook } from './run-hook.ts'
 
 /** Counts failures of hooks by name, since the start of the process. */
 export class HookFailures {
@@ -29,13 +31,18 @@ export interface HookOptions {
   readonly failures: HookFailures
 }
 
-/** A run that ends because of a shutdown has 30 seconds in all. */
+type Facts = Readonly<Partial<Record<HookVariable, string>>>
+
+/**
+ * What all hooks after a job together may still take once the run was told to end. The runner waits 30 seconds for a job
+ * before it gives the run a verdict without it, and a hook that ignores SIGTERM takes five more.
+ */
 const hurriedMs = 10_000
 
 /**
  * A job with the commands that belong around it. One that runs before and fails makes the run fail before it has begun
  * (`hook-failed`), unless it only warns; the others that run before are then not run. Those that run after are, whatever came of
- * the job; their failure never changes that.
+ * the job; neither their failure nor a cancel, timeout or shutdown that comes while they run changes that.
  */
 export function withHooks(job: Job, options: HookOptions): Job {
   const hooks = options.hooks.filter(({ jobs }) => jobs.includes(job.name))
@@ -47,14 +54,25 @@ async function runAround(
   job: Job,
   hooks: readonly HookConfig[],
   options: HookOptions,
-  { params, context }: { params: Parameters<Job['run']>[0]; context: JobContext },
+  { params, context }: { params: JobParams; context: JobContext },
 ): Promise<void> {
   const items: RunItem[] = []
-  const facts = { LIFEBOAT_CLUSTER: options.cluster, LIFEBOAT_JOB: job.name, LIFEBOAT_RUN_ID: context.runId }
-  let failure: Failure | null = null
+  const facts: Facts = {
+    LIFEBOAT_CLUSTER: options.cluster,
+    LIFEBOAT_JOB: job.name,
+    LIFEBOAT_RUN_ID: context.runId,
+    LIFEBOAT_TRIGGER: context.trigger,
+  }
+  const after = (outcome: Facts) =>
+    runAllAfter(
+      hooks.filter(({ when }) => when === 'after'),
+      { ...facts, ...outcome },
+      options,
+      context,
+    )
   try {
     for (const hook of hooks.filter(({ when }) => when === 'before')) {
-      await runBefore(hook, { ...facts, LIFEBOAT_WHEN: 'before' }, options, context)
+      await runBefore(hook, { ...facts, LIFEBOAT_STATE: 'running' }, options, context)
     }
     await job.run(params, {
       ...context,
@@ -64,87 +82,91 @@ async function runAround(
       },
     })
   } catch (error) {
-    failure = toFailure(context.signal.aborted ? context.signal.reason : error)
-    throw error
-  } finally {
-    const env = { ...facts, LIFEBOAT_WHEN: 'after', ...outcomeOf(failure, items) }
-    for (const hook of hooks.filter(({ when }) => when === 'after')) {
-      const isWanted = hook.on === 'always' || (hook.on === 'failure') === (failure !== null)
-      if (isWanted) await runAfter(hook, env, options, context)
-    }
+    const { aborted } = context.signal
+    const outcome = outcomeOf(error, context.signal)
+    await after(outcomeFacts(outcome.state, outcome.failure, items))
+    // What came while the hooks ran is not why the job failed.
+    throw context.signal.aborted && !aborted ? new DecidedError(outcome, error) : error
   }
+  await after(outcomeFacts('succeeded', null, items))
 }
 
-/** Values may hold anything but NUL: the environment has no quoting to escape from. */
-function outcomeOf(failure: Failure | null, items: readonly RunItem[]): Readonly<Record<string, string>> {
+/** Values may hold anything but NUL: the environment has no quoting to escape from. The kernel takes 128 KiB for one. */
+function outcomeFacts(state: string, failure: Failure | null, items: readonly RunItem[]): Facts {
   const ids = new Set(items.flatMap(({ outcome, backupId }) => (outcome === 'succeeded' && backupId ? [backupId] : [])))
   return {
-    LIFEBOAT_STATE: failure === null ? 'succeeded' : failure.code === 'cancelled' ? 'cancelled' : 'failed',
+    LIFEBOAT_STATE: state,
     LIFEBOAT_FAILURE_CODE: failure?.code ?? '',
     LIFEBOAT_FAILURE_MESSAGE: (failure?.message ?? '').replaceAll('\0', '').slice(0, 4096),
-    LIFEBOAT_BACKUP_IDS: [...ids].join(' ').slice(0, 32_768),
+    LIFEBOAT_BACKUP_IDS: [...ids].slice(0, mostIds).join(' '),
     LIFEBOAT_FAILED_ITEMS: String(items.filter(({ outcome }) => outcome === 'failed').length),
   }
 }
 
-async function runBefore(
-  hook: HookConfig,
-  env: Readonly<Record<string, string>>,
-  options: HookOptions,
-  context: JobContext,
-): Promise<void> {
+/** An id has 28 characters. */
+const mostIds = 1_000
+
+async function runBefore(hook: HookConfig, facts: Facts, options: HookOptions, context: JobContext): Promise<void> {
   context.progress({ done: 0, total: null, unit: 'steps', message: `running hook ${hook.name}` })
-  try {
-    await run(hook, env, [context.signal, AbortSignal.timeout(hook.timeoutMs)])
-  } catch (error) {
-    context.signal.throwIfAborted()
-    note(hook, error, options, context)
-    if (hook.onFailure === 'warn') return
-    const message = `hook ${hook.name} failed, so ${env.LIFEBOAT_JOB} was not begun: ${toFailure(error).message}`
-    throw new LifeboatError('hook-failed', message, { hint: 'mend the command, or set onFailure: warn', cause: error })
-  }
+  const failure = await runOne(hook, facts, options, context, context.signal)
+  context.signal.throwIfAborted()
+  if (failure === null || hook.onFailure === 'warn') return
+  throw new LifeboatError('hook-failed', `hook ${hook.name} failed, so the job was not begun: ${failure.message}`, {
+    hint: failure.hint ?? 'mend the command, or set onFailure: warn',
+  })
 }
 
 /** Also of a run that was cancelled: whoever set something up before the job has to take it down. */
-async function runAfter(
-  hook: HookConfig,
-  env: Readonly<Record<string, string>>,
+async function runAllAfter(
+  hooks: readonly HookConfig[],
+  facts: Facts,
   options: HookOptions,
   context: JobContext,
 ): Promise<void> {
+  const succeeded = facts.LIFEBOAT_STATE === 'succeeded'
+  const wanted = hooks.filter(({ on }) => on === 'always' || (on === 'success') === succeeded)
+  if (wanted.length === 0) return
+  const [hurry, over] = [new AbortController(), new AbortController()]
+  const onAbort = () =>
+    void options.clock.sleep(hurriedMs, over.signal).then(
+      () => hurry.abort(context.signal.reason),
+      () => {},
+    )
+  context.signal.addEventListener('abort', onAbort, { signal: over.signal })
+  if (context.signal.aborted) onAbort()
   try {
-    const timeoutMs = context.signal.aborted ? Math.min(hook.timeoutMs, hurriedMs) : hook.timeoutMs
-    await run(hook, env, [AbortSignal.timeout(timeoutMs)])
-  } catch (error) {
-    note(hook, error, options, context)
-  }
-}
-
-async function run(
-  hook: HookConfig,
-  env: Readonly<Record<string, string>>,
-  signals: readonly AbortSignal[],
-): Promise<void> {
-  try {
-    // What it prints is read and thrown away line by line: its last words on stderr stand in the error.
-    await runProgram({
-      program: hook.program,
-      args: hook.args,
-      env,
-      signal: AbortSignal.any([...signals]),
-      onStdoutLine: () => {},
-    })
-  } catch (error) {
-    if (error instanceof DOMException && error.name === 'TimeoutError') {
-      throw new LifeboatError('timed-out', `hook ${hook.name} took longer than ${hook.timeoutMs / 1000} s`, {
-        cause: error,
-      })
+    for (const hook of wanted) {
+      await runOne(hook, facts, options, context, hurry.signal)
     }
-    throw error
+  } finally {
+    over.abort()
   }
 }
 
-function note(hook: HookConfig, error: unknown, { failures }: HookOptions, { log }: JobContext): void {
-  failures.add(hook.name)
-  log.warn({ hook: hook.name, when: hook.when, ...toFailure(error) }, 'hook failed')
+/** Never throws: gives why it failed, or null. */
+async function runOne(
+  hook: HookConfig,
+  facts: Facts,
+  { clock, failures }: HookOptions,
+  context: JobContext,
+  signal: AbortSignal,
+): Promise<Failure | null> {
+  const { name, when, timeoutMs } = hook
+  const begun = clock.monotonic()
+  const reason = new LifeboatError('timed-out', `hook ${name} took longer than ${timeoutMs / 1000} s`, {
+    hint: 'see what it waits for, or allow it more time: timeout',
+  })
+  const failure = await withDeadline(clock, { ms: timeoutMs, reason, signals: [signal] }, (limit) =>
+    runHook(hook, { ...facts, LIFEBOAT_WHEN: when }, limit),
+  ).then(() => null, toFailure)
+  const result = { name, when, durationSeconds: (clock.monotonic() - begun) / 1000 }
+  if (failure === null) {
+    context.log.info({ hook: name, ...result }, 'hook succeeded')
+    context.hook({ ...result, outcome: 'succeeded' })
+    return null
+  }
+  failures.add(name)
+  context.log.warn({ hook: name, when, ...failure }, 'hook failed')
+  context.hook({ ...result, outcome: 'failed', failure })
+  return failure
 }

@@ -3,6 +3,7 @@ import type { Clock } from '../clock.ts'
 import type { NotifyConfig, RunEvent } from '../config/validated.ts'
 import { toFailure } from '../domain/errors.ts'
 import type { Run } from '../runner/job.ts'
+import { KeepAlive } from '../runner/keep-alive.ts'
 import { deliver } from './deliver.ts'
 import { eventOf } from './payload.ts'
 
@@ -61,11 +62,14 @@ export function createNotifier(options: NotifierOptions): Notifier {
     states: () => queues.map((queue) => queue.state()),
     async stop() {
       const grace = new AbortController()
+      // While only time is waited for, nothing else would keep a command from ending in the middle of this.
+      const release = new KeepAlive().hold()
       const idle = Promise.all(queues.map((queue) => queue.idle()))
       await Promise.race([idle, options.clock.sleep(graceMs, grace.signal).catch(() => {})])
       grace.abort()
       stopping.abort(new Error('lifeboat is shutting down'))
       await Promise.all(queues.map((queue) => queue.idle()))
+      release()
     },
   }
 }

@@ -22,7 +22,7 @@ export function eventOf({ state }: Pick<Run, 'state'>): RunEvent | null {
 
 /** The body of a webhook; docs/hooks.md describes it. New members may come; none goes or changes its meaning in version 1. */
 export function webhookBody(cluster: string, event: RunEvent, run: Run): string {
-  const { id, job, trigger, state, requestedAt, startedAt, finishedAt, failure, items } = run
+  const { id, job, trigger, state, requestedAt, startedAt, finishedAt, failure, items, hooks } = run
   return JSON.stringify({
     version: 1,
     event,
@@ -38,6 +38,7 @@ export function webhookBody(cluster: string, event: RunEvent, run: Run): string 
       verdict: verdict ?? null,
     })),
     itemsTotal: items.length,
+    hooks: hooks.map(({ name, when, outcome }) => ({ name, when, outcome })),
   })
 }
 

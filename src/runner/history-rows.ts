@@ -1,6 +1,6 @@
 import type { DatabaseSync, SQLInputValue, SQLOutputValue } from 'node:sqlite'
 import { type Failure, LifeboatError } from '../domain/errors.ts'
-import type { JobName, JobParams, Progress, Run, RunItem, RunState, RunTrigger } from './job.ts'
+import type { HookResult, JobName, JobParams, Progress, Run, RunItem, RunState, RunTrigger } from './job.ts'
 import { isRunId } from './run-id.ts'
 
 /** A row as node:sqlite gives it. */
@@ -62,6 +62,7 @@ function toRun(db: DatabaseSync, row: Row): Run {
     finishedAt: row.finished_at === null ? null : text(row.finished_at),
     progress: row.progress === null ? null : json<Progress>(row.progress),
     items: items.map((item) => json<RunItem>(item.item)),
+    hooks: row.hooks === null ? [] : json<HookResult[]>(row.hooks),
     failure: row.failure === null ? null : json<Failure>(row.failure),
   }
 }

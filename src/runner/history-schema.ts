@@ -111,6 +111,10 @@ const steps: readonly string[] = [
     primary key (id, finished_at)
   ) strict, without rowid;
   `,
+  `
+  -- How the commands around the job fared: a list, null before the verdict.
+  alter table runs add column hooks text;
+  `,
 ]
 
 export const schemaVersion = steps.length

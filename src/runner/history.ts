@@ -14,7 +14,7 @@ import {
   readBackupFailures,
   readTotals,
 } from './history-totals.ts'
-import type { BackupFailure, JobName, JobParams, Progress, Run, RunItem, RunState, RunTrigger } from './job.ts'
+import type { BackupFailure, JobName, JobParams, Progress, Run, RunItem, RunState } from './job.ts'
 import { canonicalParams } from './params.ts'
 import { ownProcess, type ProcessIdentity } from './process-identity.ts'
 import { queueFull } from './queue-full.ts'
@@ -32,13 +32,7 @@ export interface HistoryOptions extends HistoryFileOptions {
   readonly databases?: (facts: Pick<History, 'fact'>) => readonly string[]
 }
 
-export interface NewRun {
-  readonly job: JobName
-  readonly lane: string
-  readonly params: JobParams
-  readonly trigger: RunTrigger
-  readonly requestedBy: string | null
-}
+export type NewRun = Pick<Run, 'job' | 'lane' | 'params' | 'trigger' | 'requestedBy'>
 
 /** How a run ended. */
 export interface Ending {
@@ -48,6 +42,8 @@ export interface Ending {
   readonly durationMs: number | null
   /** The last progress; left out: as it was saved. */
   readonly progress?: Progress | null
+  /** How the commands around the job fared. */
+  readonly hooks?: Run['hooks']
   /** The job works on, verdict or not: its lane stays taken until `release`. */
   readonly isStuck?: boolean
 }
@@ -255,13 +251,13 @@ export class History {
   }
 
   #finish(id: string, from: 'queued' | 'running', ending: Ending): Run | null {
-    const { state, failure, durationMs, progress = null, isStuck = false } = ending
+    const { state, failure, durationMs, progress = null, hooks = [], isStuck = false } = ending
     const { changes } = this.#db
       .prepare(
-        `update runs set state = ?, failure = ?, finished_at = ?, duration_ms = ?, progress = coalesce(?, progress)
+        `update runs set state = ?, failure = ?, finished_at = ?, duration_ms = ?, hooks = ?, progress = coalesce(?, progress)
          where id = ? and state = ?`,
       )
-      .run(state, toJson(failure), this.#now(), durationMs, toJson(progress), id, from)
+      .run(state, toJson(failure), this.#now(), durationMs, JSON.stringify(hooks), toJson(progress), id, from)
     if (changes === 0) return null
     if (!isStuck) this.#release(id)
     const run = this.#existing(id)

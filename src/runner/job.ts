@@ -37,14 +37,25 @@ export interface RunItem {
   readonly finishedAt: string
 }
 
+/** How one command around a job fared. It says nothing about what came of the job. */
+export interface HookResult {
+  readonly name: string
+  readonly when: 'before' | 'after'
+  readonly outcome: 'succeeded' | 'failed'
+  readonly failure?: Failure
+  readonly durationSeconds: number
+}
+
 export interface JobContext {
   readonly runId: string
+  readonly trigger: RunTrigger
   /** Aborts on cancel, timeout and shutdown; its reason is a LifeboatError (`cancelled`, `timed-out`, `interrupted`). */
   readonly signal: AbortSignal
   /** Carries the run id and the job's name. */
   readonly log: Logger
   progress(progress: Progress): void
   item(item: RunItem): void
+  hook(result: HookResult): void
 }
 
 /** A kind of work. One file each in jobs/; the runner knows them only by this. */
@@ -78,6 +89,8 @@ export interface Run {
   readonly finishedAt: string | null
   readonly progress: Progress | null
   readonly items: readonly RunItem[]
+  /** The commands that ran around the job, in their order; empty until the verdict. */
+  readonly hooks: readonly HookResult[]
   readonly failure: Failure | null
 }
 

@@ -3,6 +3,16 @@ import type { Ending } from './history.ts'
 
 type Outcome = Pick<Ending, 'state' | 'failure'>
 
+/** Thrown by a job that failed, and then went on with what belongs to it: an abort that came later changes nothing. */
+export class DecidedError extends Error {
+  readonly outcome: Outcome
+
+  constructor(outcome: Outcome, cause: unknown) {
+    super(outcome.failure?.message ?? outcome.state, { cause })
+    this.outcome = outcome
+  }
+}
+
 export const succeeded: Outcome = { state: 'succeeded', failure: null }
 
 /**
@@ -11,6 +21,7 @@ export const succeeded: Outcome = { state: 'succeeded', failure: null }
  * (what it left could not be removed): only an error that says "cancelled" or "aborted" makes the run `cancelled`.
  */
 export function outcomeOf(error: unknown, signal: AbortSignal): Outcome {
+  if (error instanceof DecidedError) return error.outcome
   if (!signal.aborted) return failed(error)
   const reason: unknown = signal.reason
   const isCancel = reason instanceof LifeboatError && reason.code === 'cancelled'

@@ -2,7 +2,7 @@ import type { Logger } from 'pino'
 import type { Clock } from '../clock.ts'
 import { LifeboatError } from '../domain/errors.ts'
 import type { Ending, History } from './history.ts'
-import type { Job, Progress, Run, RunItem } from './job.ts'
+import type { HookResult, Job, Progress, Run, RunItem } from './job.ts'
 import { outcomeOf, outcomeOfStuck, succeeded } from './outcome.ts'
 import { createStallWatch, stallMs } from './stall.ts'
 
@@ -16,8 +16,11 @@ export interface RunTaskOptions {
   readonly abortGraceMs: number
   /** Aborts when the runner stops: what cannot be written then is not tried again. */
   readonly stopping: AbortSignal
-  /** Called at each change of state, and when progress was made, at most once a second. */
-  readonly changed: (run: Run) => void
+  /**
+   * Called at each change of state, and when progress was made, at most once a second; `isOurs` is false for a verdict
+   * that another process has given.
+   */
+  readonly changed: (run: Run, isOurs?: boolean) => void
 }
 
 /** What came of the work, and what the job threw. */
@@ -36,6 +39,7 @@ export class RunTask {
   readonly #controller = new AbortController()
   readonly #verdict = Promise.withResolvers<Run>()
   readonly #unsavedItems: RunItem[] = []
+  readonly #hooks: HookResult[] = []
   #progress: Progress | null = null
   #started = false
   #ended = false
@@ -130,7 +134,13 @@ export class RunTask {
     const { history, changed } = this.#options
     const written = await this.#persist(() => {
       this.#saveItems()
-      const won = history.finish(this.id, 'running', { ...outcome, durationMs, progress: this.#progress, isStuck })
+      const won = history.finish(this.id, 'running', {
+        ...outcome,
+        durationMs,
+        progress: this.#progress,
+        hooks: this.#hooks,
+        isStuck,
+      })
       return { won: won !== null, run: won ?? history.get(this.id) }
     })
     const line = { ...outcome, durationSeconds: durationMs / 1000, ...(error === undefined ? {} : { err: error }) }
@@ -139,7 +149,7 @@ export class RunTask {
     else this.#log.info(line, `run ${outcome.state}`)
     const run = written?.run ?? null
     this.#end(run)
-    if (run !== null) changed(run)
+    if (run !== null) changed(run, written?.won)
   }
 
   async #work(): Promise<Result> {
@@ -147,6 +157,7 @@ export class RunTask {
     try {
       await job.run(run.params, {
         runId: this.id,
+        trigger: run.trigger,
         signal: this.signal,
         log: this.#log,
         progress: (progress) => {
@@ -156,6 +167,7 @@ export class RunTask {
           this.#unsavedItems.push(item)
           this.#attempt(() => this.#saveItems())
         },
+        hook: (result) => this.#hooks.push(result),
       })
       return succeeded
     } catch (error) {

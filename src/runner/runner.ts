@@ -38,6 +38,9 @@ export interface RunnerOptions {
   readonly abortGraceMs?: number
 }
 
+/** `isOurs` is false for a verdict that another process has given: of all processes, one is told of each with true. */
+export type RunListener = (run: Run, isOurs: boolean) => void
+
 /** How often to look again at what another process does. */
 const pollMs = 1000
 /**
@@ -55,7 +58,7 @@ export class Runner {
   readonly #scheduler: Scheduler
   readonly #tasks = new Map<string, RunTask>()
   readonly #lanes: ReadonlyMap<string, Lane>
-  readonly #listeners = new Set<(run: Run) => void>()
+  readonly #listeners = new Set<RunListener>()
   readonly #keepAlive = new KeepAlive()
   readonly #stopping = new AbortController()
   #background: Promise<unknown> = Promise.resolve()
@@ -123,7 +126,7 @@ export class Runner {
       log: this.#log,
       abortGraceMs: this.#options.abortGraceMs ?? 30_000,
       stopping: this.#stopping.signal,
-      changed: (changed) => this.#changed(changed),
+      changed: (changed, isOurs) => this.#changed(changed, isOurs),
     })
     this.#track(task)
     this.#changed(run)
@@ -200,7 +203,7 @@ export class Runner {
    * Calls the listener with the run at each change of state, and at progress at most once a second for each run: runs of
    * this process, and those of dead ones that get their verdict here. Returns the function that ends it.
    */
-  onChange(listener: (run: Run) => void): () => void {
+  onChange(listener: RunListener): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
   }
@@ -248,7 +251,7 @@ export class Runner {
   #ended(task: RunTask): void {
     const run = this.#history.get(task.id)
     task.close(run)
-    if (run !== null) this.#changed(run)
+    if (run !== null) this.#changed(run, false)
   }
 
   /** In the order of the schedules: what is to be verified should have been dumped first. */
@@ -286,10 +289,10 @@ export class Runner {
     }
   }
 
-  #changed(run: Run): void {
+  #changed(run: Run, isOurs = true): void {
     for (const listener of this.#listeners) {
       try {
-        listener(run)
+        listener(run, isOurs)
       } catch (error) {
         this.#log.error({ err: error, run: run.id }, 'listener of run changes failed')
       }

@@ -161,6 +161,7 @@ await t.test('the frames themselves', async (t) => {
     finishedAt: null,
     progress: null,
     items: [],
+    hooks: [],
     failure: null,
     ...fields,
   })

@@ -5,7 +5,9 @@ import { systemClock } from '../../src/clock.ts'
 import type { HookConfig } from '../../src/config/validated.ts'
 import { LifeboatError } from '../../src/domain/errors.ts'
 import { HookFailures, withHooks } from '../../src/jobs/hooks.ts'
-import type { Job, RunItem } from '../../src/runner/job.ts'
+import type { HookResult, Job, RunItem } from '../../src/runner/job.ts'
+import { Runner } from '../../src/runner/runner.ts'
+import { history } from '../runner/support.ts'
 import { keptLog } from '../support/log.ts'
 import { processes } from '../support/processes.ts'
 import { scratchDirectory } from '../support/scratch.ts'
@@ -39,6 +41,7 @@ async function around(
 ) {
   const { log, lines } = keptLog()
   const failures = new HookFailures(hooks)
+  const results: HookResult[] = []
   let ran = false
   const job: Job = {
     name: 'dump',
@@ -51,12 +54,23 @@ async function around(
   }
   const wrapped = withHooks(job, { hooks, cluster: 'spavix', clock: systemClock, failures })
   const error = await wrapped
-    .run({}, { runId: '20260101T020000Z-dump-abcdef', signal, log, progress: () => {}, item: () => {} })
+    .run(
+      {},
+      {
+        runId: '20260101T020000Z-dump-abcdef',
+        trigger: 'schedule',
+        signal,
+        log,
+        progress: () => {},
+        item: () => {},
+        hook: (result) => results.push(result),
+      },
+    )
     .then(
       () => null,
       (failure: unknown) => failure,
     )
-  return { error, lines, ran, failures: failures.all().get('h') }
+  return { error, lines, ran, results, failures: failures.all().get('h') }
 }
 
 t.test('the facts of the run are in the environment', async (t) => {
@@ -83,6 +97,7 @@ t.test('the facts of the run are in the environment', async (t) => {
   t.match(text, /^LIFEBOAT_STATE=failed$/m)
   t.match(text, /^LIFEBOAT_FAILED_ITEMS=1$/m)
   t.match(text, 'LIFEBOAT_RUN_ID=20260101T020000Z-dump-abcdef')
+  t.match(text, /^LIFEBOAT_TRIGGER=schedule$/m)
   t.ok(text.endsWith('a "quoted" $HOME\n'), 'there is no shell')
 })
 
@@ -92,10 +107,11 @@ t.test('before', async (t) => {
   const refused = await around([hook(bad)])
   t.match(refused.error, {
     code: 'hook-failed',
-    message: /hook h failed, so dump was not begun: bad exited with status 3: no disk/,
+    message: /hook h failed, so the job was not begun: bad exited with status 3: no disk/,
   })
   t.equal(refused.ran, false)
   t.equal(refused.failures, 1)
+  t.match(refused.results, [{ name: 'h', when: 'before', outcome: 'failed', failure: { code: 'program-failed' } }])
   const warned = await around([hook(bad, { onFailure: 'warn' })])
   t.equal(warned.error, null)
   t.equal(warned.ran, true)
@@ -105,7 +121,10 @@ t.test('before', async (t) => {
   const lost = join(directory, 'lost')
   await writeFile(lost, '#!/nowhere/interpreter\n')
   await chmod(lost, 0o755)
-  t.match((await around([hook(lost)])).error, { code: 'hook-failed' })
+  t.match((await around([hook(lost)])).error, {
+    code: 'hook-failed',
+    message: /is there, but what should run it is not/,
+  })
   t.match(await around([hook(bad, { jobs: ['verify'] })]), { ran: true, error: null }, 'of another job')
 })
 
@@ -155,6 +174,96 @@ t.test('hooks that misbehave', { timeout: 60_000 }, async (t: Test) => {
   t.ok(process.memoryUsage().rss - before < 200 * 1_048_576, 'a gigabyte of output is not kept')
   const forks = await script(directory, 'forks', 'setsid sleep 4 & exit 0')
   const begun = systemClock.monotonic()
-  t.match(await around([hook(forks)]), { error: null })
+  t.match(await around([hook(forks)]), { error: null, results: [{ outcome: 'succeeded' }] })
   t.ok(systemClock.monotonic() - begun < 3_500, 'a grandchild that holds the pipes is not waited for')
+})
+
+t.test('what a hook leaves behind in its process group ends with it', async (t) => {
+  const directory = await scratchDirectory(t)
+  const leaves = await script(directory, 'leaves', 'sleep 61235 &')
+  t.match(await around([hook(leaves)]), { error: null })
+  t.notOk((await processes()).some(({ command }) => command === 'sleep 61235'))
+})
+
+t.test('more backups than the environment can carry', async (t) => {
+  const directory = await scratchDirectory(t)
+  const out = join(directory, 'out')
+  const count = await script(directory, 'count', `echo $LIFEBOAT_BACKUP_IDS | wc -w > "${out}"`)
+  const ids = Array.from({ length: 5_000 }, (_, index) => `20260101T020000Z-dump-${String(index).padStart(6, '0')}`)
+  const { error } = await around([hook(count, { when: 'after' })], async (tell) => {
+    for (const backupId of ids)
+      tell({ outcome: 'succeeded', backupType: 'dump', database: 'a', backupId, finishedAt: '2026-01-01T02:00:00Z' })
+  })
+  t.equal(error, null)
+  t.equal((await readFile(out, 'utf8')).trim(), '1000')
+})
+
+/** A runner with the real job around which a hook hangs, stopped at the end of the test. */
+async function hanging(t: Test, work: () => Promise<void>, timeoutSeconds = 600) {
+  const directory = await scratchDirectory(t)
+  const begun = join(directory, 'begun')
+  const sleeps = await script(directory, 'sleeps', `echo "$LIFEBOAT_STATE" > "${begun}"; sleep 61236`)
+  const hooks = [1, 2, 3].map((number) => hook(sleeps, { name: `h${number}`, when: 'after', timeoutMs: 600_000 }))
+  const { log } = keptLog()
+  const store = history(directory, systemClock)
+  const failures = new HookFailures(hooks)
+  const job: Job = { name: 'dump', lane: 'backup', timeoutSeconds, run: work }
+  const runner = new Runner({
+    jobs: [withHooks(job, { hooks, cluster: 'spavix', clock: systemClock, failures })],
+    schedules: [],
+    history: store,
+    clock: systemClock,
+    log,
+  })
+  t.teardown(async () => {
+    await runner.stop()
+    store.close()
+  })
+  await runner.start()
+  const { id } = runner.trigger({ job: 'dump', params: {}, trigger: 'api', requestedBy: null })
+  const state = async () => {
+    for (;;) {
+      const text = await readFile(begun, 'utf8').catch(() => '')
+      if (text !== '') return text.trim()
+      await new Promise((resolve) => setTimeout(resolve, 20))
+    }
+  }
+  return { runner, id, state }
+}
+
+t.test('hooks after a job change no verdict, however they end', { timeout: 120_000 }, async (t) => {
+  const begun = systemClock.monotonic()
+  const endings = [
+    { how: 'cancel', end: async ({ runner, id }: Awaited<ReturnType<typeof hanging>>) => void runner.cancel(id) },
+    { how: 'shutdown', end: ({ runner }: Awaited<ReturnType<typeof hanging>>) => runner.stop() },
+    { how: 'timeout of the run', end: async () => {}, timeoutSeconds: 2 },
+  ]
+  const fails = () => Promise.reject(new LifeboatError('disk-full', 'no'))
+  await Promise.all(
+    endings.flatMap(({ how, end, timeoutSeconds }) =>
+      [async () => {}, fails].map(async (work) => {
+        const one = await hanging(t, work, timeoutSeconds)
+        const wanted = work === fails ? 'failed' : 'succeeded'
+        t.equal(await one.state(), wanted, `${how}: it knows what came of the job`)
+        const ended = one.runner.wait(one.id)
+        await end(one)
+        const run = await ended
+        t.match(run, { state: wanted, failure: work === fails ? { code: 'disk-full' } : null }, how)
+        t.match(
+          run.hooks.map(({ name, outcome }) => [name, outcome]),
+          [
+            ['h1', 'failed'],
+            ['h2', 'failed'],
+            ['h3', 'failed'],
+          ],
+          `${how}: each of them is told of`,
+        )
+      }),
+    ),
+  )
+  t.ok(systemClock.monotonic() - begun < 20_000, 'all hooks of a run share one grace')
+  t.notOk(
+    (await processes()).some(({ command }) => command === 'sleep 61236'),
+    'and nothing of them is left',
+  )
 })

@@ -63,6 +63,7 @@ function run(state: RunState, more: Partial<Run> = {}): Run {
     finishedAt: state === 'running' ? null : '2026-01-01T02:01:00.000Z',
     progress: null,
     items: [],
+    hooks: [],
     failure: null,
     ...more,
   }

@@ -8,13 +8,13 @@ import { type ListedBackup, type Listing, pageOfBackups, requireBackup, unusable
 import type { App } from '../instance.ts'
 import type { HttpDependencies, HttpLimits } from '../ports.ts'
 import { verificationOf } from '../recoverability.ts'
+import { FailureSchema } from '../schema-parts.ts'
 import {
   BackupParams,
   BackupQuery,
   BackupRef,
   type BackupSchema,
   BackupsQuery,
-  FailureSchema,
   problems,
   UnusableRef,
 } from '../schemas.ts'
