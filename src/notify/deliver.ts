@@ -15,6 +15,8 @@ export interface DeliveryOptions {
   /** 0 to 1, for the waits between attempts. */
   readonly random: () => number
   readonly signal: AbortSignal
+  /** Called with what was wrong, before a wait. */
+  readonly onWait: (why: string, waitMs: number) => void
 }
 
 const firstDelayMs = 1_000
@@ -33,7 +35,7 @@ const passingStatus = new Set([408, 425, 429])
  * @throws LifeboatError `program-failed` when it was refused or could not be delivered; the signal's reason
  */
 export async function deliver(options: DeliveryOptions): Promise<void> {
-  const { target, clock, random, signal } = options
+  const { target, clock, random, signal, onWait } = options
   const begun = clock.monotonic()
   for (let attempt = 0; ; attempt += 1) {
     const outcome = await attemptOnce(options)
@@ -46,6 +48,7 @@ export async function deliver(options: DeliveryOptions): Promise<void> {
         hint: 'see whether the receiver answers, and whether its URL is right',
       })
     }
+    onWait(outcome.why, wait)
     await clock.sleep(wait, signal)
   }
 }

@@ -86,7 +86,9 @@ function createQueue(target: NotifyConfig, options: NotifierOptions, signal: Abo
       const { event, run } = message
       const about = { target: target.name, run: run.id, event }
       try {
-        await deliver({ target, cluster, version, event, run, clock, random, signal })
+        const onWait = (why: string, waitMs: number) =>
+          log.debug({ ...about, why, waitSeconds: waitMs / 1000 }, 'notification will be tried again')
+        await deliver({ target, cluster, version, event, run, clock, random, signal, onWait })
         lastSuccessAt = clock.now()
         log.debug(about, 'notification delivered')
       } catch (error) {
