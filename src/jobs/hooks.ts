@@ -161,7 +161,7 @@ async function runOne(
   ).then(() => null, toFailure)
   const result = { name, when, durationSeconds: (clock.monotonic() - begun) / 1000 }
   if (failure === null) {
-    context.log.info({ hook: name, ...result }, 'hook succeeded')
+    context.log.info({ hook: name, when, durationSeconds: result.durationSeconds }, 'hook succeeded')
     context.hook({ ...result, outcome: 'succeeded' })
     return null
   }

@@ -9,8 +9,10 @@ import type { HookResult, Job, RunItem } from '../../src/runner/job.ts'
 import { Runner } from '../../src/runner/runner.ts'
 import { history } from '../runner/support.ts'
 import { keptLog } from '../support/log.ts'
+import { startCluster } from '../support/postgres.ts'
 import { processes } from '../support/processes.ts'
 import { scratchDirectory } from '../support/scratch.ts'
+import { startSidecar } from '../support/sidecar.ts'
 
 /** A tiny executable. */
 async function script(directory: string, name: string, text: string): Promise<string> {
@@ -265,5 +267,44 @@ t.test('hooks after a job change no verdict, however they end', { timeout: 120_0
   t.notOk(
     (await processes()).some(({ command }) => command === 'sleep 61236'),
     'and nothing of them is left',
+  )
+})
+
+t.test('around a real backup', { timeout: 60_000 }, async (t) => {
+  const cluster = await startCluster(t)
+  await cluster.createDatabase('app', 'create table t as select 1 as i')
+  const directory = await scratchDirectory(t)
+  const out = join(directory, 'out')
+  const print = await script(
+    directory,
+    'print',
+    `echo "$LIFEBOAT_WHEN $LIFEBOAT_STATE $LIFEBOAT_BACKUP_IDS" >> "${out}"`,
+  )
+  const bad = await script(directory, 'bad', 'exit 1')
+  const hooks = [
+    { name: 'first', when: 'before', jobs: ['dump'], command: [print] },
+    { name: 'bad', when: 'after', on: 'success', command: [bad] },
+    { name: 'last', when: 'after', command: [print] },
+    { name: 'never', when: 'after', on: 'failure', command: [bad] },
+  ]
+  const sidecar = await startSidecar(t, cluster, { databases: ['app'], yaml: { hooks } })
+  const run = await sidecar.run('dump')
+  t.match(run, { state: 'succeeded', failure: null })
+  t.match(run.hooks, [
+    { name: 'first', when: 'before', outcome: 'succeeded' },
+    { name: 'bad', when: 'after', outcome: 'failed', failure: { code: 'program-failed' } },
+    { name: 'last', outcome: 'succeeded' },
+  ])
+  t.equal(run.hooks.length, 3)
+  const [manifest] = await sidecar.manifests()
+  t.equal(await readFile(out, 'utf8'), `before running \nafter succeeded ${manifest?.backupId}\n`)
+  t.same(
+    [...sidecar.core.hookFailures()],
+    [
+      ['first', 0],
+      ['bad', 1],
+      ['last', 0],
+      ['never', 0],
+    ],
   )
 })

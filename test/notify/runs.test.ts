@@ -97,6 +97,7 @@ t.test('a killed sidecar: its run is told of as interrupted, by the next one, on
   const third = await serve(home, text)
   t.equal((await third.request('/api/admin/verify', { level: 'artifact' })).status, 202)
   await until('another run', () => told.length === 4)
+  t.match(await (await third.request('/api/runs')).json(), { runs: [{ job: 'verify' }, { job: 'dump', hooks: [] }] })
   await third.end()
   t.same(told.slice(0, 3), ['start running', 'failure failed interrupted', 'start running'])
 })
