@@ -16,12 +16,12 @@ const extension = String.raw`(?:\.(?:sql|dump|tar|pgdump|backup|bak|custom)(?:\.
 /** Groups: year, month, day, hour, minute, second; or seconds since 1970. */
 const timestamp = String.raw`(?:(\d{4})-?(\d\d)-?(\d\d)(?:[T_ -]?(\d\d)[-:.h]?(\d\d)(?:[-:.m]?(\d\d)s?)?(?:[.-]\d{1,9})?Z?)?|(\d{10}))`
 
-const placeholders: Readonly<Record<string, string>> = {
-  '{database}': '([^/]+?)',
-  '{timestamp}': timestamp,
-  '{ext}': extension,
-  '*': '[^/]*',
-}
+const placeholders: ReadonlyMap<string, string> = new Map([
+  ['{database}', '([^/]+?)'],
+  ['{timestamp}', timestamp],
+  ['{ext}', extension],
+  ['*', '[^/]*'],
+])
 
 /** Everything in a pattern that is not a placeholder stands for itself. */
 const parts = /\{[^{}]*\}|\*|[^{}*]+|[{}]/g
@@ -38,14 +38,14 @@ export function compilePattern(pattern: string): FilePattern {
     throw new LifeboatError('usage-invalid', 'must be the name of a file, without a slash')
   const found: readonly string[] = pattern.match(parts) ?? []
   for (const part of found.filter((one) => one.startsWith('{') || one === '}')) {
-    if (placeholders[part] === undefined) {
+    if (!placeholders.has(part)) {
       const hint = 'Placeholders are {database}, {timestamp}, {ext} and *.'
       throw new LifeboatError('usage-invalid', `has ${JSON.stringify(part)}, which is no placeholder`, { hint })
     }
     if (found.indexOf(part) !== found.lastIndexOf(part)) throw new LifeboatError('usage-invalid', `has ${part} twice`)
   }
   const source = found
-    .map((part) => placeholders[part] ?? part.replaceAll(/[\\^$.*+?()[\]{}|/-]/g, String.raw`\$&`))
+    .map((part) => placeholders.get(part) ?? part.replaceAll(/[\\^$.*+?()[\]{}|/-]/g, String.raw`\$&`))
     .join('')
   const expression = new RegExp(`^${source}$`, 's')
   const hasDatabase = found.includes('{database}')

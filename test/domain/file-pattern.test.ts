@@ -41,6 +41,7 @@ t.test('patterns', async (t) => {
   })
   t.same(compilePattern('nightly*.sql.gz')('nightly-of-(all).sql.gz'), { database: null, at: null })
   t.equal(compilePattern('a.b')('axb'), null, 'a dot is a dot')
+  t.ok(compilePattern('valueOf')('valueOf'), 'as is the name of something that every object has')
   for (const bad of ['', 'a/b', '{date}.sql', '{database}{database}', 'a}', '{timestamp}_{timestamp}']) {
     t.throws(() => compilePattern(bad), { code: 'usage-invalid' }, bad)
   }
