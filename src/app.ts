@@ -45,6 +45,9 @@ export interface App {
 /** The values of the process itself are as old as the last rendering. */
 const renderEveryMs = 15_000
 
+/** So long the start waits to learn whose the leases are, at most. */
+const leasesMs = 5000
+
 /** A jump of the clock is told by what it showed last, to the minute. */
 const noteClockEveryMs = 60_000
 
@@ -122,6 +125,7 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
     policy,
     retention,
     growth,
+    leases: () => core.leases.states(),
   })
   let stopped: Promise<void> | undefined
   let url = ''
@@ -156,10 +160,11 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
       observer.start()
       void repeat(clock, renderEveryMs, stopping.signal, () => exposition.render(observer.catalog()))
       void repeat(clock, noteClockEveryMs, stopping.signal, () => noteClock(core.guard, observer.catalog(), log))
-      background(
-        firstLook.then(() => core.tidy()).then(() => observer.refresh()),
-        'cleaning up',
-      )
+      const tidy = () => core.tidy().then(() => observer.refresh())
+      // A repository that does not answer keeps nothing else from beginning.
+      await core.leases.start(leasesMs)
+      core.leases.onTaken(() => background(tidy(), 'cleaning up'))
+      background(firstLook.then(tidy), 'cleaning up')
       const short = isWatchOnly(config) ? null : rpoWarning(config)
       if (isWatchOnly(config)) log.info('no repository is configured: lifeboat only watches, and takes no backups')
       if (short !== null) log.warn({ hint: rpoHint }, short)

@@ -1,10 +1,11 @@
+import { randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { chmod, mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
 import type { Clock } from './clock.ts'
 import { isWatchOnly, type ValidatedConfig } from './config/validated.ts'
-import { toFailure } from './domain/errors.ts'
+import { type LifeboatError, toFailure } from './domain/errors.ts'
 import type { Proof } from './domain/proof.ts'
 import { removeEndedUses } from './jobs/dead-uses.ts'
 import { dumpJob } from './jobs/dump.ts'
@@ -21,12 +22,14 @@ import { createServerProbe } from './observe/server.ts'
 import { rememberedDatabases } from './observe/server-memory.ts'
 import type { ConnectionSource } from './postgres/connection.ts'
 import { isSilent } from './repository/in-progress.ts'
+import { LeaseClaim } from './repository/lease.ts'
 import { type IdentityLedger, type InProgress, Repository } from './repository/repository.ts'
 import { ClockGuard } from './runner/clock-guard.ts'
 import { type History, openHistory } from './runner/history.ts'
 import type { Job } from './runner/job.ts'
+import { LeaseKeeper } from './runner/lease.ts'
 import { isRunId } from './runner/run-id.ts'
-import { Runner, type Schedule } from './runner/runner.ts'
+import { Runner, type RunRequest, type Schedule } from './runner/runner.ts'
 import { LocalStorage } from './storage/local.ts'
 
 export interface CoreOptions {
@@ -52,13 +55,15 @@ export interface Core {
   readonly repositories: readonly CoreRepository[]
   readonly history: History
   readonly runner: Runner
+  /** Who may write to the repositories. Nothing is kept before it is started, or a lease is wanted. */
+  readonly leases: LeaseKeeper
   /** Says whether the clock can be trusted with what expires. */
   readonly guard: ClockGuard
   /** Failures of hooks by name, since the start of the process. */
   hookFailures(): ReadonlyMap<string, number>
   /** How those fare who are told of runs. */
   deliveries(): readonly DeliveryState[]
-  /** Clears away what a killed process left behind in the work folder and the repositories. */
+  /** Clears away what a killed process left behind in the work folder, and in the repositories whose lease is held. */
   tidy(): Promise<void>
   /** Ends what runs and closes the history. Safe to call again. */
   close(): Promise<void>
@@ -78,8 +83,12 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
     log,
     databases: (facts) => config.postgres.databases ?? rememberedDatabases(facts),
   })
-  const repositories = makeRepositories(config, { clock, version, ledger: history })
+  const repositories: readonly CoreRepository[] = makeRepositories(config, {
+    ...{ clock, version, ledger: history },
+    fence: (name, { signal }) => leases.fence(name, signal ? { signal } : {}),
+  })
   const all = repositories.map(({ repository }) => repository)
+  const leases = keepLeases(config, { repositories: all, history, clock, log })
   const probe = createServerProbe({ ...config.postgres })
   const server = (signal: AbortSignal) => probe(signal).catch(() => null) // one that is down keeps no backup from being used
   const jobOptions = { config, repositories: all, clock, version }
@@ -120,6 +129,7 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
       : {}),
     queueLimit: config.runner.queueLimit,
     catchUp: config.schedule.catchUp,
+    refuse: ({ job, params, trigger }) => standby(config, leases, { job, params, trigger }),
     history,
     clock,
     log,
@@ -134,13 +144,15 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
     repositories,
     history,
     runner,
+    leases,
     guard,
     hookFailures: () => hookFailures.all(),
     deliveries: () => notifier.states(),
-    tidy: () => tidy(config, { repositories, history, clock, log, isOver }),
+    tidy: () => tidy(config, { repositories, history, leases, clock, log, isOver }),
     close: () => {
       closed ??= runner
         .stop()
+        .then(() => leases.stop())
         .then(() => notifier.stop())
         .then(() => history.close())
       return closed
@@ -148,15 +160,61 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
   }
 }
 
+const holderFact = 'lease holder'
+
+/** What all processes of a state directory are called as holders of leases; null: none has wanted one. */
+export function leaseHolder(history: Pick<History, 'fact'>): string | null {
+  return history.fact(holderFact)
+}
+
+function keepLeases(
+  { lease: { ttlSeconds } }: ValidatedConfig,
+  options: { repositories: readonly Repository[]; history: History; clock: Clock; log: Logger },
+): LeaseKeeper {
+  const { repositories, history, clock, log } = options
+  if (leaseHolder(history) === null) history.keepFact(holderFact, randomUUID())
+  return new LeaseKeeper({
+    ...{ ttlSeconds, clock, log },
+    repositories: repositories.map((repository) => ({
+      name: repository.name,
+      // Asked each time: of two processes that start on a new state directory, the later one's word stands.
+      claim: new LeaseClaim({ place: repository, clock, ttlSeconds, holder: () => leaseHolder(history) ?? '' }),
+      isThere: (signal: AbortSignal) => repository.checkIdentity({ signal }),
+    })),
+  })
+}
+
+/** Restores and what people ask to be verified write nothing that others could lose. */
+function standby(
+  config: ValidatedConfig,
+  leases: LeaseKeeper,
+  { job, params, trigger }: Pick<RunRequest, 'job' | 'params' | 'trigger'>,
+): LifeboatError | null {
+  const isOfTheSchedule = trigger === 'schedule' || trigger === 'catch-up'
+  const isShared = job === 'restore' || (job === 'verify' && (!isOfTheSchedule || config.watch.length > 0))
+  return isShared ? null : leases.standby(typeof params.repository === 'string' ? params.repository : null)
+}
+
 /** The configured repositories; nothing is touched. Without a ledger nobody sees whether they are the ones that they were. */
 export function makeRepositories(
   { cluster, repositories }: ValidatedConfig,
-  { clock, version, ledger }: { clock: Clock; version: string; ledger: IdentityLedger | null },
+  {
+    clock,
+    version,
+    ledger,
+    fence,
+  }: {
+    clock: Clock
+    version: string
+    ledger: IdentityLedger | null
+    fence?: (name: string, options: { readonly signal?: AbortSignal }) => Promise<void>
+  },
 ): readonly CoreRepository[] {
   return repositories.map(({ name, path }) => {
     const storage = new LocalStorage({ root: path, clock })
     const identity = ledger === null ? {} : { identity: { ledger, lifeboat: version, exists: () => storage.exists() } }
-    return { path, storage, repository: new Repository({ name, cluster, storage, clock, ...identity }) }
+    const fenced = fence === undefined ? {} : { fence: fence.bind(null, name) }
+    return { path, storage, repository: new Repository({ name, cluster, storage, clock, ...identity, ...fenced }) }
   })
 }
 
@@ -188,10 +246,15 @@ async function tidy(
   {
     repositories,
     history,
+    leases,
     clock,
     log,
     isOver,
-  }: Pick<Core, 'repositories' | 'history'> & { clock: Clock; log: Logger; isOver: (runId: string) => boolean },
+  }: Pick<Core, 'repositories' | 'history' | 'leases'> & {
+    clock: Clock
+    log: Logger
+    isOver: (runId: string) => boolean
+  },
 ): Promise<void> {
   const longestMs = 1000 * Math.max(config.dump.timeoutSeconds, config.verification.timeoutSeconds)
   const isLeftover = (name: string, modified: Date) => {
@@ -218,7 +281,8 @@ async function tidy(
   await attempt('the work folder', () => cleanWorkDir(config.workDir, isLeftover))
   for (const { repository, storage } of repositories) {
     await attempt(`half-written files in ${repository.name}`, () => storage.cleanTemporary())
-    await attempt(`unfinished backups in ${repository.name}`, () => repository.cleanUp({ isLapsed }))
+    if (leases.isHeld(repository.name))
+      await attempt(`unfinished backups in ${repository.name}`, () => repository.cleanUp({ isLapsed }))
     await attempt(`marks of use in ${repository.name}`, () => removeEndedUses(repository, isOver))
   }
 }

@@ -12,7 +12,7 @@ import { type Finding, looked, ok, problem, warning } from './finding.ts'
 export async function checkPlaces(
   config: ValidatedConfig,
   largestDatabaseBytes: number,
-  checkIdentity: (repository: string) => Promise<void>,
+  checkIdentity: (repository: string) => Promise<unknown>,
 ): Promise<readonly Finding[]> {
   const found = [...(await looked('work folder', () => checkWorkFolder(config, largestDatabaseBytes)))]
   const usable: ValidatedConfig['repositories'][number][] = []

@@ -1,4 +1,5 @@
-import { type Finding, ok, warning } from '../check/finding.ts'
+import { hostname } from 'node:os'
+import { type Finding, looked, ok, warning } from '../check/finding.ts'
 import { checkHooks } from '../check/hooks.ts'
 import { checkPlaces } from '../check/places.ts'
 import { checkPrograms } from '../check/programs.ts'
@@ -6,7 +7,9 @@ import { checkServer } from '../check/server.ts'
 import { checkWatches } from '../check/watches.ts'
 import { rpoHint, rpoWarning } from '../config/objectives.ts'
 import { isWatchOnly, type ValidatedConfig } from '../config/validated.ts'
-import { makeRepositories, openHistoryIfThere } from '../core.ts'
+import { leaseHolder, makeRepositories, openHistoryIfThere } from '../core.ts'
+import { describeHolder } from '../domain/lease.ts'
+import { readLease } from '../repository/lease.ts'
 import { nextRun } from '../runner/schedule.ts'
 import {
   type CliContext,
@@ -36,6 +39,7 @@ export const checkCommand: Command = {
       ...findings,
       ...(await checkPrograms(config, cluster?.serverMajor ?? null)),
       ...(await checkPlaces(config, largestDatabaseBytes, identities(config, context))),
+      ...(await checkLeases(config, context)),
       ...(await checkWatches(config, context.clock, context.signal)),
       ...(await checkHooks(config)),
       ...checkSchedule(config, context),
@@ -58,6 +62,29 @@ function identities(config: ValidatedConfig, { clock, version, signal, makeLog }
       history?.close()
     }
   }
+}
+
+/** Who writes to each repository. One that cannot be read was told of already. */
+async function checkLeases(config: ValidatedConfig, context: CliContext): Promise<readonly Finding[]> {
+  const { clock, version, signal, makeLog } = context
+  const history = openHistoryIfThere(config, { clock, log: makeLog('silent', 'err') })
+  const self = history === null ? null : leaseHolder(history)
+  history?.close()
+  const found: Finding[] = []
+  for (const { repository, storage } of makeRepositories(config, { clock, version: version.version, ledger: null })) {
+    if (!(await storage.exists().catch(() => false))) continue
+    const findings = await looked('repository', async () => {
+      const lease = await readLease(repository, { signal })
+      if (lease === null || lease.lease?.released === true) return []
+      const isOurs = lease.lease !== null && lease.lease.holder === self && lease.lease.host === hostname()
+      const who = isOurs
+        ? 'this lifeboat writes to it'
+        : `another lifeboat writes to it: ${describeHolder(lease.lease)}`
+      return [ok('repository', `${repository.name}: ${who}${isOurs ? '' : '; one here would stand by'}`)]
+    })
+    found.push(...findings)
+  }
+  return found
 }
 
 function checkSchedule(config: ValidatedConfig, { clock }: CliContext): readonly Finding[] {

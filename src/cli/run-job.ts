@@ -24,7 +24,7 @@ export interface RunJobOptions {
  * Runs one job here and now, sharing history and lanes with a sidecar on the same state directory. An interrupt cancels
  * the run and waits for it to clean up. Gives the exit code: 0, or the one of the failure's code.
  *
- * @throws LifeboatError `conflict` when the same run is under way already; what `refuse` throws
+ * @throws LifeboatError `conflict` when the same run is under way already, or another lifeboat has the lease; what `refuse` throws
  */
 export async function runJob(
   { config, verbose, job, params, restoreTarget, refuse, report }: RunJobOptions,
@@ -41,6 +41,10 @@ export async function runJob(
   const progress = new ProgressLine(context.err)
   try {
     await refuse?.(core)
+    if (job === 'dump' || job === 'expire') {
+      const repository = typeof params.repository === 'string' ? params.repository : null
+      await core.leases.acquire(repository, signal, (words) => context.err.write(`${oneLine(words)}\n`))
+    }
     await core.tidy()
     const { id, lane } = core.runner.trigger({ job, params, trigger: 'cli', requestedBy: context.user })
     const ahead = core.runner.list({ state: 'running' }).find((run) => run.lane === lane && run.id !== id)

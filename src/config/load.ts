@@ -132,6 +132,7 @@ function build(raw: RawConfig): UnbrandedConfig {
       retries: raw.runner.retries,
       retryDelayMs: parseDuration(raw.runner.retryDelay),
     },
+    lease: { ttlSeconds: seconds(raw.lease.ttl) },
     objectives: { rpoSeconds: seconds(raw.objectives.rpo), rtoSeconds: seconds(raw.objectives.rto) },
     policy: {
       dumpMaxAgeSeconds: limitOf(policy.dumpMaxAge, schedule.dump),

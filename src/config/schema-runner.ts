@@ -1,5 +1,19 @@
 import { duration, integer, section } from './schema-keys.ts'
 
+/** The key `lease`. */
+export const lease = section(
+  {
+    ttl: duration({
+      description:
+        'A lifeboat that gives no sign of life for so long loses its leases; another one on the same repository takes over then.',
+      default: '1m',
+      atLeast: '1s',
+      atMost: '1h',
+    }),
+  },
+  { description: 'How several lifeboats share a repository: one of them writes, the others wait.' },
+)
+
 /** The key `runner`. */
 export const runner = section(
   {

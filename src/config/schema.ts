@@ -5,7 +5,7 @@ import { hooks, notify } from './schema-hooks.ts'
 import { boolean, choice, duration, integer, longestTimer, schedule, section, size, text } from './schema-keys.ts'
 import { postgres } from './schema-postgres.ts'
 import { retention } from './schema-retention.ts'
-import { runner } from './schema-runner.ts'
+import { lease, runner } from './schema-runner.ts'
 import { watch } from './schema-watch.ts'
 import { roles } from './validated.ts'
 
@@ -153,6 +153,7 @@ export const configSchema = section({
   dump,
   verification,
   runner,
+  lease,
   schedule: section(
     {
       catchUp: boolean({

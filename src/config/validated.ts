@@ -125,6 +125,7 @@ export interface ValidatedConfig {
     readonly retries: number
     readonly retryDelayMs: number
   }
+  readonly lease: { readonly ttlSeconds: number }
   readonly objectives: { readonly rpoSeconds: number; readonly rtoSeconds: number }
   readonly policy: {
     /** Age at which the newest backup is too old: set, or the longest gap of the schedule plus slack; null: no schedule. */

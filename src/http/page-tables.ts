@@ -2,6 +2,7 @@ import { verificationLevels } from '../domain/proof.ts'
 import type { Catalog } from '../observe/catalog.ts'
 import { isClockAhead, keepersOf } from '../observe/questions.ts'
 import type { JobSummary } from '../runner/job.ts'
+import type { LeaseStatus } from '../runner/lease.ts'
 import type { Listing } from './backup-list.ts'
 import { type Content, html, name } from './html.ts'
 import { type Verification, verificationOf } from './recoverability.ts'
@@ -72,6 +73,18 @@ function verdict({ standing, levels }: Verification): Content {
   return standing === 'proven'
     ? html`<span class="badge good">proven</span> <span class="note">${deepest}</span>`
     : html`<span class="badge">intact</span> <span class="note">${deepest}</span>`
+}
+
+/** Says where this lifeboat stands by, and why nothing runs here then. */
+export function standbyNote(leases: readonly LeaseStatus[], now: Date, detailed: boolean): Content {
+  const waiting = leases.filter(({ state }) => state === 'waiting')
+  if (waiting.length === 0) return null
+  const items = waiting.map(({ repository, since, holder }) => {
+    const who = detailed && holder !== null ? html` on ${name(holder.host)}, process ${holder.pid},` : null
+    return html`<li>Another lifeboat${who} writes to ${name(repository)}; this one has stood by since ${moment(since, now)}, and takes over when that one is gone.</li>`
+  })
+  return html`<ul class="note">${items}</ul>
+`
 }
 
 export function jobsTable({ jobs }: Catalog, now: Date): Content {

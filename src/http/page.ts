@@ -3,7 +3,7 @@ import type { Catalog } from '../observe/catalog.ts'
 import { repositoryOfCollector } from '../observe/questions.ts'
 import type { Listing } from './backup-list.ts'
 import { type Content, html, name } from './html.ts'
-import { backupsTable, collectorsTable, jobsTable } from './page-tables.ts'
+import { backupsTable, collectorsTable, jobsTable, standbyNote } from './page-tables.ts'
 import type { HttpDependencies, RecoveryPolicy } from './ports.ts'
 import { type DatabaseRecovery, type Recovery, type RecoveryState, recoverability } from './recoverability.ts'
 import { style } from './style.ts'
@@ -25,7 +25,10 @@ export function pagePolicy(): string {
   ].join('; ')
 }
 
-export type PageDependencies = Pick<HttpDependencies, 'catalog' | 'clock' | 'cluster' | 'version' | 'policy' | 'tokens'>
+export type PageDependencies = Pick<
+  HttpDependencies,
+  'catalog' | 'clock' | 'cluster' | 'version' | 'policy' | 'tokens' | 'leases'
+>
 
 type Tone = 'good' | 'warn' | 'bad' | 'idle'
 
@@ -38,7 +41,7 @@ const icon =
  * tokens configured it still is open, so it then leaves out what the metrics do not tell either: ids and messages.
  */
 export function renderPage(
-  { catalog, clock, cluster, version, policy, tokens }: PageDependencies,
+  { catalog, clock, cluster, version, policy, tokens, leases }: PageDependencies,
   listing: Listing,
 ): string {
   const now = clock.now()
@@ -68,7 +71,7 @@ ${
 <h2>Newest backups</h2>
 ${backupsTable(known, listing, now, detailed)}
 <h2>Jobs</h2>
-${jobsTable(known, now)}
+${standbyNote(leases(), now, detailed)}${jobsTable(known, now)}
 <h2>What Lifeboat looks at</h2>
 ${collectorsTable(known, now, detailed)}
 </main>

@@ -8,6 +8,7 @@ import type { Catalog } from '../observe/catalog.ts'
 import type { Growth } from '../observe/growth.ts'
 import type { RetentionPlans } from '../observe/retention.ts'
 import type { JobName, JobParams, JobSummary, Run, RunState } from '../runner/job.ts'
+import type { LeaseStatus } from '../runner/lease.ts'
 
 /** What HTTP needs of the runner. */
 export interface RunnerPort {
@@ -76,6 +77,8 @@ export interface HttpDependencies {
   readonly retention: (catalog: Catalog) => RetentionPlans
   /** How far the newest backups are from what is usual, and what explains it. */
   readonly growth: Pick<Growth, 'of'>
+  /** Who may write to the repositories. */
+  readonly leases: () => readonly LeaseStatus[]
 }
 
 /** What one client may take of the server. Times are milliseconds, sizes bytes. */

@@ -124,6 +124,7 @@ async function expireIn(
 ): Promise<void> {
   const { clock, isOver } = options
   const { signal, log } = context
+  await repository.fence({ signal })
   const dead = await findDeadUses(repository, survey.uses, { clock, isOver, signal })
   const { backups, refusals } = survey.input((use) => dead.has(use.key))
   const all = doubt === null ? refusals : [doubt, ...refusals]

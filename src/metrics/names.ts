@@ -203,6 +203,13 @@ export const metricDefinitions = {
     labels: ['repository'],
     help: 'Whether the last look at the repository worked: it is there, is the one that it was, and can be read. That it can be written, every backup shows. No series before the first look.',
   },
+  lifeboat_lease_held: {
+    family: 'repositories',
+    type: 'gauge',
+    unit: '0 or 1',
+    labels: ['repository'],
+    help: 'Whether this lifeboat has the lease on the repository, and so writes to it; 0: another one has it, and this one stands by. No series while that is not known.',
+  },
   lifeboat_repository_free_bytes: {
     family: 'repositories',
     type: 'gauge',

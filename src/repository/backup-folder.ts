@@ -7,6 +7,8 @@ import { backupPrefix, inProgressKey, manifestKey } from './layout.ts'
 export interface Place {
   readonly storage: Storage
   readonly cluster: string
+  /** Called before something is published or removed; fails when that is another one's to do. */
+  readonly fence?: (options: Stoppable) => Promise<void>
 }
 
 export interface Stoppable {

@@ -167,6 +167,7 @@ class FolderWriter implements BackupWriter {
     const { text, manifest } = serializeManifest(body, artifacts)
     if ((await this.#heartbeat.owner()) !== this.#claim.token) throw folderLost(this.#id)
     for (const artifact of artifacts) await this.#checkStored(artifact)
+    await this.#place.fence?.({ signal: this.#signal })
     await storage.put(manifestKey(cluster, this.#id), Buffer.from(text), { ifAbsent: true, signal: this.#signal })
     await this.#stopHeartbeat()
     await this.#confirm(artifacts)

@@ -24,6 +24,7 @@ export async function cleanUpFolder(place: Place, id: string, options: CleanUpOp
   }
   if (folder.state === 'complete' && folder.inProgress === null) return false
   if (!(await isLapsed(folder.inProgress, id))) return false
+  await place.fence?.(stoppable)
   if (folder.state === 'complete') {
     await storage.remove(inProgressKey(cluster, id), stoppable)
     return false

@@ -51,6 +51,7 @@ export async function expireFolder(place: Place, clock: Clock, id: string, optio
       if (claimed?.purpose === 'expire') throw stays(id, `${needed}, which was to stay in its place, is being removed`)
     }
     if (isClaimed && !(await isOurs())) throw beingRemoved(id)
+    await place.fence?.(stoppable)
   } catch (error) {
     if (await isOurs()) await storage.remove(key)
     throw error

@@ -12,12 +12,14 @@ import { isSegment } from '../storage/keys.ts'
  *     <cluster>/proofs/<UTC>-<backup-id>.json
  *     <cluster>/holds/<backup-id>.json
  *     <cluster>/uses/<backup-id>-<12 hex>.json
+ *     <cluster>/leases/<20 digits>.json
  */
 
 const manifestName = 'manifest.json'
 const inProgressName = '.inprogress'
 const artifactPattern = /^[A-Za-z0-9_][A-Za-z0-9._+-]{0,199}$/
 const usePattern = /^([0-9A-Za-z-]+)-[0-9a-f]{12}\.json$/
+const leasePattern = /^(\d{20})\.json$/
 const proofPattern = /^(\d{8}T\d{6}Z)-([0-9A-Za-z-]+)\.json$/
 
 /** True for a name that can be a cluster's folder: one segment of a key that is not hidden. */
@@ -111,4 +113,21 @@ export function usedBackupId(cluster: string, key: string): string | null {
   const prefix = usesPrefix(cluster)
   const id = key.startsWith(prefix) ? usePattern.exec(key.slice(prefix.length))?.[1] : undefined
   return id !== undefined && isBackupId(id) ? id : null
+}
+
+export function leasesPrefix(cluster: string): string {
+  return `${cluster}/leases/`
+}
+
+/** Twenty digits, so that the order of keys is that of tokens. */
+export function leaseKey(cluster: string, token: number): string {
+  return `${leasesPrefix(cluster)}${String(token).padStart(20, '0')}.json`
+}
+
+/** The token that a lease's key holds, or null if it is not the key of a lease of this cluster. */
+export function leaseToken(cluster: string, key: string): number | null {
+  const prefix = leasesPrefix(cluster)
+  const digits = key.startsWith(prefix) ? leasePattern.exec(key.slice(prefix.length))?.[1] : undefined
+  const token = Number(digits)
+  return digits !== undefined && Number.isSafeInteger(token) && token > 0 ? token : null
 }

@@ -61,6 +61,7 @@ export class Repository {
   readonly name: string
   readonly cluster: string
   readonly storage: Storage
+  readonly fence: (options: Stoppable) => Promise<void>
   readonly #clock: Clock
   readonly #identified: IdentifiedPlace | null
 
@@ -71,6 +72,8 @@ export class Repository {
     readonly clock: Clock
     /** What tells it from another repository; without it nobody looks, and nothing is marked. */
     readonly identity?: IdentityOptions
+    /** See `Place.fence`; without it everybody may write. */
+    readonly fence?: (options: Stoppable) => Promise<void>
   }) {
     if (!isClusterName(options.cluster)) {
       throw new LifeboatError('usage-invalid', `${JSON.stringify(options.cluster)} cannot be a cluster's folder`)
@@ -78,14 +81,18 @@ export class Repository {
     this.name = options.name
     this.cluster = options.cluster
     this.storage = options.storage
+    this.fence = options.fence ?? (async () => {})
     this.#clock = options.clock
     const { name, cluster, storage, clock, identity } = options
     this.#identified = identity === undefined ? null : { ...identity, name, cluster, storage, clock }
   }
 
-  /** Fails with `storage-failed` when this is not the repository that it was, e.g. because its disk is not mounted. */
-  async checkIdentity(options: Stoppable = {}): Promise<void> {
-    if (this.#identified !== null) await checkIdentity(this.#identified, options)
+  /**
+   * Fails with `storage-failed` when this is not the repository that it was, e.g. because its disk is not mounted. False where
+   * nothing tells that it is a repository: nothing was ever written.
+   */
+  async checkIdentity(options: Stoppable = {}): Promise<boolean> {
+    return this.#identified === null || (await checkIdentity(this.#identified, options)) !== null
   }
 
   /** Like `checkIdentity`; fails also where there is nothing at all. */
@@ -104,6 +111,7 @@ export class Repository {
    */
   async beginBackup(id: string, options: BeginOptions): Promise<BackupWriter> {
     await this.#ensureIdentity(options)
+    await this.fence(options)
     return beginBackup(this, this.#clock, id, options)
   }
 

@@ -30,6 +30,8 @@ export interface RunnerOptions {
   readonly log: Logger
   /** How many runs may wait for a lane. Default: any number. */
   readonly queueLimit?: number
+  /** Why a run is not to be, just now: the error to refuse it with. */
+  readonly refuse?: (request: RunRequest) => LifeboatError | null
   /** Why a job may not be there. Default: the names of those that are. */
   readonly unknownJobHint?: string
   /** Make up once, at the start, for scheduled runs that were missed. Default: no. */
@@ -116,6 +118,8 @@ export class Runner {
         hint: this.#options.unknownJobHint ?? `Jobs are: ${[...this.#jobs.keys()].join(', ')}.`,
       })
     }
+    const refusal = this.#options.refuse?.(request) ?? null
+    if (refusal !== null) throw refusal
     this.#sweep()
     const run = this.#history.insert({ ...request, lane: job.lane }, this.#options.queueLimit)
     const task = new RunTask({

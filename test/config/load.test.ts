@@ -53,6 +53,7 @@ await t.test('defaults', async (t) => {
       },
       schedule: { dump: '0 2 * * *', verify: '0 4 * * 0', expire: '0 5 * * *', catchUp: true },
       runner: { queueLimit: 16, retries: 3, retryDelayMs: 20_000 },
+      lease: { ttlSeconds: 60 },
       objectives: { rpoSeconds: 3600, rtoSeconds: 14_400 },
       policy: { dumpMaxAgeSeconds: 30 * 3600, verificationMaxAgeSeconds: 7.5 * 86_400 },
       hooks: [],

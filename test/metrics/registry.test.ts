@@ -29,6 +29,7 @@ const options: MetricsOptions = {
   tellings: {
     hookFailures: () => new Map([['mount', 2]]),
     deliveries: () => [{ target: 'ops', lastSuccessAt: at(482), failures: 1 }],
+    leases: { states: () => [{ repository: 'local', state: 'held' }] },
   },
   version: '0.1.0',
   revision: 'abc1234',
@@ -76,10 +77,6 @@ function watchedState(): WatchState {
     file('app_backup_20260301_072501.sql.gz', 'truncated'),
   ]
   const options = {
-    tellings: {
-      hookFailures: () => new Map([['mount', 2]]),
-      deliveries: () => [{ target: 'ops', lastSuccessAt: at(482), failures: 1 }],
-    },
     name: 'nightly',
     maxAgeSeconds: 93_600,
     database: null,
@@ -274,7 +271,7 @@ await t.test('series of what is gone end, counters are the history’s', async (
   t.same(
     samples.filter(
       (sample) =>
-        ('repository' in sample.labels && !sample.name.includes('_policy_')) || sample.labels.database === 'crm',
+        ('repository' in sample.labels && !/_policy_|_lease_/.test(sample.name)) || sample.labels.database === 'crm',
     ),
     [],
   )

@@ -2,10 +2,14 @@ import { type Static, Type } from 'typebox'
 import { LifeboatError } from '../../domain/errors.ts'
 import type { JobSummary, Run } from '../../runner/job.ts'
 import type { App } from '../instance.ts'
+import { describeLease, LeaseSchema } from '../leases.ts'
 import type { HttpDependencies, RunnerPort } from '../ports.ts'
 import { JobRef, type JobSchema, problems, RunParams, RunRef, type RunSchema, RunsQuery } from '../schemas.ts'
 
-const Jobs = Type.Object({ jobs: Type.Array(JobRef) }, { description: 'Every kind of work' })
+const Jobs = Type.Object(
+  { jobs: Type.Array(JobRef), leases: Type.Array(LeaseSchema) },
+  { description: 'Every kind of work, and where it may be done' },
+)
 const Runs = Type.Object(
   {
     runs: Type.Array(RunRef, { description: 'Newest first' }),
@@ -30,7 +34,7 @@ export function hasEnded(run: Run): boolean {
 }
 
 /** The jobs and their runs; cancelling one. */
-export function runRoutes(app: App, { runner }: HttpDependencies): void {
+export function runRoutes(app: App, { runner, leases }: HttpDependencies): void {
   const tags = ['runs']
   const security = [{ bearer: [] }]
   app.get(
@@ -39,7 +43,7 @@ export function runRoutes(app: App, { runner }: HttpDependencies): void {
       config: { access: 'viewer' },
       schema: { tags, security, summary: 'List the jobs', response: { 200: Jobs, ...problems(401, 403) } },
     },
-    async () => ({ jobs: runner.jobs().map(describe) }),
+    async () => ({ jobs: runner.jobs().map(describe), leases: leases().map(describeLease) }),
   )
   app.get(
     '/api/runs',

@@ -1,0 +1,213 @@
+import { hostname } from 'node:os'
+import { pid } from 'node:process'
+import type { Clock } from '../clock.ts'
+import { LifeboatError } from '../domain/errors.ts'
+import { heldByAnother, type Lease, type LeaseState, longestTtlSeconds } from '../domain/lease.ts'
+import { type Place, readWhole, type Stoppable } from './backup-folder.ts'
+import { leaseKey, leasesPrefix, leaseToken } from './layout.ts'
+import { checked, integer, nonEmptyText, objectOf, ShapeError, satisfying, timestamp } from './shape.ts'
+
+const formatVersion = 1
+const maxLeaseBytes = 64 * 1024
+
+const shape = objectOf<Lease>({
+  formatVersion: satisfying(String(formatVersion), (value) => value === formatVersion),
+  holder: nonEmptyText,
+  host: nonEmptyText,
+  pid: integer(1),
+  acquiredAt: timestamp,
+  renewedAt: timestamp,
+  ttlSeconds: integer(1, longestTtlSeconds),
+  released: satisfying('true or false', (value) => typeof value === 'boolean'),
+})
+
+/** The lease that counts, the one with the highest token, as it is stored in `leases/<token>.json`. */
+export interface StoredLease {
+  readonly token: number
+  /** Changes with every renewal. */
+  readonly version: string
+  /** Null when it cannot be understood: then somebody holds it of whom nothing is known. */
+  readonly lease: Lease | null
+}
+
+/** The lease with the highest token; null when there was never one. */
+export async function readLease(place: Place, options: Stoppable = {}): Promise<StoredLease | null> {
+  for (let attempt = 0; ; attempt += 1) {
+    const token = (await tokens(place, options)).at(-1)
+    if (token === undefined) return null
+    try {
+      const { info, bytes } = await readWhole(place.storage, leaseKey(place.cluster, token), maxLeaseBytes, options)
+      return { token, version: info.version, lease: bytes === null ? null : parseLease(bytes) }
+    } catch (error) {
+      // Superseded between the two looks.
+      if (error instanceof LifeboatError && error.code === 'object-missing' && attempt < 5) continue
+      throw error
+    }
+  }
+}
+
+async function tokens({ storage, cluster }: Place, options: Stoppable): Promise<readonly number[]> {
+  const found: number[] = []
+  for await (const item of storage.list(leasesPrefix(cluster), { ...options, delimiter: '/' })) {
+    const token = 'key' in item ? leaseToken(cluster, item.key) : null
+    if (token !== null) found.push(token)
+  }
+  return found // keys are of one length: byte order is the order of tokens
+}
+
+function parseLease(bytes: Buffer): Lease | null {
+  try {
+    const value: unknown = JSON.parse(bytes.toString())
+    return checked(shape, value)
+  } catch (error) {
+    if (error instanceof SyntaxError || error instanceof ShapeError) return null
+    throw error
+  }
+}
+
+export interface LeaseClaimOptions {
+  readonly place: Place & { readonly name: string }
+  readonly clock: Clock
+  /** All processes of one state directory are one holder: its history keeps them apart. */
+  readonly holder: () => string
+  readonly ttlSeconds: number
+  /** Default: this machine's. */
+  readonly host?: string
+}
+
+/**
+ * One holder's side of the lease on one repository: takes it when it is free, keeps it by renewing it, and takes it over when
+ * its holder has gone.
+ *
+ * No clock is compared with another: a lease has lapsed when the watcher has seen it unchanged for its time to live, by the
+ * watcher's own monotonic clock. Taking it is a put of the next token that fails if the token is taken. Who stood still for
+ * so long that it lost the lease without knowing finds the higher token when it looks, and it looks before it publishes or
+ * removes anything (`assertHeld`).
+ *
+ * Source: M. Kleppmann, "How to do distributed locking" (fencing tokens)
+ */
+export class LeaseClaim {
+  readonly #options: LeaseClaimOptions
+  readonly #host: string
+  #seen: { readonly token: number; readonly version: string; at: number; renewals: number } | null = null
+  #held: { readonly token: number; readonly acquiredAt: string; until: number } | null = null
+
+  constructor(options: LeaseClaimOptions) {
+    this.#options = options
+    this.#host = options.host ?? hostname()
+  }
+
+  /** True as long as nobody who keeps to the rules can have taken the lease: for its time to live since the last renewal. */
+  get isHeld(): boolean {
+    return this.#held !== null && this.#options.clock.monotonic() < this.#held.until
+  }
+
+  /** Looks, and takes or renews the lease if it may. Fails as the storage does. */
+  async look(options: Stoppable = {}): Promise<LeaseState> {
+    const { place, clock } = this.#options
+    const begun = clock.monotonic()
+    const found = await readLease(place, options)
+    if (found === null || found.lease?.released === true) return this.#take((found?.token ?? 0) + 1, begun, options)
+    if (this.#isMine(found)) return this.#renew(found.token, found.lease?.acquiredAt ?? '', begun, options)
+    this.#held = null
+    const { isAlive, lapsesInMs } = this.#watch(found)
+    if (lapsesInMs <= 0) return this.#take(found.token + 1, begun, options)
+    return { state: 'waiting', holder: found.lease, isAlive, lapsesInMs }
+  }
+
+  /**
+   * The fence: looks whether the lease is still ours, whatever was known of it.
+   *
+   * @throws LifeboatError `conflict` when it is another's, or nobody's; what the storage says
+   */
+  async assertHeld(options: Stoppable = {}): Promise<void> {
+    const found = await readLease(this.#options.place, options)
+    if (found !== null && found.lease?.released !== true && this.#isMine(found)) return
+    this.#held = null
+    throw heldByAnother(found?.lease ?? null, this.#options.place.name)
+  }
+
+  /** Gives the lease back, so that the next one need not wait. Does nothing when another process of this holder renews it. */
+  async release(options: Stoppable = {}): Promise<void> {
+    const held = this.#held
+    this.#held = null
+    if (held === null) return
+    const found = await readLease(this.#options.place, options)
+    if (found?.token !== held.token || !this.#isMine(found) || found.lease?.pid !== pid) return
+    await this.#put(held.token, held.acquiredAt, { ...options, released: true })
+  }
+
+  #isMine({ lease }: StoredLease): boolean {
+    return lease !== null && lease.holder === this.#options.holder() && lease.host === this.#host
+  }
+
+  #watch({ token, version, lease }: StoredLease): { isAlive: boolean; lapsesInMs: number } {
+    const now = this.#options.clock.monotonic()
+    if (this.#seen?.token !== token || this.#seen.version !== version) {
+      const renewals = this.#seen?.token === token ? this.#seen.renewals + 1 : 0
+      this.#seen = { token, version, at: now, renewals }
+    }
+    const ttlSeconds = Math.max(lease?.ttlSeconds ?? 0, this.#options.ttlSeconds)
+    return { isAlive: this.#seen.renewals > 0, lapsesInMs: this.#seen.at + ttlSeconds * 1000 - now }
+  }
+
+  async #take(token: number, begun: number, options: Stoppable): Promise<LeaseState> {
+    const { place, clock } = this.#options
+    const acquiredAt = clock.now().toISOString()
+    try {
+      await this.#put(token, acquiredAt, { ...options, ifAbsent: true })
+    } catch (error) {
+      if (!(error instanceof LifeboatError && error.code === 'object-exists')) throw error
+      return this.look(options) // another one was faster
+    }
+    return this.#confirm(token, acquiredAt, begun, options, async () => {
+      for (const older of await tokens(place, options)) {
+        if (older < token) await place.storage.remove(leaseKey(place.cluster, older), options)
+      }
+    })
+  }
+
+  async #renew(token: number, acquiredAt: string, begun: number, options: Stoppable): Promise<LeaseState> {
+    await this.#put(token, acquiredAt, options)
+    return this.#confirm(token, acquiredAt, begun, options)
+  }
+
+  /** Somebody may have put a higher token since we looked, and taken ours away with it. */
+  async #confirm(
+    token: number,
+    acquiredAt: string,
+    begun: number,
+    options: Stoppable,
+    then: () => Promise<void> = async () => {},
+  ): Promise<LeaseState> {
+    const { place, ttlSeconds } = this.#options
+    const highest = (await tokens(place, options)).at(-1)
+    if (highest !== token) {
+      this.#held = null
+      if (highest !== undefined && highest > token) await place.storage.remove(leaseKey(place.cluster, token), options)
+      return this.look(options)
+    }
+    this.#held = { token, acquiredAt, until: begun + ttlSeconds * 1000 }
+    await then()
+    return { state: 'held', since: new Date(acquiredAt) }
+  }
+
+  async #put(
+    token: number,
+    acquiredAt: string,
+    { released = false, ...options }: Stoppable & { readonly ifAbsent?: boolean; readonly released?: boolean },
+  ): Promise<void> {
+    const { place, clock, holder, ttlSeconds } = this.#options
+    const lease: Lease = {
+      formatVersion,
+      holder: holder(),
+      host: this.#host,
+      pid,
+      acquiredAt,
+      renewedAt: clock.now().toISOString(),
+      ttlSeconds: Math.ceil(ttlSeconds),
+      released,
+    }
+    await place.storage.put(leaseKey(place.cluster, token), Buffer.from(`${JSON.stringify(lease, null, 2)}\n`), options)
+  }
+}

@@ -1,0 +1,239 @@
+import type { Logger } from 'pino'
+import { type Clock, withDeadline } from '../clock.ts'
+import { type Failure, LifeboatError, toFailure } from '../domain/errors.ts'
+import { describeHolder, heldByAnother, type Lease, type LeaseState } from '../domain/lease.ts'
+import { KeepAlive } from './keep-alive.ts'
+
+/** A repository's lease, from the side of one that wants it. */
+export interface LeaseClaim {
+  readonly isHeld: boolean
+  look(options: { readonly signal: AbortSignal }): Promise<LeaseState>
+  assertHeld(options: { readonly signal?: AbortSignal }): Promise<void>
+  release(options: { readonly signal: AbortSignal }): Promise<void>
+}
+
+export interface LeasedRepository {
+  readonly name: string
+  readonly claim: LeaseClaim
+  /** Whether it is there and marked: nothing is written to what may be the mount point of another disk. May fail as a storage does. */
+  readonly isThere: (signal: AbortSignal) => Promise<boolean>
+}
+
+/** What is known of the lease on one repository. */
+export interface LeaseStatus {
+  readonly repository: string
+  /** `waiting`: another one has it. `unknown`: nobody has looked yet, or the repository is not there or cannot be asked. */
+  readonly state: 'held' | 'waiting' | 'unknown'
+  /** Since when it is so. */
+  readonly since: Date
+  /** Of `waiting`; null: the lease cannot be understood. */
+  readonly holder: Lease | null
+  /** Of `unknown`: why the last look failed; null: there was nothing to look at. */
+  readonly failure: Failure | null
+}
+
+export interface LeaseKeeperOptions {
+  readonly repositories: readonly LeasedRepository[]
+  readonly ttlSeconds: number
+  readonly clock: Clock
+  readonly log: Logger
+}
+
+/** A lease is renewed, and looked at by those that wait, so many times in its time to live. */
+const looksPerTtl = 3
+const releaseMs = 5000
+const shortestMs = 50
+
+/**
+ * Keeps the leases of one process: renews those that it has, watches those that it has not, and takes them when they are
+ * free or have lapsed. One repository that does not answer keeps no other waiting.
+ */
+export class LeaseKeeper {
+  readonly #options: LeaseKeeperOptions
+  readonly #status = new Map<string, LeaseStatus>()
+  readonly #kept = new Map<string, Promise<void>>()
+  readonly #stopping = new AbortController()
+  readonly #listeners = new Set<(repository: string) => void>()
+  #stopped: Promise<void> | undefined
+
+  constructor(options: LeaseKeeperOptions) {
+    this.#options = options
+    const since = options.clock.now()
+    for (const { name } of options.repositories) {
+      this.#status.set(name, { repository: name, state: 'unknown', since, holder: null, failure: null })
+    }
+  }
+
+  /** Begins to keep all leases, and resolves when each was looked at once, or `ms` milliseconds have passed. */
+  async start(ms: number): Promise<void> {
+    const looks = this.#options.repositories.map((one) => this.#look(one))
+    const over = new AbortController()
+    await Promise.race([Promise.all(looks), this.#options.clock.sleep(ms, over.signal).catch(() => undefined)])
+    over.abort()
+    for (const one of this.#options.repositories) this.#keep(one)
+  }
+
+  /** True as long as nobody else can have the lease. */
+  isHeld(name: string): boolean {
+    return this.#named(name).claim.isHeld
+  }
+
+  states(): readonly LeaseStatus[] {
+    return [...this.#status.values()].map((status) => {
+      // A look that failed loses no lease, only time does.
+      if (this.isHeld(status.repository)) return { ...status, state: 'held' }
+      return status.state === 'held' ? { ...status, state: 'unknown' } : status
+    })
+  }
+
+  /**
+   * Why nothing is to be written: the error to refuse it with, when another one has the lease of every repository that is
+   * meant (null: all); else null.
+   */
+  standby(name: string | null): LifeboatError | null {
+    const meant = this.states().filter(({ repository }) => name === null || repository === name)
+    const [first] = meant
+    if (first === undefined || meant.some(({ state }) => state !== 'waiting')) return null
+    return heldByAnother(first.holder, meant.map(({ repository }) => repository).join(' and '))
+  }
+
+  /**
+   * Takes the leases for a process that does one thing, and keeps them. Waits as long as it takes to see whether the
+   * holder of one lives; a repository that is not there, or does not answer, is left to what is done with it.
+   *
+   * @param waiting is told, once for each, on whom
+   * @throws LifeboatError `conflict` when the holder of one lives; the signal's reason
+   */
+  async acquire(name: string | null, signal: AbortSignal, waiting: (words: string) => void): Promise<void> {
+    const meant = this.#options.repositories.filter((one) => name === null || one.name === name)
+    const hold = new KeepAlive().hold()
+    await Promise.all(meant.map((one) => this.#acquire(one, signal, waiting))).finally(hold)
+    for (const one of meant) this.#keep(one)
+    const refusal = this.standby(name)
+    if (refusal !== null) throw refusal
+  }
+
+  /**
+   * The fence: to be called before anything is published in or removed from a repository. Takes the lease if it is free.
+   *
+   * @throws LifeboatError `conflict` when another one has it; what the storage says
+   */
+  async fence(name: string, options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    const { claim } = this.#named(name)
+    try {
+      await claim.assertHeld(options)
+    } catch (error) {
+      if (!(error instanceof LifeboatError && error.code === 'conflict')) throw error
+      const signal = AbortSignal.any([this.#stopping.signal, ...(options.signal ? [options.signal] : [])])
+      const found = await claim.look({ signal })
+      this.#note(name, found)
+      if (found.state !== 'held') throw error
+    }
+  }
+
+  /** Calls the listener with the name of each repository whose lease was taken (again). */
+  onTaken(listener: (repository: string) => void): void {
+    this.#listeners.add(listener)
+  }
+
+  /** Gives back what is held. Safe to call again. */
+  stop(): Promise<void> {
+    this.#stopped ??= this.#stop()
+    return this.#stopped
+  }
+
+  async #stop(): Promise<void> {
+    this.#stopping.abort(new LifeboatError('interrupted', 'lifeboat is shutting down'))
+    await Promise.all(this.#kept.values())
+    const { clock, repositories, log } = this.#options
+    const hold = new KeepAlive().hold()
+    const releases = repositories.map(async ({ name, claim }) => {
+      const reason = new LifeboatError('timed-out', 'the repository does not answer')
+      await withDeadline(clock, { ms: releaseMs, reason, signals: [] }, (signal) => claim.release({ signal })).catch(
+        (error: unknown) => log.warn({ repository: name, ...toFailure(error) }, 'lease could not be given back'),
+      )
+    })
+    await Promise.all(releases).finally(hold)
+  }
+
+  #named(name: string): LeasedRepository {
+    const found = this.#options.repositories.find((one) => one.name === name)
+    if (found === undefined) throw new LifeboatError('not-found', `there is no repository ${JSON.stringify(name)}`)
+    return found
+  }
+
+  #keep(one: LeasedRepository): void {
+    if (!this.#kept.has(one.name)) this.#kept.set(one.name, this.#keeping(one))
+  }
+
+  async #keeping(one: LeasedRepository): Promise<void> {
+    const { clock } = this.#options
+    const { signal } = this.#stopping
+    let waitMs = this.#nextLookMs(null)
+    for (;;) {
+      await clock.sleep(waitMs, signal).catch(() => undefined)
+      if (signal.aborted) return
+      const begun = clock.monotonic()
+      const state = await this.#look(one)
+      if (signal.aborted) return
+      const tookMs = state?.state === 'held' ? clock.monotonic() - begun : 0
+      waitMs = Math.max(this.#nextLookMs(state) - tookMs, shortestMs)
+    }
+  }
+
+  /** Soon after it lapses, for one that waits. */
+  #nextLookMs(state: LeaseState | null): number {
+    const usual = (this.#options.ttlSeconds * 1000) / looksPerTtl
+    return state?.state === 'waiting' ? Math.min(usual, Math.max(state.lapsesInMs, 0)) : usual
+  }
+
+  async #acquire(one: LeasedRepository, signal: AbortSignal, waiting: (words: string) => void): Promise<void> {
+    let told = false
+    for (;;) {
+      const state = await this.#look(one)
+      signal.throwIfAborted()
+      if (state?.state !== 'waiting' || state.isAlive) return
+      if (!told) waiting(`waiting for the lease on ${one.name}: it is held by ${describeHolder(state.holder)}`)
+      told = true
+      await this.#options.clock.sleep(Math.min(Math.max(state.lapsesInMs, 1), 1000), signal)
+    }
+  }
+
+  /** Null: it could not be looked at. Never rejects. */
+  async #look({ name, claim, isThere }: LeasedRepository): Promise<LeaseState | null> {
+    const { clock, ttlSeconds } = this.#options
+    const reason = new LifeboatError('storage-failed', `the repository ${name} does not answer`)
+    try {
+      const state = await withDeadline(
+        clock,
+        { ms: ttlSeconds * 1000, reason, signals: [this.#stopping.signal] },
+        async (signal) => ((await isThere(signal)) ? claim.look({ signal }) : null),
+      )
+      this.#note(name, state)
+      return state
+    } catch (error) {
+      if (!this.#stopping.signal.aborted) this.#note(name, null, toFailure(error))
+      return null
+    }
+  }
+
+  #note(name: string, found: LeaseState | null, failure: Failure | null = null): void {
+    const { clock, log } = this.#options
+    const before = this.#status.get(name)
+    const state = found?.state ?? 'unknown'
+    const holder = found?.state === 'waiting' ? found.holder : null
+    const isSame = before?.state === state && before.holder?.holder === holder?.holder
+    const since = isSame ? before.since : clock.now()
+    this.#status.set(name, { repository: name, state, since, holder, failure })
+    if (isSame) return
+    if (state === 'held') {
+      log.info({ repository: name }, 'the lease on the repository is ours')
+      for (const listener of this.#listeners) listener(name)
+    } else if (state === 'waiting') {
+      const words = `standing by: the lease on the repository is held by ${describeHolder(holder)}`
+      log.warn({ repository: name, wasHeld: before?.state === 'held' }, words)
+    } else if (failure !== null) {
+      log.error({ repository: name, ...failure }, 'the lease on the repository cannot be looked at')
+    }
+  }
+}

@@ -1,0 +1,164 @@
+import t, { type Test } from 'tap'
+import { LifeboatError } from '../../src/domain/errors.ts'
+import { LeaseClaim } from '../../src/repository/lease.ts'
+import { Repository } from '../../src/repository/repository.ts'
+import { LeaseKeeper } from '../../src/runner/lease.ts'
+import { FakeClock } from '../support/fake-clock.ts'
+import { MemoryStorage } from '../support/memory-storage.ts'
+import { memoryLog } from './support.ts'
+
+/** Keepers that share the clock and the repositories `main` and `far`. */
+function keepers(t: Test) {
+  const clock = new FakeClock()
+  const storage = new MemoryStorage(clock)
+  const far = { fails: false, isThere: true, hangs: false }
+  const begin = (holder: string) => {
+    const { log, lines } = memoryLog()
+    const repositories = ['main', 'far'].map((name) => {
+      const place = new Repository({ name, cluster: name, storage, clock })
+      const isThere = async (signal: AbortSignal) => {
+        if (name === 'main') return true
+        if (far.hangs) await clock.sleep(1e9, signal)
+        if (far.fails) throw new LifeboatError('storage-failed', 'the disk is gone')
+        return far.isThere
+      }
+      const claim = new LeaseClaim({ place, clock, holder: () => holder, ttlSeconds: 60, host: holder })
+      return { name, claim, isThere }
+    })
+    const keeper = new LeaseKeeper({ repositories, ttlSeconds: 60, clock, log })
+    const taken: string[] = []
+    keeper.onTaken((name) => taken.push(name))
+    t.teardown(() => keeper.stop())
+    const states = () => keeper.states().map(({ state }) => state)
+    return { keeper, lines, taken, states }
+  }
+  const until = async (ms: number, isSo: () => boolean) => {
+    for (let passed = 0; !isSo(); passed += 1000) {
+      if (passed > ms) throw new Error(`not within ${ms} ms`)
+      await clock.advance(1000)
+    }
+  }
+  return { clock, far, begin, until }
+}
+
+t.test('one keeps it, another stands by and takes over', async (t) => {
+  const { clock, begin, until } = keepers(t)
+  const [one, two] = [begin('one'), begin('two')]
+  t.same(one.states(), ['unknown', 'unknown'])
+  t.equal(one.keeper.standby(null), null, 'what is not known keeps nobody from trying')
+  await one.keeper.start(5000)
+  await two.keeper.start(5000)
+  t.same(one.states(), ['held', 'held'])
+  t.same(one.taken, ['main', 'far'])
+  t.same(two.states(), ['waiting', 'waiting'])
+  t.match(two.keeper.standby(null), { code: 'conflict', message: /main and far is held by one / })
+  t.match(two.keeper.standby('far'), { message: /on the repository far is held/ })
+  t.equal(two.keeper.standby('other'), null)
+  t.match(two.lines, [{ repository: 'main', msg: /^standing by: .* held by one \(process \d+, since 2026/ }, {}])
+  for (let minute = 0; minute < 10; minute += 1) {
+    await clock.advance(60_000)
+    t.equal(one.keeper.isHeld('main'), true)
+    t.same(two.states(), ['waiting', 'waiting'])
+  }
+  t.equal(two.lines.length, 2, 'said once')
+  await t.rejects(two.keeper.fence('main'), { code: 'conflict' })
+  await one.keeper.fence('main')
+
+  await one.keeper.stop()
+  await one.keeper.stop()
+  await until(21_000, () => two.states().join() === 'held,held')
+  t.same(two.taken, ['main', 'far'])
+  t.equal(two.keeper.standby(null), null)
+  t.equal(one.keeper.isHeld('main'), false)
+})
+
+t.test('one that is killed is succeeded within its time to live', async (t) => {
+  const { begin, until, clock } = keepers(t)
+  const one = begin('one')
+  // Its process ends without a word.
+  await one.keeper.fence('main')
+  const two = begin('two')
+  await two.keeper.start(5000)
+  t.same(two.states(), ['waiting', 'held'])
+  t.equal(two.keeper.standby(null), null, 'one of the two it may write to')
+  const begun = clock.monotonic()
+  await until(61_000, () => two.states().join() === 'held,held')
+  t.ok(clock.monotonic() - begun >= 60_000)
+  await t.rejects(one.keeper.fence('main'), { code: 'conflict' })
+})
+
+t.test('a repository that is not there, fails or hangs', async (t) => {
+  const { far, begin, until, clock } = keepers(t)
+  Object.assign(far, { isThere: false })
+  const { keeper, states, lines, taken } = begin('one')
+  await keeper.start(5000)
+  t.same(states(), ['held', 'unknown'])
+  t.match(keeper.states()[1], { failure: null })
+  Object.assign(far, { isThere: true, fails: true })
+  await until(21_000, () => keeper.states()[1]?.failure?.code === 'storage-failed')
+  Object.assign(far, { fails: false })
+  await until(21_000, () => states()[1] === 'held')
+  t.same(taken, ['main', 'far'])
+
+  Object.assign(far, { fails: true })
+  await clock.advance(39_000)
+  t.same(states(), ['held', 'held'], 'a look that fails loses nothing')
+  await until(30_000, () => states()[1] === 'unknown')
+  t.match(lines.at(-1), { repository: 'far', msg: 'the lease on the repository cannot be looked at' })
+  Object.assign(far, { fails: false, hangs: true })
+  await clock.advance(200_000)
+  t.same(states(), ['held', 'unknown'], 'the other one is kept all the while')
+  t.match(keeper.states()[1], { failure: { message: 'the repository far does not answer' } })
+  Object.assign(far, { hangs: false })
+  await until(100_000, () => states()[1] === 'held')
+})
+
+t.test('a start does not wait for one that hangs', async (t) => {
+  const { far, begin, clock } = keepers(t)
+  far.hangs = true
+  const { keeper, states } = begin('one')
+  const started = keeper.start(5000)
+  await clock.advance(0)
+  while (states()[0] !== 'held') await clock.advance(0)
+  await clock.advance(5000)
+  await started
+  t.same(states(), ['held', 'unknown'])
+})
+
+t.test('a command waits only for as long as the holder may be dead', async (t) => {
+  const { begin, clock, until } = keepers(t)
+  const [one, command] = [begin('one'), begin('command')]
+  await one.keeper.start(5000)
+  const words: string[] = []
+  const { signal } = new AbortController()
+  const refused = command.keeper.acquire(null, signal, (said) => words.push(said))
+  let outcome: unknown
+  refused.catch((error: unknown) => {
+    outcome = error
+  })
+  await until(30_000, () => outcome !== undefined)
+  t.match(outcome, { code: 'conflict', message: /held by one/ })
+  t.match(words, [/^waiting for the lease on main: it is held by one /, /on far/])
+
+  const dead = begin('dead')
+  await one.keeper.stop()
+  await dead.keeper.fence('main')
+  const patient = begin('patient')
+  let got = false
+  const acquired = patient.keeper
+    .acquire('main', signal, () => {})
+    .then(() => {
+      got = true
+    })
+  await until(62_000, () => got)
+  await acquired
+  t.same(patient.states(), ['held', 'unknown'])
+  await clock.advance(120_000)
+  t.equal(patient.keeper.isHeld('main'), true, 'it is kept')
+
+  const stopped = new AbortController()
+  const waiting = begin('waiting').keeper.acquire('main', stopped.signal, () => {})
+  await clock.advance(0)
+  stopped.abort(new LifeboatError('cancelled', 'enough'))
+  await t.rejects(waiting, { code: 'cancelled' })
+})
