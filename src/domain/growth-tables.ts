@@ -84,8 +84,9 @@ function amount(rows: number | null, bytes: number | null): string {
   return rows === null ? `${grouped(bytes)} bytes` : `${grouped(rows)} rows`
 }
 
-function grouped(value: number | null): string {
-  return value === null ? '?' : value.toLocaleString('en-US')
+/** `1,234,567`: digits in threes can be read at a glance. */
+export function grouped(value: number | null): string {
+  return value === null ? '?' : Math.round(value).toLocaleString('en-US')
 }
 
 /** Every table of either side once. */

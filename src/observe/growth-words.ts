@@ -1,5 +1,5 @@
 import type { Logger } from 'pino'
-import { describeChange } from '../domain/growth-tables.ts'
+import { describeChange, grouped } from '../domain/growth-tables.ts'
 import type { BackupDeviation, GrowthReport } from './growth.ts'
 
 /** As many tables as a line can have; the field `tables` has more. */
@@ -11,7 +11,9 @@ export function tellOfGrowth(log: Logger, one: BackupDeviation, report: GrowthRe
   const rowsRatio = report?.rowsRatio ?? null
   const direction = (size.isUnusual ? size.ratio : (rowsRatio ?? 1)) < 1 ? 'small' : 'large'
   const of = backup.database === '' ? '' : ` of ${nameOf(backup.database)}`
-  const amounts = [`${percent(size.ratio)} of its usual size`]
+  const amounts = [
+    `${percent(size.ratio)} of its usual size (${grouped(backup.storedBytes)} instead of ${grouped(size.storedBytes)} bytes)`,
+  ]
   if (rowsRatio !== null) amounts.push(`${percent(rowsRatio)} of its usual rows`)
   const message = `backup${of} in ${nameOf(repository)} is unusually ${direction}: ${amounts.join(', ')}; ${reason(one, report)}`
   log.warn(

@@ -61,8 +61,14 @@ t.test('rhythms', async (t) => {
 })
 
 t.test('nights that begin a little before or after midnight are still one for each day', async (t) => {
-  const nights = [0.1, -0.1, 0.1, -0.1, 0.1].map((hours, number) => day(number, number + 1, hours))
-  t.same(baselineOf(nights[4] as Sized, nights.slice(0, 4).reverse())?.backups, nights.slice(0, 4).reverse())
+  const nights = Array.from({ length: 10 }, (_, number) => day(number, number + 1, number % 2 === 0 ? 0.1 : -0.1))
+  t.same(baselineOf(nights[9] as Sized, nights.slice(0, 9).reverse())?.backups, nights.slice(0, 9).reverse())
+})
+
+t.test('weeks of long ago are not those of today', async (t) => {
+  const ofLongAgo = [0, 7, 14].map((number) => day(number, 1))
+  const ofLate = [76, 75, 74].map((number) => day(number, 100))
+  t.match(baselineOf(day(77, 100), [...ofLate, ...ofLongAgo.toReversed()]), { storedBytes: 50.5, sameWeekday: false })
 })
 
 t.test('what is dated later tells nothing of the days before', async (t) => {

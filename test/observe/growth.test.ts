@@ -78,7 +78,7 @@ t.test('the line says which backup, by how much, and which table it is', async (
   t.match(lines, [
     {
       level: 40,
-      msg: 'backup of app in local is unusually small: 5% of its usual size, 0.0003% of its usual rows; changed since night-0: public.orders (1,000,000 to 3 rows)',
+      msg: 'backup of app in local is unusually small: 5% of its usual size (5 instead of 100 bytes), 0.0003% of its usual rows; changed since night-0: public.orders (1,000,000 to 3 rows)',
       repository: 'local',
       backup: 'night-3',
       type: 'dump',
@@ -117,7 +117,11 @@ t.test('told of once, until there is another one', async (t) => {
 t.test('rows', async (t) => {
   const same = catalog(nights([100, 100, 100, 100]))
   const gone = await explained(same, (id) => (id === 'night-3' ? 1 : 10))
-  t.match(gone.lines, [{ msg: /^backup of app in local is unusually small: 100% of its usual size, 10% of its/ }])
+  t.match(gone.lines, [
+    {
+      msg: /^backup of app in local is unusually small: 100% of its usual size \(100 instead of 100 bytes\), 10% of its/,
+    },
+  ])
   t.match(gone.growth.of('local', 'night-3'), {
     deviation: { size: { isUnusual: false } },
     report: { areRowsUnusual: true },
@@ -139,7 +143,10 @@ t.test('a fingerprint that is not there or cannot be read', async (t) => {
   const small = catalog(nights([100, 100, 100, 5]))
   const none = await explained(small, () => null)
   t.match(none.lines, [
-    { msg: /5% of its usual size; which tables it is nobody knows: a fingerprint is missing/, tables: null },
+    {
+      msg: /5% of its usual size \(5 instead of 100 bytes\); which tables it is nobody knows: a fingerprint is missing/,
+      tables: null,
+    },
   ])
   t.match(none.growth.of('local', 'night-3'), { report: null })
 
@@ -159,7 +166,7 @@ t.test('a fingerprint that is not there or cannot be read', async (t) => {
 t.test('no table differs', async (t) => {
   const { lines } = await explained(catalog(nights([100, 100, 100, 5])), () => 10)
   t.match(lines, [
-    { msg: /5% of its usual size, 100% of its usual rows; no table differs in rows or bytes from night-2$/ },
+    { msg: /5% of its usual size .*, 100% of its usual rows; no table differs in rows or bytes from night-2$/ },
   ])
 })
 
@@ -170,7 +177,7 @@ t.test('dumps of other tools are told of by their size alone', async (t) => {
   t.match(lines, [
     {
       database,
-      msg: 'backup of "we\\"ird\\nname" in local is unusually small: 5% of its usual size; which tables it is nobody knows: only dumps by Lifeboat have a fingerprint',
+      msg: 'backup of "we\\"ird\\nname" in local is unusually small: 5% of its usual size (5 instead of 100 bytes); which tables it is nobody knows: only dumps by Lifeboat have a fingerprint',
     },
   ])
 })
