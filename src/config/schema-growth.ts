@@ -19,6 +19,6 @@ export const growth = section(
   },
   {
     description:
-      'When the size or the rows of a backup are unusual. Usual is the median of the four newest of the same weekday, or of the last fourteen.',
+      'When the size or the rows of a backup are unusual. Usual is the median of the last four of the same weekday, or of the last fourteen days.',
   },
 )

@@ -178,21 +178,25 @@ export const BackupSchema = Type.Object(
       Type.Object(
         {
           ratio: Type.Number({ description: 'Stored size against the baseline' }),
-          baselineBytes: Type.Number(),
+          baselineBytes: Type.Number({ description: 'Median of the stored sizes' }),
           baselineOf: Type.Integer({ description: 'From how many backups' }),
           sameWeekday: Type.Boolean({ description: 'From those of the same day of the week' }),
-          unusual: Type.Boolean(),
-          rowsRatio: orNull(Type.Number({ description: 'Rows against the usual backup; null: not known' })),
-          tables: Type.Array(
-            Type.Object({
-              table: Type.String(),
-              change: Type.Enum(['new', 'dropped', 'changed']),
-              rowsBefore: orNull(Type.Integer()),
-              rowsAfter: orNull(Type.Integer()),
-              bytesBefore: orNull(Type.Number()),
-              bytesAfter: orNull(Type.Number()),
-            }),
-            { description: 'What explains it, most first; empty: not known' },
+          unusual: Type.Boolean({ description: 'Size or rows are beyond the limits, and beyond what was seen before' }),
+          sourceRatio: orNull(Type.Number({ description: 'Size of the database against the baseline' })),
+          comparedWith: Type.String({ description: 'The usual backup that rows and tables are compared with' }),
+          rowsRatio: orNull(Type.Number({ description: 'Rows against that backup; null: not known' })),
+          tables: orNull(
+            Type.Array(
+              Type.Object({
+                table: Type.String(),
+                change: Type.Enum(['new', 'dropped', 'changed']),
+                rowsBefore: orNull(Type.Integer()),
+                rowsAfter: orNull(Type.Integer()),
+                bytesBefore: orNull(Type.Number()),
+                bytesAfter: orNull(Type.Number()),
+              }),
+              { description: 'What differs, most first; empty: nothing; null: no fingerprint tells (yet)' },
+            ),
           ),
         },
         { description: 'Of the newest backup of its database: how far it is from what is usual' },

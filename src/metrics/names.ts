@@ -124,7 +124,7 @@ export const metricDefinitions = {
     type: 'gauge',
     unit: 'ratio',
     labels: backup,
-    help: 'Stored size of the newest complete backup against what is usual: the median of the newest four of its weekday, or of the last fourteen. No series below three.',
+    help: 'Stored size of the newest complete backup divided by the usual one: the median of the last four of its weekday, or of the last fourteen days. 0.5: half as large. Rows do not count in it: the log and GET /api/backups name the tables. No series below three earlier backups.',
   },
   lifeboat_backups: {
     family: 'backups',

@@ -1,34 +1,28 @@
 import type { Logger } from 'pino'
 import { toFailure } from '../domain/errors.ts'
 import type { Fingerprint } from '../domain/fingerprint.ts'
-import {
-  type Deviation,
-  deviationOf,
-  explainGrowth,
-  type GrowthBounds,
-  type TableChange,
-  totalRows,
-} from '../domain/growth.ts'
+import { type Deviation, deviationOf, type GrowthBounds, isOutside, isUnusual } from '../domain/growth.ts'
+import { compareGrowth, type GrowthComparison } from '../domain/growth-tables.ts'
 import type { BackupSummary, Catalog } from './catalog.ts'
-import { type RankedBackups, rankBackups } from './questions.ts'
+import { tellOfGrowth } from './growth-words.ts'
+import { keepersOf, type RankedBackups, rankBackups } from './questions.ts'
 
 /** The newest backup of one repository, type and database, held against those before it. */
 export interface BackupDeviation {
   readonly repository: string
   readonly backup: BackupSummary
-  readonly size: Deviation
-  /** The one before it that is nearest to what is usual. */
+  readonly size: Deviation<BackupSummary>
+  /** Of the baseline, the one that is nearest to its median; the newest of several. */
   readonly usual: BackupSummary
 }
 
-/** What explains a deviation, as far as the fingerprints of two backups tell. */
-export interface GrowthReport {
-  /** Rows of the newest against those of the usual backup; null where a table was not counted. */
-  readonly rowsRatio: number | null
-  readonly tables: readonly TableChange[]
+/** The backup against the usual one, as far as their fingerprints tell. */
+export interface GrowthReport extends GrowthComparison {
+  /** The rows are beyond the limits, and beyond what was seen before. */
+  readonly areRowsUnusual: boolean
 }
 
-/** Deviations of the newest backups. Cheap: a few backups of each group are looked at. */
+/** Deviations of the newest backups. Cheap: eight weeks of each group are looked at. */
 export function deviations(
   catalog: Catalog,
   bounds: GrowthBounds,
@@ -36,22 +30,13 @@ export function deviations(
 ): BackupDeviation[] {
   return ranked.flatMap(({ state, groups }) =>
     groups.flatMap(([newest, ...earlier]) => {
-      if (newest === undefined) return []
-      const considered = earlier.slice(0, mostConsidered)
-      const size = deviationOf(measured(newest), considered.map(measured), bounds)
-      if (size === null) return []
-      const distance = (backup: BackupSummary) => Math.abs(backup.storedBytes - size.value)
-      const usual = considered.reduce((best, one) => (distance(one) < distance(best) ? one : best))
+      const size = newest === undefined ? null : deviationOf(newest, earlier, bounds)
+      if (newest === undefined || size === null) return []
+      const distance = ({ storedBytes }: BackupSummary) => Math.abs(storedBytes - size.storedBytes)
+      const usual = size.backups.reduce((best, one) => (distance(one) < distance(best) ? one : best))
       return [{ repository: state.name, backup: newest, size, usual }]
     }),
   )
-}
-
-/** Eight weeks of hourly backups would be more; the fourteen newest and those of a weekday are among these. */
-const mostConsidered = 500
-
-function measured({ consistentAt, storedBytes }: BackupSummary) {
-  return { at: consistentAt, value: storedBytes }
 }
 
 export interface GrowthOptions {
@@ -62,72 +47,87 @@ export interface GrowthOptions {
   readonly signal: AbortSignal
 }
 
-export interface Growth {
-  /** To be called with each catalog: what deviates and is new is explained in the background, and told of once. */
-  look(catalog: Catalog): void
-  /** Of the newest backup of its group; null for any other, and while nothing is known to be usual. */
-  of(
-    repository: string,
-    backupId: string,
-  ): { readonly deviation: BackupDeviation; readonly report: GrowthReport | null } | null
+/** What is known of one backup. The report is null while it is being made, and where no fingerprint tells. */
+export interface KnownGrowth {
+  readonly deviation: BackupDeviation
+  readonly report: GrowthReport | null
 }
 
-/** Says which tables explain that a backup is unusually small or large. Fingerprints are read once for each new backup. */
+export interface Growth {
+  /** To be called with each catalog: what is new is explained in the background, and what is unusual told of once. */
+  look(catalog: Catalog): void
+  /** Of the newest backup of its group; null for any other, and while nothing is known to be usual. */
+  of(repository: string, backupId: string): KnownGrowth | null
+  /** Resolves when all that was looked at is explained. */
+  settled(): Promise<void>
+}
+
+/** Says which tables explain that a backup is unusually small or large. */
 export function createGrowth({ bounds, log, fingerprint, signal }: GrowthOptions): Growth {
   let found = new Map<string, BackupDeviation>()
   const reports = new Map<string, GrowthReport | null>()
-  let states: Catalog['repositories'] = []
+  let seen: readonly unknown[] = []
   let working: Promise<void> = Promise.resolve()
 
   const keyOf = (repository: string, id: string) => `${repository} ${id}`
 
-  async function explain(key: string, { repository, backup, size, usual }: BackupDeviation): Promise<void> {
-    let report: GrowthReport | null = null
+  /** Null where it has none or it cannot be read. */
+  async function read(repository: string, { type, id }: BackupSummary): Promise<Fingerprint | null> {
+    if (type !== 'dump' || signal.aborted) return null
     try {
-      const [before, after] = [await read(repository, usual), await read(repository, backup)]
-      if (before !== null && after !== null) report = compare(before, after)
+      return await fingerprint(repository, id, signal)
     } catch (error) {
-      if (signal.aborted) return
-      log.warn(
-        { repository, backup: backup.id, ...toFailure(error) },
-        'a fingerprint cannot be read: no table explains the size',
-      )
+      if (!signal.aborted)
+        log.warn({ repository, backup: id, ...toFailure(error) }, 'fingerprint cannot be read: it explains no size')
+      return null
     }
-    reports.set(key, report)
-    const rows = report?.rowsRatio ?? null
-    const isUnusual = size.isUnusual || (rows !== null && (rows < bounds.shrinkBelow || rows > bounds.growAbove))
-    if (!isUnusual) return
-    const about = {
-      repository,
-      backup: backup.id,
-      database: backup.database,
-      ratio: size.ratio,
-      rowsRatio: rows,
-      usual: usual.id,
-    }
-    const direction = (size.isUnusual ? size.ratio : (rows ?? 1)) < 1 ? 'small' : 'large'
-    const names = report?.tables.slice(0, 3).map(({ table }) => table) ?? []
-    const because = names.length === 0 ? '' : `: ${names.join(', ')}`
-    log.warn({ ...about, tables: report?.tables ?? null }, `backup is unusually ${direction}${because}`)
   }
 
-  async function read(repository: string, { type, id }: BackupSummary): Promise<Fingerprint | null> {
-    return type === 'dump' ? fingerprint(repository, id, signal) : null
+  /** Only now that the rows are beyond the limits, the other fingerprints are read too: one after the other, they are large. */
+  async function areRowsUnusual(
+    { repository, size, usual }: BackupDeviation,
+    after: Fingerprint,
+    ratio: number | null,
+  ): Promise<boolean> {
+    if (ratio === null || !isOutside(ratio, bounds)) return false
+    const against = async (backups: readonly BackupSummary[]) => {
+      const ratios: number[] = []
+      for (const one of backups) {
+        const before = one === usual ? null : await read(repository, one)
+        const other = one === usual ? ratio : before === null ? null : compareGrowth(before, after).rowsRatio
+        if (other !== null) ratios.push(other)
+      }
+      return ratios
+    }
+    return isUnusual(ratio, await against(size.backups), await against(size.precedents), bounds)
+  }
+
+  async function explain(key: string, one: BackupDeviation): Promise<void> {
+    const before = await read(one.repository, one.usual)
+    const after = before === null ? null : await read(one.repository, one.backup)
+    let report: GrowthReport | null = null
+    if (before !== null && after !== null) {
+      const comparison = compareGrowth(before, after)
+      report = { ...comparison, areRowsUnusual: await areRowsUnusual(one, after, comparison.rowsRatio) }
+    }
+    if (signal.aborted) return
+    reports.set(key, report)
+    if (one.size.isUnusual || report?.areRowsUnusual) tellOfGrowth(log, one, report)
   }
 
   return {
     look(catalog) {
-      const now = [...catalog.repositories, ...catalog.watches]
-      const isSame =
-        now.length === states.length && now.every((state, index) => state.backups === states[index]?.backups)
-      if (isSame) return
-      states = now
+      const now = [catalog.server?.systemIdentifier, ...keepersOf(catalog).map(({ backups }) => backups)]
+      if (now.length === seen.length && now.every((one, index) => one === seen[index])) return
+      seen = now
       found = new Map(deviations(catalog, bounds).map((one) => [keyOf(one.repository, one.backup.id), one]))
       for (const key of reports.keys()) if (!found.has(key)) reports.delete(key)
       for (const [key, one] of found) {
         if (reports.has(key)) continue
         reports.set(key, null)
-        working = working.then(() => explain(key, one))
+        working = working
+          .then(() => explain(key, one))
+          .catch((error: unknown) => log.error(toFailure(error), 'a deviation could not be explained'))
       }
     },
     of(repository, id) {
@@ -135,11 +135,6 @@ export function createGrowth({ bounds, log, fingerprint, signal }: GrowthOptions
       const deviation = found.get(key)
       return deviation === undefined ? null : { deviation, report: reports.get(key) ?? null }
     },
+    settled: () => working,
   }
-}
-
-function compare(before: Fingerprint, after: Fingerprint): GrowthReport {
-  const [former, present] = [totalRows(before), totalRows(after)]
-  const rowsRatio = former === null || present === null || former === 0 ? null : present / former
-  return { rowsRatio, tables: explainGrowth(before, after) }
 }

@@ -148,16 +148,18 @@ function describe(
 
 function deviationOf(found: ReturnType<Growth['of']>): Static<typeof BackupSchema>['deviation'] {
   if (found === null) return null
-  const { ratio, value, of, sameWeekday, isUnusual } = found.deviation.size
-  const { rowsRatio = null, tables = [] } = found.report ?? {}
+  const { deviation, report } = found
+  const { ratio, sourceRatio, storedBytes, backups, sameWeekday, isUnusual } = deviation.size
   return {
     ratio,
-    baselineBytes: value,
-    baselineOf: of,
+    baselineBytes: storedBytes,
+    baselineOf: backups.length,
     sameWeekday,
-    unusual: isUnusual,
-    rowsRatio,
-    tables: [...tables],
+    unusual: isUnusual || (report?.areRowsUnusual ?? false),
+    sourceRatio,
+    comparedWith: deviation.usual.id,
+    rowsRatio: report?.rowsRatio ?? null,
+    tables: report === null ? null : [...report.tables],
   }
 }
 
