@@ -164,6 +164,8 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
       if (isWatchOnly(config)) log.info('no repository is configured: lifeboat only watches, and takes no backups')
       if (short !== null) log.warn({ hint: rpoHint }, short)
       log.info({ url, cluster: config.cluster }, 'lifeboat is up')
+      // Not before: a start that fails, since the address is taken, must not use up what was missed.
+      runner.catchUp()
     },
     stop: () => (stopped ??= stop()),
   }

@@ -83,10 +83,8 @@ export function moment(value: SQLOutputValue | undefined): Date | null {
   return typeof value === 'string' ? new Date(value) : null
 }
 
-/** The newest run of a job with these params that has begun. */
-export function lastBegun(db: DatabaseSync, job: JobName, params: string): Run | null {
-  const row = db
-    .prepare('select id from runs where job = ? and params = ? and started_at is not null order by seq desc limit 1')
-    .get(job, params)
+/** The newest run of a job with these params, whatever became of it. */
+export function newestEqual(db: DatabaseSync, job: JobName, params: string): Run | null {
+  const row = db.prepare('select id from runs where job = ? and params = ? order by seq desc limit 1').get(job, params)
   return row === undefined ? null : readRun(db, text(row.id))
 }

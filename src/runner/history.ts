@@ -4,7 +4,7 @@ import { type Failure, LifeboatError } from '../domain/errors.ts'
 import { ExternalResults } from './external-results.ts'
 import { type HistoryFileOptions, historyError, openHistoryFile } from './history-file.ts'
 import { answersForAnything, beat, deadOwners, freeLanesOf, ownerValues, unfinishedOf } from './history-owners.ts'
-import { type ListOptions, lastBegun, listRuns, readRun, text } from './history-rows.ts'
+import { type ListOptions, listRuns, newestEqual, readRun, text } from './history-rows.ts'
 import {
   countFinish,
   countStart,
@@ -196,9 +196,9 @@ export class History {
     this.#write(() => beat(this.#db, this.#self, this.#clock.now()))
   }
 
-  /** The newest run of a job with these very params that has begun; null when there is none. */
-  lastBegun(job: JobName, params: JobParams): Run | null {
-    return this.#read(() => lastBegun(this.#db, job, canonicalParams(params)))
+  /** The newest run of a job with these very params; null when none is known (any more). */
+  newestEqual(job: JobName, params: JobParams): Run | null {
+    return this.#read(() => newestEqual(this.#db, job, canonicalParams(params)))
   }
 
   get(id: string): Run | null {
