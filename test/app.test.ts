@@ -36,6 +36,7 @@ class Sidecar {
         stateDir: join(directory, 'state'),
         postgres: { host: cluster.source.host, port: cluster.source.port, user: 'postgres', databases: ['app'] },
         repositories: ['one', 'two'].map((name) => ({ name, url: `file://${join(directory, name)}` })),
+        runner: { retries: 0 },
         auth: { tokens: [{ name: 'test', role: 'admin', sha256: createHash('sha256').update(token).digest('hex') }] },
         ...extra,
       }),

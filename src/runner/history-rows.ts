@@ -1,5 +1,6 @@
 import type { DatabaseSync, SQLInputValue, SQLOutputValue } from 'node:sqlite'
 import { type Failure, LifeboatError } from '../domain/errors.ts'
+import type { Retries } from './history-running.ts'
 import type { HookResult, JobName, JobParams, Progress, Run, RunItem, RunState, RunTrigger } from './job.ts'
 import { isRunId } from './run-id.ts'
 
@@ -63,6 +64,7 @@ function toRun(db: DatabaseSync, row: Row): Run {
     progress: row.progress === null ? null : json<Progress>(row.progress),
     items: items.map((item) => json<RunItem>(item.item)),
     hooks: row.hooks === null ? [] : json<HookResult[]>(row.hooks),
+    ...(row.retries === null ? { retries: 0, attempts: [] } : json<Retries>(row.retries)),
     failure: row.failure === null ? null : json<Failure>(row.failure),
   }
 }
