@@ -14,6 +14,7 @@ import { readFingerprint } from './jobs/fingerprint-artifact.ts'
 import { createMetrics, type Metrics } from './metrics/registry.ts'
 import type { Catalog } from './observe/catalog.ts'
 import { createClockAheadReport } from './observe/clock-ahead.ts'
+import { wasDoneSince } from './observe/done-since.ts'
 import { createExternalProofs, type ExternalProofStore } from './observe/external-proofs.ts'
 import { createGrowth } from './observe/growth.ts'
 import { createObserver, type Observer } from './observe/observer.ts'
@@ -163,8 +164,11 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
       const tidy = () => core.tidy().then(() => observer.refresh())
       // A repository that does not answer keeps nothing else from beginning.
       await core.leases.start(leasesMs)
-      core.leases.onTaken(() => background(tidy(), 'cleaning up'))
-      background(firstLook.then(tidy), 'cleaning up')
+      // Neither before it is up: a start that fails, since the address is taken, must not use up what was missed; nor before it
+      // is known what is there.
+      const catchUp = () => runner.catchUp((job, slot) => wasDoneSince(observer.catalog(), job, slot))
+      core.leases.onTaken(() => background(tidy().then(catchUp), 'the takeover'))
+      background(firstLook.then(catchUp).then(tidy), 'cleaning up')
       const short = isWatchOnly(config) ? null : rpoWarning(config)
       if (isWatchOnly(config)) log.info('no repository is configured: lifeboat only watches, and takes no backups')
       if (short !== null) log.warn({ hint: rpoHint }, short)

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { cp, mkdir, readdir, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { type App, createApp } from '../src/app.ts'
@@ -35,6 +36,7 @@ class Sidecar {
         stateDir: join(directory, 'state'),
         postgres: { host: cluster.source.host, port: cluster.source.port, user: 'postgres', databases: ['app'] },
         repositories: ['one', 'two'].map((name) => ({ name, url: `file://${join(directory, name)}` })),
+        runner: { retries: 0 },
         auth: { tokens: [{ name: 'test', role: 'admin', sha256: createHash('sha256').update(token).digest('hex') }] },
         ...extra,
       }),
@@ -328,4 +330,32 @@ await t.test('an address that is taken is said so', async (t) => {
     message: /cannot listen/,
   })
   await rm(directory, { recursive: true, force: true })
+})
+
+await t.test('what was missed is made up for once it is up, and not by a start that fails', async (t) => {
+  const cluster = await startCluster(t)
+  await cluster.createDatabase('app', 'create table t as select 1 as x')
+  const directory = await scratchDirectory(t)
+  const first = await Sidecar.start(t, cluster, directory)
+  await first.app.stop()
+  const db = new DatabaseSync(join(directory, 'state', 'lifeboat.db'))
+  const twoDaysAgo = new Date(systemClock.now().getTime() - 2 * 86_400_000).toISOString()
+  const { changes } = db
+    .prepare(`update facts set value = json_set(value, '$.at', ?) where name like 'schedule dump %'`)
+    .run(twoDaysAgo)
+  t.equal(changes, 1)
+  db.close()
+
+  const other = createServer()
+  await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => other.close())
+  const { port } = other.address() as { port: number }
+  await t.rejects(Sidecar.start(t, cluster, directory, { listen: `127.0.0.1:${port}` }), { code: 'conflict' })
+
+  const second = await Sidecar.start(t, cluster, directory)
+  const samples = await second.until('a run', (all) => value(all, 'lifeboat_job_runs_total', { job: 'dump' }) === 1)
+  t.equal(value(samples, 'lifeboat_backups', dumps('one')), 1)
+  t.match((await second.request('/api/runs')).json, {
+    runs: [{ job: 'dump', trigger: 'catch-up', state: 'succeeded' }],
+  })
 })

@@ -60,6 +60,7 @@ export async function runJob(
     stopListening()
     progress.clear()
     await report(run, core)
+    if (run.retries > 0) context.err.write(retriesText(run))
     for (const { name, failure } of run.hooks) {
       if (failure !== undefined) context.err.write(`warning: hook ${name} failed: ${oneLine(failure.message)}\n`)
     }
@@ -69,4 +70,14 @@ export async function runJob(
     progress.clear()
     await core.close()
   }
+}
+
+/** What of a run was tried again, and why; one line each. */
+function retriesText({ retries, attempts }: Run): string {
+  const more = retries > attempts.length ? `, of which the last ${attempts.length}` : ''
+  const lines = attempts.map(
+    ({ what, failedAt, reason, failure, waitSeconds }) =>
+      `  ${failedAt}  ${oneLine(what)} failed, since ${reason}: ${oneLine(failure.message)}; again ${Math.round(waitSeconds)} s later\n`,
+  )
+  return `retries: ${retries}${more}\n${lines.join('')}`
 }

@@ -158,7 +158,7 @@ export const configSchema = section({
     {
       catchUp: boolean({
         description:
-          'Make up once, at the start, for a scheduled run that was missed while nothing ran; also for one that was cut off.',
+          'Make up once for a scheduled run that was missed, since nothing ran, the machine slept or its clock was set forward; also for one that was cut off. One after another, in the order dump, verify, expire.',
         default: true,
       }),
       dump: schedule({ description: 'When to dump.', default: '0 2 * * *' }),

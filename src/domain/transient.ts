@@ -26,10 +26,12 @@ export const passingStates: Readonly<Record<string, string>> = {
 /** Error codes of the system that can pass by themselves, and why. Source: errno(3). Not ENOSPC: somebody must make room. */
 export const passingErrnos: Readonly<Record<string, string>> = {
   EAGAIN: 'the system was short of resources',
+  EAI_AGAIN: 'no name server answered',
   EBUSY: 'the file or disk was busy',
   ECONNABORTED: 'the connection broke',
   ECONNREFUSED: 'nobody listened yet',
   ECONNRESET: 'the connection broke',
+  EHOSTDOWN: 'the host was down',
   EHOSTUNREACH: 'the host could not be reached',
   EINTR: 'the call was interrupted',
   EMFILE: 'too many files were open',
@@ -42,24 +44,36 @@ export const passingErrnos: Readonly<Record<string, string>> = {
   ETIMEDOUT: 'it took too long to answer',
 }
 
+/**
+ * Codes of a connection that cannot be made until somebody corrects something, though the server seems to be away: a host
+ * name that does not exist, a socket that we must not use, and all that is said about TLS and certificates.
+ * Sources: getaddrinfo(3), https://nodejs.org/docs/latest-v24.x/api/tls.html#x509-certificate-error-codes
+ */
+const lastingCode =
+  /^(?:ENOTFOUND|EACCES|EPERM|EPROTO|(?:ERR_SSL|ERR_TLS|CERT|CRL|UNABLE_TO|ERROR_IN)_.*|DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED_CERT_IN_CHAIN|INVALID_CA|INVALID_PURPOSE|PATH_LENGTH_EXCEEDED|HOSTNAME_MISMATCH)$/
+
 /** How far a chain of causes is followed. */
 const mostCauses = 8
 
 /**
  * Why a failure can pass by itself, so that the same attempt may succeed a little later; null for all that will fail again
  * until somebody does something: a wrong password, a full disk, a bad configuration, a backup that is not what it must be.
+ * Who knows that of a failure without a code says so in its details, as `lasts: true`.
  */
 export function passingCause(error: unknown): string | null {
+  let isAway = false
   if (error instanceof LifeboatError) {
     const state = error.details?.sqlState
     if (typeof state === 'string' && passingStates[state] !== undefined) return passingStates[state]
     // Without a state: libpq or the driver lost it, or never reached it.
-    if (error.code === 'server-unreachable' && (state === undefined || state === '')) return 'the server did not answer'
-    if (error.code !== 'storage-failed') return null
+    isAway = error.code === 'server-unreachable' && (state === undefined || state === '')
+    if (error.details?.lasts === true || (!isAway && error.code !== 'storage-failed')) return null
   }
   for (let cause = error, depth = 0; cause instanceof Error && depth < mostCauses; cause = cause.cause, depth += 1) {
     const code = 'code' in cause ? cause.code : undefined
-    if (typeof code === 'string' && passingErrnos[code] !== undefined) return passingErrnos[code]
+    if (typeof code !== 'string') continue
+    if (passingErrnos[code] !== undefined) return passingErrnos[code]
+    if (lastingCode.test(code)) return null
   }
-  return null
+  return isAway ? 'the server did not answer' : null
 }

@@ -4,7 +4,7 @@ import { dumpCompressions, dumpFormats } from '../domain/external.ts'
 import { fileStates } from '../domain/external-file.ts'
 import { verdicts, verificationLevels } from '../domain/proof.ts'
 import { type RetentionReason, retentionReasons } from '../domain/retention.ts'
-import { jobNames, runStates, runTriggers } from '../runner/job.ts'
+import { jobNames, mostAttempts, runStates, runTriggers } from '../runner/job.ts'
 import { FailureSchema, HookResultSchema, moment, orNull } from './schema-parts.ts'
 
 /*
@@ -91,6 +91,19 @@ export const RunSchema = Type.Object(
       }),
     ),
     hooks: Type.Array(HookResultSchema, { description: 'The commands around the job; empty until the run has ended' }),
+    retries: Type.Integer({ description: 'How often parts of it were tried again' }),
+    attempts: Type.Array(
+      Type.Object({
+        what: Type.String({ description: 'What was attempted' }),
+        failedAt: moment('When the attempt failed'),
+        failure: FailureSchema,
+        reason: Type.String({ description: 'Why it may pass' }),
+        waitSeconds: Type.Number({ description: 'The wait before the next attempt' }),
+      }),
+      {
+        description: `The attempts that failed for a cause that can pass, before the last ones; the newest ${mostAttempts}`,
+      },
+    ),
     failure: orNull(FailureSchema),
   },
   { $id: 'Run', description: 'One execution of a job' },

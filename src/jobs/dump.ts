@@ -18,7 +18,7 @@ import { withSession } from '../postgres/connection.ts'
 import { chooseCompression } from '../postgres/dump.ts'
 import { chooseClient, findInstallations, type Installation } from '../postgres/installations.ts'
 import type { Repository } from '../repository/repository.ts'
-import type { Job, JobContext, JobParams } from '../runner/job.ts'
+import type { FailedAttempt, Job, JobContext, JobParams } from '../runner/job.ts'
 import { stageDump } from './dump-database.ts'
 import { dumpWarnings } from './dump-warnings.ts'
 import { withRetries } from './retry.ts'
@@ -198,13 +198,16 @@ async function dumpOne(
 /** Does a part of the run again when it failed for a cause that can pass. */
 function retrying<T>(
   { config, clock, random = Math.random }: DumpJobOptions,
-  { signal, log }: JobContext,
+  context: JobContext,
   what: string,
   work: () => Promise<T>,
   onWait?: (words: string) => void,
 ): Promise<T> {
   const { retries, retryDelayMs: delayMs } = config.runner
-  return withRetries({ retries, delayMs, clock, random, signal, log, what, ...(onWait ? { onWait } : {}) }, work)
+  const { signal, log } = context
+  const onRetry = (attempt: FailedAttempt) => context.retried(attempt)
+  const options = { retries, delayMs, clock, random, signal, log, what, onRetry, ...(onWait ? { onWait } : {}) }
+  return withRetries(options, work)
 }
 
 /** A database that was dropped meanwhile shows itself in many ways; the catalog tells which it was. */

@@ -1,7 +1,7 @@
 import type { Clock } from '../clock.ts'
 import { toFailure } from '../domain/errors.ts'
 import { passingCause } from '../domain/transient.ts'
-import type { JobContext } from '../runner/job.ts'
+import type { FailedAttempt, JobContext } from '../runner/job.ts'
 
 export interface RetryOptions {
   /** Attempts after the first one. */
@@ -16,6 +16,8 @@ export interface RetryOptions {
   /** In a few words, for log and progress. */
   readonly what: string
   readonly onWait?: (message: string) => void
+  /** Called before each wait. */
+  readonly onRetry?: (attempt: FailedAttempt) => void
 }
 
 const longestDelayMs = 5 * 60_000
@@ -28,16 +30,19 @@ const longestDelayMs = 5 * 60_000
  * @throws what the last attempt threw; the signal's reason
  */
 export async function withRetries<T>(options: RetryOptions, work: (attempt: number) => Promise<T>): Promise<T> {
-  const { retries, delayMs, clock, random, signal, log, what, onWait } = options
+  const { retries, delayMs, clock, random, signal, log, what, onWait, onRetry } = options
   for (let attempt = 1; ; attempt += 1) {
     try {
       return await work(attempt)
     } catch (error) {
       const cause = passingCause(error)
       if (signal.aborted || cause === null || attempt > retries) throw error
+      const failure = toFailure(error)
       const wait = random() * Math.min(longestDelayMs, delayMs * 2 ** (attempt - 1))
       const words = `${what} failed, since ${cause}: attempt ${attempt + 1} of ${retries + 1} in ${Math.round(wait / 1000)} s`
-      log.warn({ attempt, waitSeconds: wait / 1000, failure: toFailure(error) }, words)
+      const waitSeconds = wait / 1000
+      log.warn({ attempt, waitSeconds, failure }, words)
+      onRetry?.({ what, failedAt: clock.now().toISOString(), failure, reason: cause, waitSeconds })
       onWait?.(words)
       await clock.sleep(wait, signal)
     }

@@ -1,11 +1,11 @@
-import { LifeboatError } from '../domain/errors.ts'
+import { type ErrorCode, LifeboatError } from '../domain/errors.ts'
 
 /**
  * Finds the cause that a PostgreSQL program names on stderr and gives it its own code. Programs have no error codes, so
  * their words are the only evidence; they run with LC_ALL=C, and strerror's and libpq's words have been the same for
  * decades. What is not recognised stays `program-failed`.
  */
-const causes: readonly [RegExp, ConstructorParameters<typeof LifeboatError>[0], string][] = [
+const causes: readonly [pattern: RegExp, code: ErrorCode, hint: string, lasts?: true][] = [
   [
     /No space left on device|Disk quota exceeded|could not extend file/,
     'disk-full',
@@ -18,7 +18,13 @@ const causes: readonly [RegExp, ConstructorParameters<typeof LifeboatError>[0], 
   ],
   [/database ".*" does not exist/s, 'database-missing', 'it was dropped or renamed meanwhile'],
   [
-    /server closed the connection unexpectedly|connection to server .* failed|terminating connection|could not connect|the database system is/s,
+    /certificate verify failed|server certificate for .* does not match|server does not support SSL|root certificate file .* does not exist|could not translate host name .*(?:Name or service not known|No address associated)/s,
+    'server-unreachable',
+    'check postgres.host, postgres.sslMode and postgres.sslRootCert',
+    true,
+  ],
+  [
+    /Temporary failure in name resolution|server closed the connection unexpectedly|connection to server .* failed|terminating connection|could not connect|the database system is/s,
     'server-unreachable',
     'check that the server runs; a run that was cut off can be started again',
   ],
@@ -36,12 +42,9 @@ export function withCause(error: unknown): unknown {
   const text = `${error.message}\n${typeof stderr === 'string' ? stderr : ''}`
   const found = causes.find(([pattern]) => pattern.test(text))
   if (found === undefined) return error
-  const [, code, hint] = found
-  return new LifeboatError(code, error.message, {
-    hint,
-    cause: error,
-    ...(error.details ? { details: error.details } : {}),
-  })
+  const [, code, hint, lasts] = found
+  const details = { ...error.details, ...(lasts ? { lasts } : {}) }
+  return new LifeboatError(code, error.message, { hint, cause: error, details })
 }
 
 /**

@@ -23,7 +23,9 @@ export function serverFailure(error: unknown): LifeboatError {
   const { code, message } = error as { code?: unknown; message?: unknown }
   const state = typeof code === 'string' && sqlState.test(code) ? code : ''
   const text = typeof message === 'string' && message !== '' ? message : String(error)
-  const details = { sqlState: state }
+  // The driver has no code for it.
+  const lasts = text === 'The server does not support SSL connections'
+  const details = { sqlState: state, ...(lasts ? { lasts } : {}) }
   if (authentication.has(state)) return authenticationFailure(text, error, state)
   if (state === '3D000') return new LifeboatError('database-missing', text, { details, cause: error })
   if (state === '' || unreachable.has(state)) {

@@ -1,5 +1,6 @@
 import type { DatabaseSync, SQLInputValue, SQLOutputValue } from 'node:sqlite'
 import { type Failure, LifeboatError } from '../domain/errors.ts'
+import type { Retries } from './history-running.ts'
 import type { HookResult, JobName, JobParams, Progress, Run, RunItem, RunState, RunTrigger } from './job.ts'
 import { isRunId } from './run-id.ts'
 
@@ -63,6 +64,7 @@ function toRun(db: DatabaseSync, row: Row): Run {
     progress: row.progress === null ? null : json<Progress>(row.progress),
     items: items.map((item) => json<RunItem>(item.item)),
     hooks: row.hooks === null ? [] : json<HookResult[]>(row.hooks),
+    ...(row.retries === null ? { retries: 0, attempts: [] } : json<Retries>(row.retries)),
     failure: row.failure === null ? null : json<Failure>(row.failure),
   }
 }
@@ -83,10 +85,8 @@ export function moment(value: SQLOutputValue | undefined): Date | null {
   return typeof value === 'string' ? new Date(value) : null
 }
 
-/** The newest run of a job with these params that has begun. */
-export function lastBegun(db: DatabaseSync, job: JobName, params: string): Run | null {
-  const row = db
-    .prepare('select id from runs where job = ? and params = ? and started_at is not null order by seq desc limit 1')
-    .get(job, params)
+/** The newest run of a job with these params, whatever became of it. */
+export function newestEqual(db: DatabaseSync, job: JobName, params: string): Run | null {
+  const row = db.prepare('select id from runs where job = ? and params = ? order by seq desc limit 1').get(job, params)
   return row === undefined ? null : readRun(db, text(row.id))
 }

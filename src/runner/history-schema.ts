@@ -115,6 +115,10 @@ const steps: readonly string[] = [
   -- How the commands around the job fared: a list, null before the verdict.
   alter table runs add column hooks text;
   `,
+  `
+  -- How often parts of the run were tried again, and after what: null when nothing was.
+  alter table runs add column retries text;
+  `,
 ]
 
 export const schemaVersion = steps.length

@@ -4,7 +4,8 @@ import { type Failure, LifeboatError } from '../domain/errors.ts'
 import { ExternalResults } from './external-results.ts'
 import { type HistoryFileOptions, historyError, openHistoryFile } from './history-file.ts'
 import { answersForAnything, beat, deadOwners, freeLanesOf, ownerValues, unfinishedOf } from './history-owners.ts'
-import { type ListOptions, lastBegun, listRuns, readRun, text } from './history-rows.ts'
+import { type ListOptions, listRuns, newestEqual, readRun, text } from './history-rows.ts'
+import { type Retries, setWhileRunning } from './history-running.ts'
 import {
   countFinish,
   countStart,
@@ -162,11 +163,12 @@ export class History {
 
   /** Saves the progress of a running run. A durable write: seconds apart, please. */
   saveProgress(id: string, progress: Progress): void {
-    this.#write(() =>
-      this.#db
-        .prepare(`update runs set progress = ? where id = ? and state = 'running'`)
-        .run(JSON.stringify(progress), id),
-    )
+    this.#write(() => setWhileRunning(this.#db, id, 'progress', progress))
+  }
+
+  /** Keeps, for the time after the run and for other processes, what it has tried again so far. */
+  saveRetries(id: string, retries: Retries): void {
+    this.#write(() => setWhileRunning(this.#db, id, 'retries', retries))
   }
 
   /** Asks the process that runs it to cancel a run. */
@@ -196,9 +198,9 @@ export class History {
     this.#write(() => beat(this.#db, this.#self, this.#clock.now()))
   }
 
-  /** The newest run of a job with these very params that has begun; null when there is none. */
-  lastBegun(job: JobName, params: JobParams): Run | null {
-    return this.#read(() => lastBegun(this.#db, job, canonicalParams(params)))
+  /** The newest run of a job with these very params; null when none is known (any more). */
+  newestEqual(job: JobName, params: JobParams): Run | null {
+    return this.#read(() => newestEqual(this.#db, job, canonicalParams(params)))
   }
 
   get(id: string): Run | null {

@@ -46,6 +46,18 @@ export interface HookResult {
   readonly durationSeconds: number
 }
 
+/** An attempt at a part of a run that failed for a cause that can pass, and was followed by another one. */
+export interface FailedAttempt {
+  /** What was attempted, in a few words, e.g. `dumping app`. */
+  readonly what: string
+  readonly failedAt: string
+  readonly failure: Failure
+  /** Why it may pass. */
+  readonly reason: string
+  /** The wait before the next attempt. */
+  readonly waitSeconds: number
+}
+
 export interface JobContext {
   readonly runId: string
   readonly trigger: RunTrigger
@@ -56,6 +68,7 @@ export interface JobContext {
   progress(progress: Progress): void
   item(item: RunItem): void
   hook(result: HookResult): void
+  retried(attempt: FailedAttempt): void
 }
 
 /** A kind of work. One file each in jobs/; the runner knows them only by this. */
@@ -74,6 +87,9 @@ export type RunState = (typeof runStates)[number]
 export const runTriggers = ['schedule', 'catch-up', 'api', 'cli'] as const
 export type RunTrigger = (typeof runTriggers)[number]
 
+/** A run of a thousand databases may try a thousand things again. */
+export const mostAttempts = 50
+
 /** One execution of a job, as the history keeps it and the API shows it. Times are RFC 3339, UTC. */
 export interface Run {
   readonly id: string
@@ -91,6 +107,10 @@ export interface Run {
   readonly items: readonly RunItem[]
   /** The commands that ran around the job, in their order; empty until the verdict. */
   readonly hooks: readonly HookResult[]
+  /** How often parts of it were tried again. */
+  readonly retries: number
+  /** The newest of the attempts that failed before those, oldest first; at most `mostAttempts`. */
+  readonly attempts: readonly FailedAttempt[]
   readonly failure: Failure | null
 }
 

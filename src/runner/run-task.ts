@@ -2,7 +2,16 @@ import type { Logger } from 'pino'
 import type { Clock } from '../clock.ts'
 import { LifeboatError } from '../domain/errors.ts'
 import type { Ending, History } from './history.ts'
-import type { HookResult, Job, Progress, Run, RunItem } from './job.ts'
+import type { Retries } from './history-running.ts'
+import {
+  type FailedAttempt,
+  type HookResult,
+  type Job,
+  mostAttempts,
+  type Progress,
+  type Run,
+  type RunItem,
+} from './job.ts'
 import { outcomeOf, outcomeOfStuck, succeeded } from './outcome.ts'
 import { createStallWatch, stallMs } from './stall.ts'
 
@@ -40,6 +49,7 @@ export class RunTask {
   readonly #verdict = Promise.withResolvers<Run>()
   readonly #unsavedItems: RunItem[] = []
   readonly #hooks: HookResult[] = []
+  #retries: Retries = { retries: 0, attempts: [] }
   #progress: Progress | null = null
   #started = false
   #ended = false
@@ -134,6 +144,7 @@ export class RunTask {
     const { history, changed } = this.#options
     const written = await this.#persist(() => {
       this.#saveItems()
+      if (this.#retries.retries > 0) history.saveRetries(this.id, this.#retries)
       const won = history.finish(this.id, 'running', {
         ...outcome,
         durationMs,
@@ -168,6 +179,7 @@ export class RunTask {
           this.#attempt(() => this.#saveItems())
         },
         hook: (result) => this.#hooks.push(result),
+        retried: (attempt) => this.#retried(attempt),
       })
       return succeeded
     } catch (error) {
@@ -233,6 +245,13 @@ export class RunTask {
       const run = this.#options.history.get(this.id)
       if (run !== null) this.#options.changed(this.withProgress(run))
     })
+  }
+
+  #retried(attempt: FailedAttempt): void {
+    const { retries, attempts } = this.#retries
+    this.#retries = { retries: retries + 1, attempts: [...attempts, attempt].slice(-mostAttempts) }
+    this.#attempt(() => this.#options.history.saveRetries(this.id, this.#retries))
+    this.#announce()
   }
 
   #saveItems(): void {

@@ -8,11 +8,11 @@ import type { BackupFailure, Job, JobName, JobParams, JobSummary, Run, RunTrigge
 import { summarize } from './job-summary.ts'
 import { KeepAlive } from './keep-alive.ts'
 import { Lane } from './lane.ts'
-import { missedSlot } from './missed.ts'
 import { cancelledByRequest, RunTask } from './run-task.ts'
-import { type Schedule, Scheduler } from './scheduler.ts'
+import { type IsDone, Scheduler } from './scheduler.ts'
+import type { Schedule } from './slots.ts'
 
-export type { Schedule } from './scheduler.ts'
+export type { Schedule } from './slots.ts'
 
 export interface RunRequest {
   readonly job: JobName
@@ -34,7 +34,7 @@ export interface RunnerOptions {
   readonly refuse?: (request: RunRequest) => LifeboatError | null
   /** Why a job may not be there. Default: the names of those that are. */
   readonly unknownJobHint?: string
-  /** Make up once, at the start, for scheduled runs that were missed. Default: no. */
+  /** Whether scheduled runs that were missed are made up for. Default: no. */
   readonly catchUp?: boolean
   /** How long a job may take to end after its signal aborted; so also the longest that `stop` takes. Default 30,000. */
   readonly abortGraceMs?: number
@@ -79,9 +79,12 @@ export class Runner {
     const { history, clock, log } = options
     this.#scheduler = new Scheduler({
       schedules: options.schedules,
+      catchUp: options.catchUp ?? false,
+      history,
       clock,
       log,
-      trigger: ({ job, params }) => this.trigger({ job, params, trigger: 'schedule', requestedBy: null }),
+      trigger: ({ job, params }, trigger) => this.trigger({ job, params, trigger, requestedBy: null }),
+      wait: (id, signal) => this.wait(id, signal),
     })
     const sweep = () => this.#sweep()
     const ended = (task: RunTask) => this.#ended(task)
@@ -91,9 +94,16 @@ export class Runner {
   /** Fails, as `interrupted`, the runs of processes that died, then arms the schedules. To be called once. */
   async start(): Promise<void> {
     this.#sweep()
-    if (this.#options.catchUp === true) this.#catchUp()
     const { signal } = this.#stopping
     this.#background = Promise.all([this.#scheduler.run(signal), this.#patrol(signal)])
+  }
+
+  /**
+   * Makes up, in the background, for what the schedules missed: while no process kept them, or another one was to. To be
+   * called after `start`. `isDone` is kept: it says whether somebody else has done what a slot was for.
+   */
+  catchUp(isDone?: IsDone): void {
+    this.#scheduler.catchUp(this.#stopping.signal, isDone)
   }
 
   /**
@@ -256,20 +266,6 @@ export class Runner {
     const run = this.#history.get(task.id)
     task.close(run)
     if (run !== null) this.#changed(run, false)
-  }
-
-  /** In the order of the schedules: what is to be verified should have been dumped first. */
-  #catchUp(): void {
-    for (const schedule of this.#options.schedules) {
-      try {
-        const missed = missedSlot(schedule, this.#history.lastBegun(schedule.job, schedule.params), this.#clock.now())
-        if (missed === null) continue
-        this.#log.warn({ job: schedule.job, ...missed }, 'a scheduled run was missed: it is made up for now')
-        this.trigger({ job: schedule.job, params: schedule.params, trigger: 'catch-up', requestedBy: null })
-      } catch (error) {
-        this.#log.error({ job: schedule.job, err: error }, 'a missed run could not be queued')
-      }
-    }
   }
 
   /** Shows that this process lives, and looks for runs whose process has died. */

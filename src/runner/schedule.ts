@@ -21,6 +21,13 @@ export function nextRun(expression: string, after: Date): Date | null {
   return parse(expression).nextRun(after)
 }
 
+/** The newest moment, `until` at the latest, at which it was due; null when there is none. Throws as `nextRun` does. */
+export function previousRun(expression: string, until: Date): Date | null {
+  // It looks strictly before what it is given, in whole seconds.
+  const after = new Date(Math.floor(until.getTime() / 1000) * 1000 + 1000)
+  return parse(expression).previousRuns(1, after)[0] ?? null
+}
+
 function parse(expression: string): Cron {
   const trimmed = expression.trim()
   const hint = 'Write five fields: minute, hour, day of month, month, day of week, e.g. "0 2 * * *". Times are UTC.'
@@ -57,8 +64,13 @@ export class ScheduleTimer {
     return this.#next
   }
 
-  /** Calls `due` at each slot until the signal aborts, then resolves. `due` must not throw. */
-  async run(due: () => void, signal: AbortSignal): Promise<void> {
+  /** A slot that is not to come again: an earlier process saw to it, and the clock was set back since. To be called before `run`. */
+  skip(slot: Date): void {
+    this.#done.push(slot.getTime())
+  }
+
+  /** Calls `due` with each slot when it has come, until the signal aborts, then resolves. `due` must not throw. */
+  async run(due: (slot: Date) => void, signal: AbortSignal): Promise<void> {
     let seen = this.#clock.now()
     this.#next = this.#nextSlot(seen)
     while (!signal.aborted) {
@@ -66,10 +78,11 @@ export class ScheduleTimer {
       if (now < seen) this.#next = this.#nextSlot(now)
       seen = now
       if (this.#next !== null && now >= this.#next) {
-        this.#done.push(this.#next.getTime())
+        const slot = this.#next
+        this.#done.push(slot.getTime())
         if (this.#done.length > rememberedSlots) this.#done.shift()
         this.#next = this.#nextSlot(now)
-        due()
+        due(slot)
       }
       const wait = this.#next === null ? sliceMs : Math.min(sliceMs, this.#next.getTime() - now.getTime())
       await this.#clock.sleep(wait, signal).catch(() => undefined)

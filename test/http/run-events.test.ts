@@ -162,6 +162,8 @@ await t.test('the frames themselves', async (t) => {
     progress: null,
     items: [],
     hooks: [],
+    retries: 0,
+    attempts: [],
     failure: null,
     ...fields,
   })

@@ -122,6 +122,13 @@ await t.test('runs and jobs', async (t) => {
         failure: { code: 'server-error', message: 'no', hint: 'look' },
         finishedAt: '2026-03-01T10:00:00.000Z',
       })
+      context.retried({
+        what: 'dumping a',
+        failedAt: '2026-03-01T10:00:00.000Z',
+        failure: { code: 'server-unreachable', message: 'no', hint: 'look' },
+        reason: 'the connection broke',
+        waitSeconds: 1.5,
+      })
       finish(new Error('broken'))
     } else if (database === 'b') finish()
     else break
@@ -130,6 +137,10 @@ await t.test('runs and jobs', async (t) => {
 
   await t.test('one run is shown whole', async (t) => {
     for (const id of ids) t.same((await call({ url: `/api/runs/${id}` })).json(), runner.get(id))
+    t.match((await call({ url: `/api/runs/${ids.at(-1)}` })).json(), {
+      retries: 1,
+      attempts: [{ what: 'dumping a', reason: 'the connection broke', waitSeconds: 1.5 }],
+    })
     t.equal((await call({ url: '/api/runs/20260301T000000Z-dump-ffffff' })).status, 404)
   })
 

@@ -66,6 +66,7 @@ async function around(
         progress: () => {},
         item: () => {},
         hook: (result) => results.push(result),
+        retried: () => {},
       },
     )
     .then(

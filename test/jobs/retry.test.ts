@@ -1,6 +1,7 @@
 import t from 'tap'
 import { LifeboatError } from '../../src/domain/errors.ts'
 import { withRetries } from '../../src/jobs/retry.ts'
+import type { FailedAttempt } from '../../src/runner/job.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { keptLog } from '../support/log.ts'
 import { startCluster } from '../support/postgres.ts'
@@ -26,7 +27,20 @@ t.test('again, a little later, and not for ever', async (t) => {
     if (attempts < 3) throw passing()
     return 'done'
   }
-  t.equal(await withRetries({ ...options, onWait: (words) => told.push(words) }, third), 'done')
+  const noted: FailedAttempt[] = []
+  const telling = {
+    ...options,
+    onWait: (words: string) => told.push(words),
+    onRetry: (attempt: FailedAttempt) => noted.push(attempt),
+  }
+  t.equal(await withRetries(telling, third), 'done')
+  const failedAt = clock.now().toISOString()
+  const failure = { code: 'server-unreachable', message: 'connection refused' }
+  const attempt = { what: 'storing', failedAt, failure, reason: 'the server did not answer' }
+  t.same(noted, [
+    { ...attempt, waitSeconds: 0.5 },
+    { ...attempt, waitSeconds: 1 },
+  ])
   t.same(slept, [500, 1000], 'twice as long each time, of which a random part')
   t.match(told[0], /^storing failed, since the server did not answer: attempt 2 of 4 in \d+ s$/)
   t.equal(lines.length, 2)

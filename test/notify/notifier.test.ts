@@ -78,6 +78,8 @@ function run(state: RunState, more: Partial<Run> = {}): Run {
     progress: null,
     items: [],
     hooks: [],
+    retries: 0,
+    attempts: [],
     failure: null,
     ...more,
   }

@@ -2,6 +2,7 @@ import { chown, writeFile } from 'node:fs/promises'
 import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import { passingCause } from '../../src/domain/transient.ts'
 import {
   type ConnectionSource,
   connect,
@@ -91,6 +92,10 @@ t.test('PostgreSQL 15, without SSL', async (t) => {
     await t.rejects(code({ ...r, host: '/nowhere' }), { code: 'server-unreachable' })
     await t.rejects(code({ ...r, host: 'host.invalid' }), { code: 'server-unreachable' })
     await t.rejects(code({ ...r, sslMode: 'require' }), { code: 'server-unreachable', message: /SSL/ })
+    const passing = (source: ConnectionSource) => code(source).then(() => 'connected', passingCause)
+    t.equal(await passing({ ...r, sslMode: 'require' }), null, 'it will not learn TLS')
+    t.ok(await passing({ ...r, port: await freePort() }))
+    t.ok(await passing({ ...r, host: '/nowhere' }))
     t.equal(await isEncrypted({ ...r, sslMode: 'prefer' }), false)
     await cluster.sql('alter role nobody connection limit 0')
     await t.rejects(code(cluster.as('nobody')), { code: 'server-unreachable' }, 'too many connections')
@@ -360,6 +365,9 @@ t.test('PostgreSQL 17, with SSL', async (t) => {
   })
   await t.rejects(isEncrypted(source('verify-ca')), { code: 'server-unreachable' }, 'an authority nobody knows')
   await t.rejects(isEncrypted(source('verify-full')), { code: 'server-unreachable' })
+  for (const wrong of [source('verify-full', { sslRootCert: ca, host: '127.0.0.1' }), source('verify-ca')]) {
+    t.equal(await isEncrypted(wrong).catch(passingCause), null, 'and that will not pass')
+  }
   await t.rejects(isEncrypted(source('verify-full', { sslRootCert: '/nowhere.pem' })), {
     code: 'config-invalid',
     message: /nowhere\.pem/,

@@ -428,8 +428,8 @@ await t.test('ten thousand runs: the questions of every refresh stay cheap', asy
   history(directory, new FakeClock()).close()
   const db = new DatabaseSync(`${directory}/lifeboat.db`)
   db.exec(`with recursive series (value) as (select 1 union all select value + 1 from series where value < 10000)
-           insert into runs select value, 'id' || value, 'dump', 'backup', value, 'api', 'null', 'succeeded', '', '', '', 1, null,
-           null, 0, 1, '', '', '', null from series`)
+           insert into runs (seq, id, job, lane, params, trigger, requested_by, state, requested_at, pid, process_start, boot_id)
+           select value, 'id' || value, 'dump', 'backup', value, 'api', 'null', 'succeeded', '', 1, '', '' from series`)
   const plans = [
     `select * from runs where job = 'dump' and state = 'running' order by seq desc limit 1`,
     `select pid from runs where state in ('queued', 'running')`,

@@ -1,14 +1,7 @@
 import { Readable } from 'node:stream'
 import type { Clock } from '../../src/clock.ts'
 import { LifeboatError } from '../../src/domain/errors.ts'
-import type {
-  CommonPrefix,
-  ListOptions,
-  ObjectInfo,
-  PutOptions,
-  Storage,
-  StoredObject,
-} from '../../src/storage/storage.ts'
+import type { CommonPrefix, ObjectInfo, PutOptions, Storage, StoredObject } from '../../src/storage/storage.ts'
 
 /**
  * Small objects in memory, for tests in which time only passes when it is told to: a disk takes time of its own. What a real
@@ -47,7 +40,7 @@ export class MemoryStorage implements Storage {
     return this.#objects.get(key)?.info ?? null
   }
 
-  async *list(prefix: string, _: ListOptions = {}): AsyncGenerator<ObjectInfo | CommonPrefix> {
+  async *list(prefix: string): AsyncGenerator<ObjectInfo | CommonPrefix> {
     for (const key of [...this.#objects.keys()].sort()) {
       const info = key.startsWith(prefix) ? this.#objects.get(key)?.info : undefined
       if (info !== undefined) yield info

@@ -29,7 +29,7 @@ export function adminRoutes(app: App, { runner, catalog, retention }: HttpDepend
         security,
         summary: 'Take a backup',
         body: BackupBody,
-        response: { 202: accepted, ...problems(400, 401, 403, 409, 413, 415) },
+        response: { 202: accepted, ...problems(400, 401, 403, 409, 413, 415, 429, 503) },
       },
     },
     async (request, reply) => {
