@@ -28,6 +28,10 @@ export interface Inspection {
   readonly dumpVersion: string | null
   /** Made by pg_dumpall: roles and every database. */
   readonly isWholeCluster: boolean
+  /** A plain dump (`pg_dump --create`, pg_dumpall) that makes its database and connects to it. */
+  readonly createsDatabase: boolean
+  /** What its text is in, by PostgreSQL's name: as a rule that of the database. Null where it does not say. */
+  readonly encoding: string | null
 }
 
 /** Nothing could be told of a file, because of what `detail` says. */
@@ -41,6 +45,8 @@ export function notInspected(detail: string): Inspection {
     serverVersion: null,
     dumpVersion: null,
     isWholeCluster: false,
+    createsDatabase: false,
+    encoding: null,
   }
 }
 
@@ -66,18 +72,59 @@ export function formatOf(head: Uint8Array): Exclude<DumpFormat, 'directory'> | n
   if (text.startsWith('PGDMP')) return 'custom'
   // pg_dump's tar begins with its table of contents.
   if (text.startsWith('toc.dat\0') && text.slice(257, 262) === 'ustar') return 'tar'
+  if (foreignFormatOf(head) !== null) return null // the title may be readable behind its magic
   return plainTitle.test(Buffer.from(head.subarray(0, 4096)).toString('latin1')) ? 'plain' : null
 }
 
-/** What the first lines of a plain dump say. */
-export function plainHeader(head: Uint8Array): Pick<Inspection, 'serverVersion' | 'dumpVersion' | 'isWholeCluster'> {
+const beginsWith = (text: string) => new RegExp(`^${Buffer.from(text).toString('hex')}`)
+
+/** What other tools make of a dump and Lifeboat cannot look into, by its first bytes in hexadecimal digits. */
+const foreign: readonly (readonly [name: string, magic: RegExp])[] = [
+  ['xz', /^fd377a585a/],
+  ['bzip2', /^425a683/],
+  ['lz4', /^04224d18/],
+  ['zip', /^504b0304/],
+  ['7z', /^377abcaf271c/],
+  ['encrypted by age', beginsWith('age-encryption.org/')],
+  ['encrypted by age', beginsWith('-----BEGIN AGE ENCRYPTED FILE-----')],
+  ['encrypted by openssl', beginsWith('Salted__')],
+  ['encrypted by gpg', beginsWith('-----BEGIN PGP MESSAGE-----')],
+  // A packet with the session key, for a public key (version 3) or a password (version 4). Source: RFC 9580, 4.2 and 5.
+  ['encrypted by gpg', /^(?:850[0-8]..03|84..03|8c[0-2].040[789a])/],
+  // Of a dump in directory format, or of a data directory (pg_basebackup).
+  ['a tar that pg_dump did not write', /^.{514}7573746172/],
+]
+
+/** Which of them it is, in words; null: none. It may hold a sound dump. */
+export function foreignFormatOf(head: Uint8Array): string | null {
+  const digits = Buffer.from(head.subarray(0, 512)).toString('hex')
+  return foreign.find(([, magic]) => magic.test(digits))?.[0] ?? null
+}
+
+type PlainHeader = Pick<Inspection, 'serverVersion' | 'dumpVersion' | 'isWholeCluster' | 'createsDatabase' | 'encoding'>
+
+/** What the first lines of a plain dump say, or those of the script that pg_restore makes of an archive. */
+export function plainHeader(head: Uint8Array): PlainHeader {
   const text = Buffer.from(head).toString('utf8')
   const line = (pattern: RegExp) => pattern.exec(text)?.[1]?.trim() ?? null
+  const isWholeCluster = /^-- PostgreSQL database cluster dump\r?$/m.test(text.slice(0, 4096))
   return {
     serverVersion: line(/^-- Dumped from database version (.{1,200})$/m),
     dumpVersion: line(/^-- Dumped by pg_dump version (.{1,200})$/m),
-    isWholeCluster: /^-- PostgreSQL database cluster dump\r?$/m.test(text.slice(0, 4096)),
+    isWholeCluster,
+    createsDatabase: isWholeCluster || /^-- Name: .*; Type: DATABASE; Schema: -;/m.test(text),
+    encoding: line(/^SET client_encoding = '(\w{1,40})';\r?$/m),
   }
+}
+
+/**
+ * Whether the data of a table in a directory dump without compression was written to its end. pg_restore takes the end of
+ * the file for the end of the rows, so that one that was cut off restores without an error, and without the rest.
+ *
+ * @param tail its last bytes: COPY ends with `\\.`, statements with a semicolon; an empty table may have neither
+ */
+export function isTableDataComplete(tail: Uint8Array): boolean {
+  return /(?:(?:^|\n)\\\.|;)\r?\n\r?\n|^[\r\n]{2,}$/.test(Buffer.from(tail.subarray(-16)).toString('latin1'))
 }
 
 /**

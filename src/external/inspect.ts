@@ -2,6 +2,7 @@ import { LifeboatError } from '../domain/errors.ts'
 import {
   compressionOf,
   type DumpCompression,
+  foreignFormatOf,
   formatOf,
   headBytes,
   type Inspection,
@@ -14,6 +15,8 @@ import {
 } from '../domain/external.ts'
 import { type Installation, programPath } from '../postgres/installations.ts'
 import type { ProgramExit, ProgramOptions } from '../postgres/programs.ts'
+import { checkMembers } from './check-members.ts'
+import { decompressor, streamFault } from './decompress.ts'
 import { type FileEnds, openDump } from './open-dump.ts'
 import { readContents } from './read-contents.ts'
 import { runChain, wasCutByReader } from './stages.ts'
@@ -52,7 +55,7 @@ async function inspect(path: string, options: InspectOptions): Promise<Finding> 
   if (opened.kind === 'other') return { state: 'wrong-format', detail: `it is ${opened.what}` }
   if (opened.kind === 'directory') {
     const about = { format: 'directory', compression: 'none', bytes: opened.bytes } as const
-    if (!opened.hasContents) {
+    if (!opened.members.some(({ name }) => name === 'toc.dat')) {
       return {
         ...about,
         format: null,
@@ -60,7 +63,8 @@ async function inspect(path: string, options: InspectOptions): Promise<Finding> 
         detail: 'the directory has no toc.dat, which pg_dump writes last',
       }
     }
-    return { ...about, ...(await readArchive([], [path], options)) }
+    const fault = await checkMembers(path, opened.members, options.signal)
+    return { ...about, ...(fault ?? (await readArchive([], [path], options))) }
   }
   if (opened.bytes === 0) return { state: 'empty', detail: 'it has no bytes' }
   const compression = compressionOf(opened.head)
@@ -94,7 +98,7 @@ async function inspectStream(
     [decompress, { program: 'tail', args: ['-c', String(tailBytes)] }],
     options.signal,
   )
-  const broken = streamFault(compression, exits[0])
+  const broken = streamFault(compression, exits[0]) ?? streamFault('tail', exits[1])
   if (broken !== null) return { format, ...broken }
   if (tail.length === 0) return { state: 'empty', detail: `nothing is inside of the ${compression} stream` }
   if (format === null) return notADump(head)
@@ -116,6 +120,8 @@ function plainFinding(head: Buffer, tail: Buffer): Finding {
 }
 
 function notADump(head: Buffer): Finding {
+  const foreign = foreignFormatOf(head)
+  if (foreign !== null) return { state: 'unchecked', detail: `it is ${foreign}, which Lifeboat does not look into` }
   const isBlank = head.every((byte) => byte === 0)
   return {
     state: 'wrong-format',
@@ -123,22 +129,6 @@ function notADump(head: Buffer): Finding {
       ? 'it begins with zeros: its blocks were never written'
       : 'it is none of plain, custom, tar and directory format of pg_dump',
   }
-}
-
-export function decompressor(compression: Exclude<DumpCompression, 'none'>, path: string): ProgramOptions {
-  return compression === 'gzip'
-    ? { program: 'gzip', args: ['--decompress', '--stdout', '--', path] }
-    : { program: 'zstd', args: ['--decompress', '--stdout', '--quiet', '--no-progress', '--', path] }
-}
-
-/** What is wrong with a compressed stream by how its decompressor ended; null: nothing. */
-function streamFault(name: string, exit: ProgramExit | undefined): Finding | null {
-  if (exit === undefined || exit.code === 0) return null
-  if (exit.signal !== null) return { state: 'unchecked', detail: `${name} was ended by ${exit.signal}` }
-  const said = exit.stderr.split('\n').findLast((line) => line.trim() !== '') ?? `exit status ${exit.code}`
-  // gzip: "unexpected end of file"; zstd: "premature end", "unexpected end of file" or "Truncated".
-  const isCutOff = /unexpected end|premature end|truncated/i.test(exit.stderr)
-  return { state: isCutOff ? 'truncated' : 'corrupt', detail: said.trim().slice(0, 500) }
 }
 
 /** Has pg_restore read every member to its end. `before` decompresses into it; else `args` names the file. */
@@ -169,6 +159,7 @@ function archiveFault(exit: ProgramExit): Finding {
   if (/unsupported version/.test(said))
     return { state: 'unchecked', detail: `${detail}; install a newer PostgreSQL client` }
   if (/No space left|out of memory|Permission denied/.test(said)) return { state: 'unchecked', detail }
-  const isCutOff = /end of file|could not read from input|did not find|No such file or directory/.test(said)
+  const isCutOff =
+    /end of file|could not read from input|could not close data file|did not find|No such file or directory/.test(said)
   return { state: isCutOff ? 'truncated' : 'corrupt', detail }
 }

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto'
 import { LifeboatError } from '../domain/errors.ts'
 import type { Inspection } from '../domain/external.ts'
 import { conninfo } from '../postgres/conninfo.ts'
@@ -6,7 +5,8 @@ import { type Installation, programPath } from '../postgres/installations.ts'
 import type { Isolation } from '../postgres/isolation.ts'
 import type { OsUser, ProgramOptions } from '../postgres/programs.ts'
 import type { ScratchServer } from '../postgres/scratch-server.ts'
-import { decompressor } from './inspect.ts'
+import { decompressor } from './decompress.ts'
+import { plainStages } from './plain-script.ts'
 import { RestoreErrors } from './restore-errors.ts'
 import { runChain, wasCutByReader } from './stages.ts'
 
@@ -15,7 +15,7 @@ export interface ExternalRestoreOptions {
   readonly inspection: Inspection
   readonly server: ScratchServer
   readonly clients: Installation
-  /** Made before, from template0; a dump of a whole cluster makes its own. */
+  /** To connect to. Made before, from template0, unless the dump makes its own. */
   readonly database: string
   readonly env: Readonly<Record<string, string>>
   readonly jobs: number
@@ -44,6 +44,10 @@ export async function restoreExternal(options: ExternalRestoreOptions): Promise<
     stages.map((stage, index) => (index === stages.length - 1 ? { ...stage, onStderrLine } : stage)),
     signal,
   )
+  errors.end()
+  // Without the database that could not be made psql gives up, and pg_restore without disk: what was said before counts.
+  const worst = errors.worst()
+  if (worst !== null && worst.meaning !== 'fault') return errors
   for (const [index, exit] of exits.entries()) {
     // pg_restore: 1 for errors that it went on after; psql: 3 for a failed statement, which it is told to go on after.
     const isLast = index === exits.length - 1
@@ -70,6 +74,7 @@ function archiveStages(
       args: [
         '--no-owner',
         '--no-privileges',
+        '--no-tablespaces',
         '--no-password',
         ...(isParallel ? [`--jobs=${jobs}`] : []),
         `--dbname=${conninfo({ ...server.source, database })}`,
@@ -78,59 +83,4 @@ function archiveStages(
       env,
     },
   ]
-}
-
-/** The first minor version of each major whose psql knows `\restrict`. Source: the release notes, CVE-2025-8714 */
-const restrictSince: Readonly<Record<number, number>> = { 13: 22, 14: 19, 15: 14, 16: 10, 17: 6 }
-
-function knowsRestrict({ major, version }: Installation): boolean {
-  if (major >= 18) return true
-  const since = restrictSince[major]
-  return since !== undefined && Number(/^\d+\.(\d+)/.exec(version)?.[1] ?? 0) >= since
-}
-
-/**
- * psql takes a script, and a script can run programs (`\!`), read files and connect elsewhere. So it runs as the OS user
- * of the scratch server, apart from the rest of the machine, and reads the dump from a pipe; and, where it knows how and
- * the dump is of one database, it is told to refuse all of that. (A dump of a whole cluster has to `\connect`.)
- */
-function plainStages(options: ExternalRestoreOptions, before: readonly ProgramOptions[]): readonly ProgramOptions[] {
-  const { path, inspection, clients, server, database, env, osUser, isolation } = options
-  const isRestricted = knowsRestrict(clients) && !inspection.isWholeCluster
-  if (isolation.through === null && !(isRestricted || osUser !== null)) {
-    throw new LifeboatError('usage-invalid', 'this machine cannot keep psql apart, and a plain dump can run programs', {
-      hint: 'run lifeboat as root or where it may make namespaces, or use a psql that knows \\restrict',
-    })
-  }
-  const key = randomBytes(24).toString('hex')
-  const first = before[0] ?? { program: 'cat', args: ['--', path] }
-  // The dump's own restriction would be a nested one, which psql refuses; rows are never such lines, COPY doubles the \.
-  const restrict = {
-    program: 'sed',
-    args: [
-      '--unbuffered',
-      '-e',
-      `1i\\\\\\restrict ${key}`,
-      '-e',
-      '/^\\\\\\(un\\)\\{0,1\\}restrict [A-Za-z0-9]*\\r\\{0,1\\}$/d',
-    ],
-    env: { LC_ALL: 'C' },
-  }
-  const psql = {
-    program: programPath(clients, 'psql'),
-    args: [
-      '--no-psqlrc',
-      '--quiet',
-      '--no-password',
-      '--output=/dev/null',
-      '--set=VERBOSITY=verbose',
-      '--file=-',
-      `--dbname=${conninfo({ ...server.source, database })}`,
-    ],
-    env,
-    bare: true,
-    user: osUser,
-    through: isolation.through,
-  }
-  return [first, ...(isRestricted ? [restrict] : []), psql]
 }

@@ -1,16 +1,30 @@
-import { appendFile, mkdir, open, readdir, readFile, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises'
+import {
+  appendFile,
+  cp,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  symlink,
+  truncate,
+  writeFile,
+} from 'node:fs/promises'
 import { userInfo } from 'node:os'
 import { basename, join } from 'node:path'
 import t from 'tap'
 import { createSampleDatabase } from '../../src/demo/sample-database.ts'
-import type { Inspection } from '../../src/domain/external.ts'
+import { type Inspection, isPlainComplete, tailBytes } from '../../src/domain/external.ts'
 import { inspectDump } from '../../src/external/inspect.ts'
-import type { Installation } from '../../src/postgres/installations.ts'
-import { runProgram } from '../../src/postgres/programs.ts'
+import { conninfo } from '../../src/postgres/conninfo.ts'
+import { type Installation, programPath } from '../../src/postgres/installations.ts'
+import { collectOutput, runProgram } from '../../src/postgres/programs.ts'
 import { type ForeignDumps, makeForeignDumps } from '../support/dumps.ts'
 import { installationOf, startCluster } from '../support/postgres.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 import { flipBit } from '../support/tamper.ts'
+import { plainDump } from '../support/watch-only.ts'
 
 const never = new AbortController().signal
 
@@ -71,6 +85,51 @@ for (const major of [15, 17] as const) {
         await flipBit(dumps[name])
         const found = await inspect(dumps[name])
         t.match(found, { state: 'corrupt', detail: String }, name)
+      }
+    })
+
+    await t.test('at any byte of its end', async (t) => {
+      for (const [path, isWhole] of [
+        [dumps.plain, false],
+        [dumps.everything, true],
+      ] as const) {
+        const text = await readFile(path)
+        const line = isWhole
+          ? '-- PostgreSQL database cluster dump complete\n'
+          : '-- PostgreSQL database dump complete\n'
+        const needed = text.lastIndexOf(line) + line.length
+        const wrong = []
+        for (let length = text.length - 300; length <= text.length; length += 1) {
+          const tail = text.subarray(Math.max(0, length - tailBytes), length)
+          // After the closing line comments and the end of a restriction may be missing, but no word of either.
+          const isWord = length < text.length && !text.subarray(0, length).toString('latin1').endsWith('\n')
+          if (isPlainComplete(tail, isWhole) !== (length >= needed && !isWord)) wrong.push(length)
+        }
+        t.same(wrong, [], path)
+      }
+    })
+
+    await t.test('a member of a directory that is cut off', async (t) => {
+      const methods = [['gz'], ['raw', '-Z0'], ['inserts', '-Z0', '--inserts']]
+      if (major === 17) methods.push(['zst', '--compress=zstd'], ['lz4', '--compress=lz4'])
+      for (const [name = '', ...args] of methods) {
+        const whole = join(folder, `members-${name}`)
+        const program = programPath(cluster.installation, 'pg_dump')
+        const target = `--dbname=${conninfo({ ...cluster.source, database: 'app' })}`
+        await runProgram({ program, args: ['-Fd', ...args, `--file=${whole}`, target] })
+        t.match(await inspect(whole), { state: 'sound', format: 'directory' }, name)
+        const members = (await readdir(whole)).filter((member) => /^\d+\.dat/.test(member))
+        for (const member of [members[0] ?? '', members.at(-1) ?? '']) {
+          const { size } = await stat(join(whole, member))
+          for (const length of [0, Math.floor(size / 2), size - 4]) {
+            const copy = join(folder, 'members-cut')
+            await cp(whole, copy, { recursive: true })
+            await truncate(join(copy, member), length)
+            const found = await inspect(copy)
+            t.match(found, { state: 'truncated', detail: String }, `${member} of ${name}, ${length} of ${size} bytes`)
+            await rm(copy, { recursive: true })
+          }
+        }
       }
     })
 
@@ -155,6 +214,52 @@ t.test('what is no dump', async (t) => {
   t.match(await inspect(join(folder, 'link')), { state: 'wrong-format', detail: /symbolic link/ })
   await mkdir(join(folder, 'folder'))
   t.match(await inspect(join(folder, 'folder')), { state: 'truncated', format: null })
+  t.match(await inspect('/dev/zero'), { state: 'wrong-format', detail: /no regular file/ })
+  for (const [kind, make] of Object.entries({
+    fifo: (path: string) => runProgram({ program: 'mkfifo', args: [path] }),
+    link: (path: string) => symlink('/etc/passwd', path),
+  })) {
+    const dump = join(folder, `with-${kind}`)
+    await mkdir(dump)
+    await writeFile(join(dump, 'toc.dat'), 'PGDMP')
+    await make(join(dump, '1.dat'))
+    t.match(
+      await inspect(dump),
+      { state: 'wrong-format', detail: /"1\.dat", no regular file/ },
+      `${kind} is not opened`,
+    )
+  }
+
+  const sound = await made('sound', plainDump(''))
+  const packed: [RegExp, string, string[]][] = [
+    [/it is xz/, 'xz', ['--stdout', sound]],
+    [/it is bzip2/, 'bzip2', ['--stdout', sound]],
+    [/it is lz4/, 'lz4', ['--stdout', sound]],
+    [/it is a tar that pg_dump did not write/, 'tar', ['--create', '--file=-', '--directory', folder, 'sound']],
+  ]
+  for (const [detail, program, args] of packed) {
+    const { stdout } = await collectOutput({ program, args })
+    const path = await made(`a.${program}`, stdout)
+    t.match(await inspect(path), { state: 'unchecked', detail }, program)
+    await runProgram({ program: 'gzip', args: ['-1', path] })
+    t.match(await inspect(`${path}.gz`), { state: 'unchecked', detail }, `${program} in gzip`)
+  }
+  const beginnings: [RegExp, string | number[]][] = [
+    [/by age/, 'age-encryption.org/v1\n-> X25519 abc'],
+    [/by age/, '-----BEGIN AGE ENCRYPTED FILE-----\n'],
+    [/by openssl/, 'Salted__12345678'],
+    [/by gpg/, '-----BEGIN PGP MESSAGE-----\n\n'],
+    [/by gpg/, [0x85, 0x01, 0x0c, 0x03, 1, 2, 3]],
+    [/by gpg/, [0x84, 0x5e, 0x03, 1, 2, 3]],
+    [/by gpg/, [0x8c, 0x0d, 0x04, 0x09, 0x03, 0x08]],
+  ]
+  for (const [detail, bytes] of beginnings) {
+    const path = await made('encrypted', Buffer.from(typeof bytes === 'string' ? Buffer.from(bytes) : bytes))
+    t.match(await inspect(path), { state: 'unchecked', detail }, String(bytes))
+  }
+  // A frame that wants 2 GiB of memory (RFC 8878, 3.1.1.1.2), as `zstd --long=31` makes them, and an empty last block.
+  const long = Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0, 0xa8, 1, 0, 0])
+  t.match(await inspect(await made('long.sql.zst', long)), { state: 'unchecked', detail: /long=31/ })
 
   if (userInfo().uid !== 0) {
     const closed = await made('closed', title)

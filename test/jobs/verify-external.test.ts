@@ -1,71 +1,35 @@
-import { copyFile, mkdir, readdir, readFile, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { copyFile, mkdir, readdir, rm, stat, truncate, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
-import t, { type Test } from 'tap'
-import { systemClock } from '../../src/clock.ts'
-import { loadConfig } from '../../src/config/load.ts'
-import { createCore } from '../../src/core.ts'
+import t from 'tap'
 import { createSampleDatabase } from '../../src/demo/sample-database.ts'
-import type { Proof } from '../../src/domain/proof.ts'
-import type { Run } from '../../src/runner/job.ts'
 import { makeForeignDumps } from '../support/dumps.ts'
-import { keptLog } from '../support/log.ts'
 import { startCluster } from '../support/postgres.ts'
 import { scratchDirectory } from '../support/scratch.ts'
+import { old, put, watchOnly } from '../support/watch-only.ts'
 
-const old = new Date('2026-01-01T02:10:00Z')
 const title = '--\n-- PostgreSQL database dump\n--\n\n'
 const closing = '\n--\n-- PostgreSQL database dump complete\n--\n'
 
-interface Watching {
-  readonly verify: (params?: { backup?: string; level?: string; database?: string }) => Promise<Run>
-  readonly proofOf: (run: Run) => Proof
-  readonly state: string
-  readonly lines: ReturnType<typeof keptLog>['lines']
-}
-
-/** A watch-only Lifeboat over a directory. */
-async function watchOnly(t: Test, directory: string, extra = ''): Promise<Watching> {
-  const state = await scratchDirectory(t)
-  const config = await loadConfig({
-    text: `cluster: main\nstateDir: ${state}\nwatch: [{ directory: ${directory}, quietTime: 1s }]\n${extra}`,
-    env: {},
-  })
-  const { log, lines } = keptLog()
-  const core = await createCore(config, { clock: systemClock, log, version: 'test' })
-  t.teardown(() => core.close())
-  return {
-    state,
-    lines,
-    verify: ({ backup = null, level = 'data', database = null }: Record<string, string | null> = {}) => {
-      const params = { backup, repository: null, database, level, rehash: false }
-      return core.runner.wait(core.runner.trigger({ job: 'verify', params, trigger: 'cli', requestedBy: null }).id)
-    },
-    proofOf: (run) =>
-      JSON.parse(core.history.external.externalProofs().get(run.items[0]?.backupId ?? '')?.[0] ?? '{}') as Proof,
-  }
-}
-
-async function put(directory: string, name: string, contents: string): Promise<void> {
-  await writeFile(join(directory, name), contents)
-  await utimes(join(directory, name), old, old)
-}
+const ofNewer = new Set<string>(['plainGzip', 'directory', 'everything'])
 
 for (const major of [15, 17] as const) {
   t.test(`dumps of every format are restored, PostgreSQL ${major}`, { timeout: 150_000 }, async (t) => {
-    const cluster = await startCluster(t, { major })
+    // pg_dumpall names the superuser, who has another name in the scratch server.
+    const cluster = await startCluster(t, { major, ...(major === 17 ? { superuser: 'admin' } : {}) })
+    await cluster.sql('create role one; create role two in role one')
     await createSampleDatabase(cluster.source, { name: 'app', scale: 0.05 })
     const made = await scratchDirectory(t)
     const dumps = await makeForeignDumps(cluster, 'app', made)
     const directory = await scratchDirectory(t)
-    const { binDir } = { binDir: cluster.installation.directory }
     const { verify, proofOf, state } = await watchOnly(
       t,
       directory,
-      `postgres: { binDir: ${binDir} }
+      `postgres: { binDir: ${cluster.installation.directory} }
 verification: { assertions: [{ name: users, database: app, sql: "select count(*) > 0 from users", expect: true }] }`,
     )
-    for (const [kind, path] of Object.entries(dumps)) {
+    // What differs by the version is how each kind of restore works, not what is around the dump.
+    const kinds = Object.entries(dumps).filter(([kind]) => major === 15 || ofNewer.has(kind))
+    for (const [kind, path] of kinds) {
       for (const name of await readdir(directory)) await rm(join(directory, name), { recursive: true })
       const target = join(directory, 'app_backup_20260101_020000')
       const isDirectory = (await stat(path)).isDirectory()
@@ -82,9 +46,10 @@ verification: { assertions: [{ name: users, database: app, sql: "select count(*)
         levels: { artifact: { verdict: 'pass' }, restore: { verdict: 'pass' }, data: { verdict: 'pass' } },
       })
       const restore = proof.levels.restore?.checks.find(({ name }) => name === 'restore')?.detail ?? ''
-      t.match(restore, kind.startsWith('everything') ? /^\d+ tables$/ : /^\d+ tables/, kind)
+      t.match(restore, kind.startsWith('everything') ? /^\d+ tables in app$/ : /^\d+ tables/, kind)
       t.notMatch(restore, /^0 tables/, kind)
-      if (kind.startsWith('plain')) t.match(restore, /does not carry: studio_app, studio_readers/, 'roles are named')
+      if (kind.startsWith('plain'))
+        t.match(restore, /does not carry: (?:admin, )?studio_app, studio_readers/, 'roles are named')
       t.ok(
         proof.levels.data?.checks.some(({ name, verdict }) => name === 'assertion users' && verdict === 'pass'),
         kind,
@@ -124,51 +89,6 @@ t.test('what cannot be restored', { timeout: 120_000 }, async (t) => {
   await rm(join(directory, 'app_backup_20260101_020000.sql'))
   t.match(await verify(), { state: 'failed', failure: { code: 'not-found', message: /no finished file/ } })
   t.match(await verify({ backup: 'external-0123456789abcdef' }), { state: 'failed', failure: { code: 'not-found' } })
-})
-
-t.test('a dump that means harm', { timeout: 120_000 }, async (t) => {
-  const directory = await scratchDirectory(t)
-  const { verify, proofOf, state } = await watchOnly(t, directory)
-  const mark = join(tmpdir(), `lifeboat-harm-${process.pid}`)
-  t.teardown(() => rm(mark, { force: true }))
-  const secret = join(state, 'lifeboat.db')
-  const attempts = [
-    `\\! touch ${mark}`,
-    `\\o |touch ${mark}`,
-    `select 1 \\g |touch ${mark}`,
-    `\\copy (select 1) to program 'touch ${mark}'`,
-    `\\i ${secret}`,
-    '\\connect "host=127.0.0.1 port=1"',
-  ]
-  for (const attempt of attempts) {
-    await put(directory, 'app_backup_20260101_020000.sql', `${title}create table a (i int);\n${attempt}\n${closing}`)
-    const run = await verify()
-    t.match(run, { state: 'failed' }, attempt)
-    t.match(proofOf(run).levels.restore?.checks[0]?.detail, /backslash commands are restricted/, attempt)
-    await t.rejects(stat(mark), { code: 'ENOENT' }, attempt)
-  }
-  // A dump of a whole cluster has to connect, so psql is not told to refuse: it is only kept apart.
-  const whole = `--\n-- PostgreSQL database cluster dump\n--\n\n\\! cat ${secret} > ${mark}; ls / > ${mark}\ncopy (select 1) to program 'cat ${secret} > ${mark}';\n--\n-- PostgreSQL database cluster dump complete\n--\n`
-  await put(directory, 'app_backup_20260101_020000.sql', whole)
-  await verify()
-  const left = await readFile(mark, 'utf8').catch(() => '')
-  t.notMatch(left, /SQLite format/, 'the state is out of reach')
-  const other = await readFile(join(directory, 'app_backup_20260101_020000.sql'), 'utf8')
-  t.equal(other, whole, 'the file is as it was')
-
-  await put(
-    directory,
-    'app_backup_20260101_020000.sql',
-    `${title}copy (select 1) to program 'touch ${mark}-server';\n${closing}`,
-  )
-  await verify()
-  const made = await stat(`${mark}-server`).catch(() => null)
-  if (made !== null) t.not(made.uid, process.getuid?.(), 'by the user of the scratch server, who owns nothing')
-  await rm(`${mark}-server`, { force: true })
-
-  await put(directory, 'app_backup_20260101_020000.sql', `${title}select pg_sleep(3600);\n${closing}`)
-  const config = await watchOnly(t, directory, 'verification: { timeout: 1m }')
-  t.ok(config)
 })
 
 t.test('a file that is cut off while nobody looks', async (t) => {

@@ -19,6 +19,13 @@ export async function scratchDirectory(t: Test): Promise<string> {
   return directory
 }
 
+/** Where every OS user may write: what a dump leaves there shows how far it came. */
+export async function openDirectory(t: Test): Promise<string> {
+  const directory = await scratchDirectory(t)
+  await chmod(directory, 0o1777)
+  return directory
+}
+
 /** A full disk within reach: a directory with a file system of its own. */
 export interface SmallDisk {
   readonly directory: string
