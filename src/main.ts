@@ -35,6 +35,10 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 }
 
 process.exitCode = await runCli(process.argv.slice(2), {
+  // Opened by whoever asks, not by every command.
+  get input() {
+    return process.stdin
+  },
   out: process.stdout,
   err: process.stderr,
   env: process.env,

@@ -19,6 +19,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   metrics: ['domain', 'observe', 'runner'],
   http: ['clock', 'config', 'domain', 'metrics', 'observe', 'runner'],
   check: ['clock', 'config', 'domain', 'jobs', 'observe', 'postgres', 'storage'],
+  init: ['clock', 'config', 'domain', 'external', 'observe', 'postgres'],
   demo: ['app', 'clock', 'config', 'domain', 'postgres', 'runner', 'version'],
   cli: [
     'app',
@@ -29,6 +30,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'demo',
     'domain',
     'http',
+    'init',
     'observe',
     'postgres',
     'repository',

@@ -42,10 +42,19 @@ t.test('the guide is followed, step by step', { timeout: 120_000 }, async (t) =>
       line
         .split(' ')
         .slice(1)
-        .map((part) => (part === '/etc/lifeboat/lifeboat.yaml' ? config : part)),
+        .map((part) => place(part === '/etc/lifeboat/lifeboat.yaml' ? config : part)),
     )
   }
 
+  const init = await run('init')
+  t.match(init, { code: 0, out: /1 of \{database\}_backup_\{timestamp\}\{ext\}/ })
+  const found = await loadConfig({ path: config, env: {} })
+  t.ok(isWatchOnly(found))
+  t.match(
+    found.watch.filter((one) => one.directory === directory),
+    [{ pattern: '{database}_backup_{timestamp}{ext}' }],
+  )
+  t.match((await run('init')).err, /is there already, and is not overwritten/)
   t.ok(isWatchOnly(await write(0)))
   t.match(await run('check'), { code: 0, out: /spavix|watch/ })
   t.match((await run('list')).out, /spavix_backup_20260101_020000\.sql\.gz/)

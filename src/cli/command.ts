@@ -8,6 +8,8 @@ import type { Version } from '../version.ts'
 
 /** Everything a command may touch of the outside world; main.ts fills it in. */
 export interface CliContext {
+  /** Where answers to questions come from; without it none is asked. */
+  readonly input?: NodeJS.ReadableStream & { readonly isTTY?: boolean }
   readonly out: NodeJS.WritableStream
   readonly err: NodeJS.WritableStream & { readonly isTTY?: boolean; readonly columns?: number }
   readonly env: Readonly<Record<string, string | undefined>>

@@ -7,6 +7,7 @@ import { demoCommand } from './demo.ts'
 import { errorText } from './error-text.ts'
 import { expireCommand } from './expire.ts'
 import { holdCommand } from './hold.ts'
+import { initCommand } from './init.ts'
 import { listCommand } from './list.ts'
 import { restoreCommand } from './restore.ts'
 import { serveCommand } from './serve.ts'
@@ -22,6 +23,7 @@ export const commands: readonly Command[] = [
   expireCommand,
   holdCommand,
   checkCommand,
+  initCommand,
   adoptCommand,
   tokenCommand,
   demoCommand,

@@ -75,11 +75,15 @@ function runsBefore(cron: Cron, first: number, end: number): number[] {
   return times
 }
 
-/**
- * The age at which the newest result of a schedule is too old, seconds: its longest gap, and a quarter of that as slack, at
- * least one hour and at most twelve. Without slack the limit of a daily job would be about to be passed every day.
- */
+/** The age at which the newest result of a schedule is too old, seconds: its longest gap, and slack. */
 export function maxAgeSeconds(expression: string): number {
-  const gap = longestGapSeconds(expression)
-  return Math.round(gap + Math.min(Math.max(gap / 4, hourSeconds), 12 * hourSeconds))
+  return withSlack(longestGapSeconds(expression))
+}
+
+/**
+ * The age at which the newest of what comes at most so many seconds apart is too old: a quarter more, at least one hour and
+ * at most twelve. Without slack the limit of a daily job would be about to be passed every day.
+ */
+export function withSlack(gapSeconds: number): number {
+  return Math.round(gapSeconds + Math.min(Math.max(gapSeconds / 4, hourSeconds), 12 * hourSeconds))
 }

@@ -11,10 +11,12 @@ export interface NamedDump {
 /** Gives what a name says, or null for a name that does not fit. */
 export type FilePattern = (name: string) => NamedDump | null
 
-const extension = String.raw`(?:\.(?:sql|dump|tar|pgdump|backup|bak|custom)(?:\.(?:gz|gzip|zst))?)?`
+/** The usual endings of dumps, for a regular expression. */
+export const dumpExtension = String.raw`\.(?:sql|dump|tar|pgdump|backup|bak|custom)(?:\.(?:gz|gzip|zst))?`
+const extension = `(?:${dumpExtension})?`
 
-/** Groups: year, month, day, hour, minute, second; or seconds since 1970. */
-const timestamp = String.raw`(?:(\d{4})-?(\d\d)-?(\d\d)(?:[T_ -]?(\d\d)[-:.h]?(\d\d)(?:[-:.m]?(\d\d)s?)?(?:[.-]\d{1,9})?Z?)?|(\d{10}))`
+/** A time in a name, for a regular expression. Groups: year, month, day, hour, minute, second; or seconds since 1970. */
+export const timestamp = String.raw`(?:(\d{4})-?(\d\d)-?(\d\d)(?:[T_ -]?(\d\d)[-:.h]?(\d\d)(?:[-:.m]?(\d\d)s?)?(?:[.-]\d{1,9})?Z?)?|(\d{10}))`
 
 const placeholders: ReadonlyMap<string, string> = new Map([
   ['{database}', '([^/]+?)'],
