@@ -1,4 +1,3 @@
-import { lstat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
 import type { Clock } from '../clock.ts'
@@ -6,6 +5,7 @@ import type { ValidatedConfig } from '../config/validated.ts'
 import type { Inspection } from '../domain/external.ts'
 import { identityOf } from '../domain/external-file.ts'
 import { type LevelResult, type Proof, proofFormatVersion, type VerificationLevel } from '../domain/proof.ts'
+import { lookAtFile } from '../external/file-facts.ts'
 import { inspectDump } from '../external/inspect.ts'
 import { restoreExternal } from '../external/restore-external.ts'
 import { clientEnvironment } from '../postgres/client-environment.ts'
@@ -84,10 +84,8 @@ export async function verifyExternal(options: VerifyExternalOptions): Promise<Pr
 
 /** Empty when the file is not there. */
 async function identityAt(path: string): Promise<string> {
-  const stats = await lstat(path).catch(() => null)
-  if (stats === null) return ''
-  const { size: bytes, mtimeMs: modified, ctimeMs: changed, dev: device, ino: inode } = stats
-  return identityOf({ isDirectory: stats.isDirectory(), bytes, modified, changed, device, inode })
+  const facts = await lookAtFile(path)
+  return facts === null ? '' : identityOf(facts)
 }
 
 async function verifyLevels(
