@@ -7,10 +7,18 @@ export const dumpCompressions = ['none', 'gzip', 'zstd'] as const
 export type DumpCompression = (typeof dumpCompressions)[number]
 
 /**
- * What a whole reading of a file found. `unchecked`: this machine could not tell (a program is missing or too old, the
- * file cannot be read); it says nothing about the file.
+ * What a whole reading of a file found. `unchecked`: this machine could not tell (a program is missing or too old); it says
+ * nothing about the file. `unreadable`: it cannot even be opened, so nobody can say that there is a backup.
  */
-export const inspectionStates = ['sound', 'empty', 'truncated', 'wrong-format', 'corrupt', 'unchecked'] as const
+export const inspectionStates = [
+  'sound',
+  'empty',
+  'truncated',
+  'wrong-format',
+  'corrupt',
+  'unchecked',
+  'unreadable',
+] as const
 export type InspectionState = (typeof inspectionStates)[number]
 
 export interface Inspection {
@@ -35,9 +43,9 @@ export interface Inspection {
 }
 
 /** Nothing could be told of a file, because of what `detail` says. */
-export function notInspected(detail: string): Inspection {
+export function notInspected(detail: string, state: 'unchecked' | 'unreadable' = 'unchecked'): Inspection {
   return {
-    state: 'unchecked',
+    state,
     detail,
     format: null,
     compression: null,

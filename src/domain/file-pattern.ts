@@ -12,11 +12,11 @@ export interface NamedDump {
 export type FilePattern = (name: string) => NamedDump | null
 
 /** The usual endings of dumps, for a regular expression. */
-export const dumpExtension = String.raw`\.(?:sql|dump|tar|pgdump|backup|bak|custom)(?:\.(?:gz|gzip|zst))?`
+export const dumpExtension = String.raw`\.(?:tgz|(?:sql|dump|tar|pgdump|backup|bak|custom)(?:\.(?:gz|gzip|zst|zstd))?)`
 const extension = `(?:${dumpExtension})?`
 
-/** A time in a name, for a regular expression. Groups: year, month, day, hour, minute, second; or seconds since 1970. */
-export const timestamp = String.raw`(?:(\d{4})-?(\d\d)-?(\d\d)(?:[T_ -]?(\d\d)[-:.h]?(\d\d)(?:[-:.m]?(\d\d)s?)?(?:[.-]\d{1,9})?Z?)?|(\d{10}))`
+/** A time in a name, for a regular expression. Groups: year, month, day, hour, minute, second, offset from UTC; or seconds since 1970. */
+export const timestamp = String.raw`(?:(\d{4})[-_.]?(\d\d)[-_.]?(\d\d)(?:[T_ .-]?(\d\d)[-:._h]?(\d\d)(?:[-:._m]?(\d\d)s?)?(?:([+-](?:0\d|1[0-4]):?(?:00|15|30|45))|(?:[.-]\d{1,9})?Z?))?|(\d{10}))`
 
 const placeholders: ReadonlyMap<string, string> = new Map([
   ['{database}', '([^/]+?)'],
@@ -24,6 +24,12 @@ const placeholders: ReadonlyMap<string, string> = new Map([
   ['{ext}', extension],
   ['*', '[^/]*'],
 ])
+
+/**
+ * Placeholders of any length in one pattern. Each multiplies the ways to read a name by its length, and names are given by
+ * whoever may write to the directory.
+ */
+const mostOpen = 3
 
 /** Everything in a pattern that is not a placeholder stands for itself. */
 const parts = /\{[^{}]*\}|\*|[^{}*]+|[{}]/g
@@ -33,7 +39,8 @@ const parts = /\{[^{}]*\}|\*|[^{}*]+|[{}]/g
  * date with or without a time in the usual spellings, `{ext}` for the usual endings of dumps (and none: a directory), `*` for
  * anything. Each of the first two may stand there once.
  *
- * @throws LifeboatError `usage-invalid` for a pattern that names a folder, or has a placeholder twice or one that is not known
+ * @throws LifeboatError `usage-invalid` for a pattern that names a folder, has a placeholder twice, one that is not known, or too
+ *   many of any length
  */
 export function compilePattern(pattern: string): FilePattern {
   if (pattern === '' || /[/\0]/.test(pattern))
@@ -45,6 +52,9 @@ export function compilePattern(pattern: string): FilePattern {
       throw new LifeboatError('usage-invalid', `has ${JSON.stringify(part)}, which is no placeholder`, { hint })
     }
     if (found.indexOf(part) !== found.lastIndexOf(part)) throw new LifeboatError('usage-invalid', `has ${part} twice`)
+  }
+  if (found.filter((part) => part === '*' || part === '{database}').length > mostOpen) {
+    throw new LifeboatError('usage-invalid', `has more than ${mostOpen} of {database} and * together`)
   }
   const source = found
     .map((part) => placeholders.get(part) ?? part.replaceAll(/[\\^$.*+?()[\]{}|/-]/g, String.raw`\$&`))
@@ -68,7 +78,7 @@ export function namesDatabase(pattern: string): boolean {
   return pattern.includes('{database}')
 }
 
-const timeGroups = 7
+const timeGroups = 8
 
 function momentOf(groups: readonly (string | undefined)[]): Date | null {
   const epoch = groups[timeGroups - 1]
@@ -81,5 +91,13 @@ function momentOf(groups: readonly (string | undefined)[]): Date | null {
   at.setUTCFullYear(year, month - 1, day)
   at.setUTCHours(hour, minute, second)
   // A day that the month has not got would be one of the next.
-  return at.getUTCMonth() === month - 1 && at.getUTCDate() === day ? at : null
+  if (at.getUTCMonth() !== month - 1 || at.getUTCDate() !== day) return null
+  return new Date(at.getTime() - offsetMs(groups[6]))
+}
+
+/** `+0100`, `-05:30`; nothing is UTC. */
+function offsetMs(text: string | undefined): number {
+  if (text === undefined) return 0
+  const minutes = Number(text.slice(1, 3)) * 60 + Number(text.slice(-2))
+  return (text.startsWith('-') ? -minutes : minutes) * 60_000
 }

@@ -10,7 +10,7 @@ export async function seemsDump(path: string): Promise<'yes' | 'no' | 'unknown'>
   try {
     const opened = await openDump(path)
     if (opened.kind === 'other') return 'no'
-    if (opened.kind === 'directory') return opened.hasContents ? 'yes' : 'no'
+    if (opened.kind === 'directory') return opened.members.some(({ name }) => name === 'toc.dat') ? 'yes' : 'no'
     const head = decompressed(opened.head)
     return head === null ? 'unknown' : formatOf(head) === null ? 'no' : 'yes'
   } catch {

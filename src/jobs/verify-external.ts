@@ -1,4 +1,3 @@
-import { lstat } from 'node:fs/promises'
 import { pipeline } from 'node:stream/promises'
 import type { Logger } from 'pino'
 import type { Clock } from '../clock.ts'
@@ -12,6 +11,7 @@ import {
   proofFormatVersion,
   type VerificationLevel,
 } from '../domain/proof.ts'
+import { lookAtFile } from '../external/file-facts.ts'
 import { inspectDump } from '../external/inspect.ts'
 import { readDump } from '../external/open-dump.ts'
 import { findInstallations } from '../postgres/installations.ts'
@@ -86,10 +86,8 @@ export async function verifyExternal(options: VerifyExternalOptions): Promise<Pr
 
 /** Empty when the file is not there. */
 async function identityAt(path: string): Promise<string> {
-  const stats = await lstat(path).catch(() => null)
-  if (stats === null) return ''
-  const { size: bytes, mtimeMs: modified, ctimeMs: changed, dev: device, ino: inode } = stats
-  return identityOf({ isDirectory: stats.isDirectory(), bytes, modified, changed, device, inode })
+  const facts = await lookAtFile(path)
+  return facts === null ? '' : identityOf(facts)
 }
 
 interface Findings {

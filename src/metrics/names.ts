@@ -159,7 +159,7 @@ export const metricDefinitions = {
     type: 'gauge',
     unit: 'files',
     labels: ['repository', 'state'],
-    help: 'Files of other tools in a watched directory by what is known of them: growing, pending (finished, not read yet), sound, unchecked (too old to be read, or this machine cannot), empty, truncated, wrong-format, corrupt.',
+    help: 'Files of other tools in a watched directory by what is known of them: growing, pending (finished, not read yet), sound, unchecked (too old to be read, or this machine cannot), empty, truncated, wrong-format, corrupt, unreadable (it cannot be opened).',
   },
   lifeboat_backup_proven_timestamp_seconds: {
     family: 'verification',

@@ -1,4 +1,5 @@
 import { type FSWatcher, watch } from 'node:fs'
+import { basename } from 'node:path'
 import type { Logger } from 'pino'
 
 /** Names that changed in a directory. Events may get lost or come for nothing: the listing is the truth. */
@@ -37,22 +38,27 @@ export function watchDirectory(directory: string, log: Logger, onHint: () => voi
     renew(identity) {
       // Deleted and made again, it keeps its path, but the old watch is silent for ever.
       if (watcher !== null && identity === known) return
+      const isNew = watcher === null
       lose()
       try {
         watcher = watch(directory, { persistent: false }, (event, name) => {
-          if (name === null || names.size >= mostNames) overflown = true
+          // By its own name it tells of itself: it went, and another one with the same inode may take its place.
+          if (event === 'rename' && name === basename(directory)) lose()
+          else if (name === null || names.size >= mostNames) overflown = true
           else if (names.get(name) !== 'change') names.set(name, event)
           onHint()
         })
         watcher.on('error', lose)
         known = identity
+        // What came between the listing and the watch was not heard of. (Not where every look finds another inode.)
+        if (isNew) onHint()
       } catch (error) {
         if (!told) log.warn({ err: error, directory }, 'cannot watch for changes; they show at the next periodic look')
         told = true
       }
     },
     take() {
-      const taken = overflown ? null : names
+      const taken = overflown || watcher === null ? null : names
       names = new Map()
       overflown = false
       return taken

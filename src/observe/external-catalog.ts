@@ -106,8 +106,8 @@ export function watchState(
     if (backupStates.has(file.state)) backups.push(summary(file))
     else unusable.push(unusableOf(file))
   }
-  const shrunken = findShrunken(known, shrinkBelow)
   let byId: ReadonlyMap<string, KnownFile> | null = null
+  let shrunken: ReadonlySet<string> | null = null
   return Object.freeze({
     name,
     backups: before !== null && isSameList(before.backups, backups) ? before.backups : Object.freeze(backups),
@@ -123,6 +123,7 @@ export function watchState(
     details: (id: string) => {
       byId ??= new Map(known.map((file) => [file.id, file]))
       const file = byId.get(id)
+      shrunken ??= findShrunken(known, shrinkBelow)
       return file === undefined ? null : detailsOf(file, shrunken)
     },
   })
@@ -154,7 +155,10 @@ const noHolds: RepositoryState['holds'] = new Map()
 function unusableOf({ id, name, state, inspection }: KnownFile): UnusableBackup {
   if (unfinishedStates.has(state)) return Object.freeze({ id, state: 'in-progress' })
   const message = `${JSON.stringify(name)} is ${state}: ${inspection?.detail ?? 'it is too small'}`
-  const hint = 'Look at what writes it, and take a new one: this one cannot be restored.'
+  const hint =
+    state === 'unreadable'
+      ? 'Let the OS user of lifeboat read it: nobody knows whether it is a backup.'
+      : 'Look at what writes it, and take a new one: this one cannot be restored.'
   return { id, state: 'invalid', failure: { code: 'artifact-invalid', message, hint } }
 }
 

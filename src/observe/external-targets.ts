@@ -1,11 +1,13 @@
 import { join } from 'node:path'
 import type { Clock } from '../clock.ts'
 import type { Inspection } from '../domain/external.ts'
-import { identityOf, isFinished } from '../domain/external-file.ts'
+import { finishedState, finishOf, identityOf, inodeOf, stillFor } from '../domain/external-file.ts'
 import { externalId, type KnownFile, newestOf } from './external-catalog.ts'
+import { lockedFiles } from './file-locks.ts'
 import type { InspectionStore } from './inspections.ts'
 import { factsAt, scanDirectory } from './scan.ts'
 import type { WatchedPlace } from './watched-directory.ts'
+import { mayBeOpen, openForWriting } from './writers.ts'
 
 /** A file that can be verified. */
 export interface FoundFile {
@@ -26,16 +28,23 @@ export async function surveyFiles(
   { store, clock, signal }: { store: InspectionStore | null; clock: Clock; signal: AbortSignal },
 ): Promise<readonly KnownFile[]> {
   const scan = await scanDirectory(place.directory, signal)
+  const locks = await lockedFiles()
   const known = store?.inspections(place.name)
   const files: KnownFile[] = []
   for (const [index, name] of scan.names.entries()) {
     const said = place.match(name)
     if (said === null) continue
     const facts = factsAt(scan, index)
-    const looks = { before: null, wasElsewhere: false, isLocked: false, now: clock.now(), quietMs: place.quietMs }
+    const finish = finishOf(facts, {
+      isNew: true,
+      hasArrived: false,
+      isLocked: locks.has(inodeOf(facts)),
+      stillMs: stillFor(facts, clock.now()),
+      quietMs: place.quietMs,
+    })
     const kept = known?.get(name)
     const inspection = kept?.identity === identityOf(facts) ? (JSON.parse(kept.found) as Inspection) : null
-    const state = isFinished(facts, looks) ? (inspection?.state ?? 'pending') : 'growing'
+    const state = finish === 'growing' ? 'growing' : finishedState(facts, place.minBytes, inspection)
     const database = place.database ?? said.database ?? ''
     files.push({
       name,
@@ -47,7 +56,13 @@ export async function surveyFiles(
       inspection,
     })
   }
-  return files
+  const open = new Set(
+    await openForWriting(
+      files.filter(({ state, facts }) => (state === 'pending' || state === 'empty') && mayBeOpen(facts, clock.now())),
+      signal,
+    ),
+  )
+  return files.map((file) => (open.has(file) ? { ...file, state: 'growing' as const } : file))
 }
 
 /**
@@ -60,7 +75,7 @@ export async function findExternalFiles(
   place: WatchedPlace,
   { id, database, clock, signal }: { id: string | null; database: string | null; clock: Clock; signal: AbortSignal },
 ): Promise<readonly FoundFile[]> {
-  const files = await surveyFiles(place, { store: null, clock, signal })
+  const files = (await surveyFiles(place, { store: null, clock, signal })).filter(({ facts }) => !facts.isMisnamed)
   const fitting = files.filter((file) =>
     id === null ? file.state !== 'growing' && (database === null || database === file.database) : file.id === id,
   )

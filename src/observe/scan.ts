@@ -8,11 +8,19 @@ export interface Scan {
   readonly device: number
   readonly inode: number
   readonly names: readonly string[]
-  /** For each name: 1 for a directory, bytes, times of modification and change in milliseconds, device, inode. */
+  /**
+   * For each name: 1 for a directory, bytes, times of modification and change in milliseconds, device, inode, 1 for a name
+   * that is not UTF-8.
+   */
   readonly facts: Float64Array
 }
 
-export const factsPerName = 6
+export const factsPerName = 7
+
+/** What the thread is asked. */
+export type Task =
+  | { readonly what: 'scan'; readonly directory: string }
+  | { readonly what: 'writers'; readonly names: readonly string[] }
 
 /**
  * Lists a directory and looks at everything in it, in a thread of its own that ends afterwards: a directory of a million
@@ -21,10 +29,31 @@ export const factsPerName = 6
  * @throws LifeboatError `storage-failed` when it cannot be read; the signal's reason
  */
 export async function scanDirectory(directory: string, signal: AbortSignal): Promise<Scan> {
+  const answer = await inThread<Scan>({ what: 'scan', directory }, signal)
+  if ('result' in answer) return answer.result
+  throw unreadable(directory, answer)
+}
+
+/**
+ * Which of the named files somebody has open for writing: `device:inode` of files, `/name` of directories with such a file
+ * in it. Linux only, and only processes that may be looked at; elsewhere none is seen.
+ */
+export async function findWriters(names: readonly string[], signal: AbortSignal): Promise<ReadonlySet<string>> {
+  const answer = await inThread<readonly string[]>({ what: 'writers', names }, signal)
+  return new Set('result' in answer ? answer.result : [])
+}
+
+type Answer<T> = { readonly result: T } | { readonly code: string; readonly message: string }
+
+/**
+ * Ends only when its thread has: one that hangs in the system cannot be ended, and whoever waits for it has to know that it
+ * is still there before starting another.
+ */
+async function inThread<T>(task: Task, signal: AbortSignal): Promise<Answer<T>> {
   signal.throwIfAborted()
   const worker = new Worker(new URL(`./scan-thread${extname(import.meta.filename)}`, import.meta.url), {
     name: 'lifeboat-scan',
-    workerData: { directory },
+    workerData: task,
     execArgv: [],
     env: {},
   })
@@ -32,27 +61,24 @@ export async function scanDirectory(directory: string, signal: AbortSignal): Pro
   const stop = () => stopped.reject(signal.reason)
   signal.addEventListener('abort', stop, { once: true })
   try {
-    const answer = await Promise.race([answerOf(worker), stopped.promise])
-    if ('result' in answer) return answer.result
-    throw unreadable(directory, answer)
+    return await Promise.race([answerOf<T>(worker), stopped.promise])
   } finally {
     signal.removeEventListener('abort', stop)
-    void worker.terminate()
+    await worker.terminate()
   }
 }
 
 /** The facts of one name of a scan. */
 export function factsAt({ facts }: Scan, index: number): FileFacts {
-  const [isDirectory = 0, bytes = 0, modified = 0, changed = 0, device = 0, inode = 0] = facts.subarray(
+  const [isDirectory = 0, bytes = 0, modified = 0, changed = 0, device = 0, inode = 0, misnamed = 0] = facts.subarray(
     index * factsPerName,
     (index + 1) * factsPerName,
   )
-  return { isDirectory: isDirectory === 1, bytes, modified, changed, device, inode }
+  const one = { isDirectory: isDirectory === 1, bytes, modified, changed, device, inode }
+  return misnamed === 1 ? { ...one, isMisnamed: true } : one
 }
 
-type Answer = { readonly result: Scan } | { readonly code: string; readonly message: string }
-
-function answerOf(worker: Worker): Promise<Answer> {
+function answerOf<T>(worker: Worker): Promise<Answer<T>> {
   return new Promise((resolve, reject) => {
     worker.once('message', resolve)
     worker.once('error', reject)
@@ -62,7 +88,10 @@ function answerOf(worker: Worker): Promise<Answer> {
   })
 }
 
-function unreadable(directory: string, { code, message }: { code: string; message: string }): LifeboatError {
+function unreadable(
+  directory: string,
+  { code, message }: { readonly code: string; readonly message: string },
+): LifeboatError {
   const hint =
     code === 'ENOENT' || code === 'ENOTDIR'
       ? 'Correct watch.directory, or mount what belongs there.'

@@ -6,7 +6,20 @@ const usual = compilePattern('{database}_backup_{timestamp}{ext}')
 
 t.test('the names that scripts give', async (t) => {
   const at = new Date('2026-01-01T02:00:00Z')
-  for (const ending of ['', '.sql', '.sql.gz', '.sql.zst', '.dump', '.dump.gz', '.tar', '.tar.gz', '.bak', '.custom']) {
+  for (const ending of [
+    '',
+    '.sql',
+    '.sql.gz',
+    '.sql.zst',
+    '.dump',
+    '.dump.gz',
+    '.tar',
+    '.tar.gz',
+    '.tgz',
+    '.tar.zstd',
+    '.bak',
+    '.custom',
+  ]) {
     t.same(usual(`spavix_backup_20260101_020000${ending}`), { database: 'spavix', at }, ending)
   }
   for (const time of [
@@ -16,6 +29,13 @@ t.test('the names that scripts give', async (t) => {
     '2026-01-01-0200',
     '20260101020000',
     '1767232800',
+    '2026_01_01_02_00_00',
+    '2026.01.01-02.00.00',
+    '2026-01-01 02:00',
+    '2026-01-01T03:00:00+01:00',
+    '20251231T203000-0530',
+    '20260101_020000-1234',
+    '20260101_020000.123456Z',
   ]) {
     t.same(usual(`my_app_backup_${time}.sql.gz`), { database: 'my_app', at }, time)
   }
@@ -45,6 +65,8 @@ t.test('patterns', async (t) => {
   for (const bad of ['', 'a/b', '{date}.sql', '{database}{database}', 'a}', '{timestamp}_{timestamp}']) {
     t.throws(() => compilePattern(bad), { code: 'usage-invalid' }, bad)
   }
+  t.throws(() => compilePattern('*a*a*{database}b'), { code: 'usage-invalid', message: /more than 3/ })
+  t.equal(compilePattern('*20*{timestamp}{database}b')('20260101'.repeat(31)), null, 'and it ends')
   fc.assert(
     fc.property(
       fc.string().filter((name) => !/[{}*/\0]/.test(name) && name !== ''),

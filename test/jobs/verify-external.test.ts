@@ -35,7 +35,10 @@ verification: { assertions: [{ name: users, database: app, sql: "select count(*)
       const isDirectory = (await stat(path)).isDirectory()
       if (isDirectory) {
         await mkdir(target)
-        for (const name of await readdir(path)) await copyFile(join(path, name), join(target, name))
+        for (const name of await readdir(path)) {
+          await copyFile(join(path, name), join(target, name))
+          await utimes(join(target, name), old, old) // what is in it counts
+        }
       } else await copyFile(path, target)
       await utimes(target, old, old)
       const run = await verify()

@@ -135,6 +135,7 @@ t.test('what is there at the start', async (t) => {
     truncated: 2,
     'wrong-format': 1,
     corrupt: 0,
+    unreadable: 0,
   })
   t.match(inspected[0], 'app_backup_20260109', 'the newest first')
   t.equal(found.backups.length, 10)

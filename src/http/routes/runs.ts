@@ -4,7 +4,8 @@ import type { JobSummary, Run } from '../../runner/job.ts'
 import type { App } from '../instance.ts'
 import { describeLease, LeaseSchema } from '../leases.ts'
 import type { HttpDependencies, RunnerPort } from '../ports.ts'
-import { JobRef, type JobSchema, problems, RunParams, RunRef, type RunSchema, RunsQuery } from '../schemas.ts'
+import type { JobSchema, RunSchema } from '../schema-runs.ts'
+import { JobRef, problems, RunParams, RunRef, RunsQuery } from '../schemas.ts'
 
 const Jobs = Type.Object(
   { jobs: Type.Array(JobRef), leases: Type.Array(LeaseSchema) },
