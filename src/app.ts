@@ -2,7 +2,7 @@ import type { AddressInfo } from 'node:net'
 import type { Logger } from 'pino'
 import type { Clock } from './clock.ts'
 import { rpoHint, rpoWarning } from './config/objectives.ts'
-import { isWatchOnly, type ValidatedConfig } from './config/validated.ts'
+import { isWatchOnly, retentionPolicies, type ValidatedConfig } from './config/validated.ts'
 import { createCore } from './core.ts'
 import { isExternalId } from './domain/backup.ts'
 import { type Failure, LifeboatError, toFailure } from './domain/errors.ts'
@@ -15,6 +15,7 @@ import { createMetrics, type Metrics } from './metrics/registry.ts'
 import type { Catalog } from './observe/catalog.ts'
 import { createClockAheadReport } from './observe/clock-ahead.ts'
 import { wasDoneSince } from './observe/done-since.ts'
+import { createExternalHolds } from './observe/external-holds.ts'
 import { createExternalProofs, type ExternalProofStore } from './observe/external-proofs.ts'
 import { createGrowth } from './observe/growth.ts'
 import { createObserver, type Observer } from './observe/observer.ts'
@@ -61,6 +62,7 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
   const core = await createCore(config, { clock, log, version: version.version, schedules: schedulesOf(config) })
   const { runner } = core
   const proofs = createExternalProofs(core.history.external, log)
+  const holds = createExternalHolds(core.history.external)
   const inspect = async (path: string, signal: AbortSignal) =>
     // Without PostgreSQL's programs plain dumps can still be told.
     inspectDump(path, { installations: await findInstallations(config.postgres.binDir).catch(() => []), signal })
@@ -70,7 +72,7 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
       watchRoot: path,
       capacity: () => storage.capacity(),
     })),
-    watches: config.watch.map((place) => ({ place, inspect, store: core.history.external, proofs })),
+    watches: config.watch.map((place) => ({ place, inspect, store: core.history.external, proofs, holds })),
     server: isWatchOnly(config)
       ? null
       : createServerMemory({
@@ -87,7 +89,7 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
     ...config.observe,
   })
   const policy = { ...config.objectives, ...config.policy }
-  const policies = new Map(config.repositories.map(({ name, retention }) => [name, retention]))
+  const policies = retentionPolicies(config)
   const retention = createRetentionView({ policies, clockDoubt: (traces) => core.guard.doubt(traces) })
   const metrics = createMetrics({
     version: version.version,
@@ -206,7 +208,9 @@ function schedulesOf(config: ValidatedConfig): readonly Schedule[] {
     ...(schedule.verify === null ? [] : [{ job: 'verify' as const, params: verify, cron: schedule.verify }]),
     ...(schedule.expire === null ? [] : [{ job: 'expire' as const, params: expire, cron: schedule.expire }]),
   ]
-  return isWatchOnly(config) ? runs.filter(({ job }) => job === 'verify') : runs
+  // Without a repository there is nothing to dump, and maybe nothing that may expire.
+  const mayExpire = config.watch.some((one) => one.retention !== null)
+  return isWatchOnly(config) ? runs.filter(({ job }) => job === 'verify' || (job === 'expire' && mayExpire)) : runs
 }
 
 /** Holds the rendered metrics of the newest catalog. One rendering at a time; of those that wait only the newest counts. */

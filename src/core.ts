@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import type { Logger } from 'pino'
 import type { Clock } from './clock.ts'
 import { isWatchOnly, type ValidatedConfig } from './config/validated.ts'
-import { type LifeboatError, toFailure } from './domain/errors.ts'
+import { LifeboatError, toFailure } from './domain/errors.ts'
 import type { Proof } from './domain/proof.ts'
 import { removeEndedUses } from './jobs/dead-uses.ts'
 import { dumpJob } from './jobs/dump.ts'
@@ -15,6 +15,9 @@ import { restoreJob } from './jobs/restore.ts'
 import { verifyJob } from './jobs/verify.ts'
 import { cleanWorkDir, diskFailure } from './jobs/work-folder.ts'
 import { createNotifier, type DeliveryState } from './notify/notifier.ts'
+import { createExternalHolds } from './observe/external-holds.ts'
+import { createExternalProofs } from './observe/external-proofs.ts'
+import { surveyForExpiry } from './observe/external-survey.ts'
 import { findExternalFiles } from './observe/external-targets.ts'
 import { createRepositoryLook } from './observe/repository.ts'
 import { surveyRetention, tracesOf } from './observe/retention.ts'
@@ -107,6 +110,24 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
     keepProof: (proof: Proof) =>
       history.external.keepExternalProof(proof.backupId, proof.finishedAt, JSON.stringify(proof)),
   }
+  const watches = config.watch.flatMap((one) => (one.retention === null ? [] : [{ ...one, retention: one.retention }]))
+  const [proofsOfFiles, holdsOfFiles] = [
+    createExternalProofs(history.external, log),
+    createExternalHolds(history.external),
+  ]
+  const expireOptions = {
+    ...{ config, repositories: all, clock, guard, survey, isOver, watches },
+    external: {
+      survey: async (name: string, signal: AbortSignal) => {
+        const place = watches.find((one) => one.name === name)
+        if (place === undefined) throw new LifeboatError('not-found', `nothing expires in ${JSON.stringify(name)}`)
+        const store = history.external
+        return surveyForExpiry(place, { store, proofs: proofsOfFiles(), holds: holdsOfFiles(), clock, signal })
+      },
+      isInUse: (id: string) =>
+        history.list({ job: 'verify', state: 'running' }).some(({ params }) => params.backup === id),
+    },
+  }
   const hookFailures = new HookFailures(config.hooks)
   const hooked = (job: Job) =>
     withHooks(job, { hooks: config.hooks, cluster: config.cluster, clock, failures: hookFailures })
@@ -115,12 +136,12 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
   const runner = new Runner({
     // Without a repository there is nothing to fill, to restore from or to expire.
     jobs: (isWatchOnly(config)
-      ? [verify]
+      ? [verify, ...(watches.length > 0 ? [expireJob(expireOptions)] : [])]
       : [
           dumpJob(jobOptions),
           verify,
           restoreJob({ ...jobOptions, server, target: options.restoreTarget ?? config.postgres }),
-          expireJob({ config, repositories: all, clock, guard, survey, isOver }),
+          expireJob(expireOptions),
         ]
     ).map(hooked),
     schedules: options.schedules ?? [],

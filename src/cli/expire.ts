@@ -1,10 +1,16 @@
-import type { ValidatedConfig } from '../config/validated.ts'
+import { retentionPolicies, type ValidatedConfig, type WatchConfig } from '../config/validated.ts'
 import { makeRepositories, openHistoryIfThere } from '../core.ts'
 import { errorCodes, type Failure, toFailure } from '../domain/errors.ts'
-import { type RetentionPlan, retentionReasons } from '../domain/retention.ts'
-import type { RepositoryState } from '../observe/catalog.ts'
+import {
+  type RetentionPlan,
+  type RetentionPolicy,
+  type RetentionRefusal,
+  retentionReasons,
+} from '../domain/retention.ts'
+import type { BackupSummary, RepositoryState } from '../observe/catalog.ts'
+import { createExternalHolds } from '../observe/external-holds.ts'
 import { createRepositoryLook } from '../observe/repository.ts'
-import { createRetentionView } from '../observe/retention.ts'
+import { createRetentionView, tracesOf } from '../observe/retention.ts'
 import { chooseRepositories } from '../repository/choose.ts'
 import { ClockGuard } from '../runner/clock-guard.ts'
 import type { History } from '../runner/history.ts'
@@ -23,6 +29,7 @@ import {
 import { errorText } from './error-text.ts'
 import { formatTime, oneLine, printable, table } from './format.ts'
 import { runJob } from './run-job.ts'
+import { planWatch } from './watch-plan.ts'
 
 export const expireCommand: Command = {
   name: 'expire',
@@ -48,7 +55,7 @@ export const expireCommand: Command = {
     const config = await configOf(values, context)
     const confirmClock = values['confirm-clock'] === true
     const repository = values.repository ?? null
-    chooseRepositories(config.repositories, repository)
+    chooseRepositories([...config.repositories, ...config.watch.filter((one) => one.retention !== null)], repository)
     if (values['dry-run']) return preview(config, { repository, confirmClock, json: values.json === true }, context)
     return runJob(
       {
@@ -99,22 +106,41 @@ async function preview(config: ValidatedConfig, options: PreviewOptions, context
       }
     }
     const plans = plansOf(config, states, { ...context, history, confirmClock: options.confirmClock })
-    const refused = [...plans.values()].some(({ refusal }) => refusal !== null)
-    if (options.json)
-      out.write(
-        `${JSON.stringify(
-          states.map((state) => asJson(state, plans.get(state.name))),
-          null,
-          2,
-        )}\n`,
-      )
-    else for (const state of states) out.write(asText(state, plans.get(state.name)))
+    const told: Told[] = states.map((state) => ({ ...state, plan: plans.get(state.name) }))
+    const doubt = options.confirmClock ? null : guardOf(context, history).doubt(() => tracesOf(states))
+    for (const place of config.watch) {
+      if (place.retention === null || place.name !== (options.repository ?? place.name)) continue
+      try {
+        told.push(await tellWatch(place, place.retention, { history, doubt }, context))
+      } catch (error) {
+        signal.throwIfAborted()
+        failures.push(toFailure(error))
+      }
+    }
+    const refused = told.some(({ plan }) => plan !== undefined && plan.refusal !== null)
+    if (options.json) out.write(`${JSON.stringify(told.map(asJson), null, 2)}\n`)
+    else for (const one of told) out.write(asText(one))
     for (const failure of failures) err.write(errorText(failure))
     if (failures[0] !== undefined) return errorCodes[failures[0].code].exit
     return refused ? errorCodes['retention-refused'].exit : 0
   } finally {
     history?.close()
   }
+}
+
+async function tellWatch(
+  place: WatchConfig,
+  policy: RetentionPolicy,
+  known: { readonly history: History | null; readonly doubt: RetentionRefusal | null },
+  context: CliContext,
+): Promise<Told> {
+  const { backups, files, plan } = await planWatch(place, policy, known, context)
+  const holds = known.history === null ? new Map() : createExternalHolds(known.history.external)()
+  return { name: place.name, backups: backups.map((one) => ({ ...one, file: files.get(one.id)?.name })), holds, plan }
+}
+
+function guardOf({ clock }: Pick<CliContext, 'clock'>, history: History | null): ClockGuard {
+  return new ClockGuard({ clock, facts: history ?? { fact: () => null, keepFact: () => {} } })
 }
 
 /** The plans for what was seen, by the clock of now. */
@@ -127,8 +153,8 @@ export function plansOf(
     confirmClock,
   }: Pick<CliContext, 'clock'> & { readonly history: History | null; readonly confirmClock: boolean },
 ): ReadonlyMap<string, RetentionPlan> {
-  const guard = new ClockGuard({ clock, facts: history ?? { fact: () => null, keepFact: () => {} } })
-  const policies = new Map(config.repositories.map(({ name, retention }) => [name, retention]))
+  const guard = guardOf({ clock }, history)
+  const policies = retentionPolicies(config)
   const clockDoubt = confirmClock ? () => null : (traces: () => readonly Date[]) => guard.doubt(traces)
   return createRetentionView({ policies, clockDoubt })({
     at: clock.now(),
@@ -142,37 +168,53 @@ export function plansOf(
   })
 }
 
-function asJson(state: RepositoryState, plan: RetentionPlan | undefined) {
+/** A repository or watched directory, and what would go there. */
+interface Told extends Pick<RepositoryState, 'name' | 'holds'> {
+  readonly backups: readonly (Pick<BackupSummary, 'id' | 'type' | 'database' | 'finishedAt'> & {
+    /** Of another tool: its name. */
+    readonly file?: string | undefined
+  })[]
+  readonly plan: RetentionPlan | undefined
+}
+
+function asJson({ name, backups, holds, plan }: Told) {
   return {
-    repository: state.name,
+    repository: name,
     blocked: plan?.refusal ?? null,
-    backups: state.backups.map(({ id, type, database, finishedAt }) => ({
+    backups: backups.map(({ id, type, database, finishedAt, file }) => ({
       id,
       type,
       database,
       finishedAt,
+      ...(file === undefined ? {} : { file }),
       ...plan?.decisions.get(id),
-      hold: state.holds.get(id) ?? null,
+      hold: holds.get(id) ?? null,
     })),
   }
 }
 
-function asText(state: RepositoryState, plan: RetentionPlan | undefined): string {
-  const rows = state.backups
+function asText({ name, backups, holds, plan }: Told): string {
+  const rows = backups
     .toSorted((a, b) => b.finishedAt.getTime() - a.finishedAt.getTime())
-    .map(({ id, database, finishedAt }) => {
+    .map(({ id, database, finishedAt, file }) => {
       const { keep = true, reasons = [], until = null } = plan?.decisions.get(id) ?? {}
-      const hold = reasons.includes('held') ? state.holds.get(id)?.reason : undefined
+      const hold = reasons.includes('held') ? holds.get(id)?.reason : undefined
       const verdict = keep ? (until === null ? 'stays' : `stays until ${formatTime(until)}`) : 'goes'
       const why = reasons.map(
         (word) => `${retentionReasons[word]}${word === 'held' && hold ? ` (${oneLine(hold)})` : ''}`,
       )
-      return [`  ${id}`, database === '' ? '' : printable(database), formatTime(finishedAt), verdict, why.join('; ')]
+      return [
+        `  ${file === undefined ? id : printable(file)}`,
+        database === '' ? '' : printable(database),
+        formatTime(finishedAt),
+        verdict,
+        why.join('; '),
+      ]
     })
   const goes = plan?.removals.length ?? 0
-  const summary = `${state.name}: ${rows.length} backups, ${goes} would go, ${rows.length - goes} stay\n`
+  const summary = `${name}: ${rows.length} backups, ${goes} would go, ${rows.length - goes} stay\n`
   const blocked = plan?.refusal
-    ? `${state.name}: nothing expires: ${oneLine(plan.refusal.message)}\nHINT: ${oneLine(plan.refusal.hint)}\n`
+    ? `${name}: nothing expires: ${oneLine(plan.refusal.message)}\nHINT: ${oneLine(plan.refusal.hint)}\n`
     : ''
   return `${summary}${blocked}${table([['  BACKUP', 'DATABASE', 'FINISHED', 'DECISION', 'WHY'], ...rows])}`
 }

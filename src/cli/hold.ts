@@ -1,9 +1,9 @@
 import { parseDuration } from '../config/units.ts'
 import { createCore } from '../core.ts'
-import { isBackupId } from '../domain/backup.ts'
+import { isBackupId, isExternalId } from '../domain/backup.ts'
 import { errorCodes, type Failure, LifeboatError, toFailure } from '../domain/errors.ts'
 import { chooseRepositories } from '../repository/choose.ts'
-import type { Repository } from '../repository/repository.ts'
+import { Repository } from '../repository/repository.ts'
 import {
   type CliContext,
   type Command,
@@ -16,6 +16,7 @@ import {
 } from './command.ts'
 import { errorText } from './error-text.ts'
 import { formatTime } from './format.ts'
+import { filesOf, type WatchedFiles } from './watched-files.ts'
 
 const longestReason = 500
 
@@ -50,7 +51,7 @@ export const holdCommand: Command = {
       1,
     )
     const [id] = positionals
-    if (id === undefined || !isBackupId(id)) {
+    if (id === undefined || !(isBackupId(id) || isExternalId(id))) {
       const what = id === undefined ? 'which backup? give its id' : `${JSON.stringify(id)} is not a backup id`
       throw new LifeboatError('usage-invalid', what, { hint: '`lifeboat list` shows them' })
     }
@@ -61,20 +62,30 @@ export const holdCommand: Command = {
       throw new LifeboatError('usage-invalid', `--reason has over ${longestReason} characters`)
     const until = values.until === undefined ? null : momentOf(values.until, context.clock.now())
     const config = await configOf(values, context)
-    chooseRepositories(config.repositories, values.repository)
+    chooseRepositories([...config.repositories, ...config.watch], values.repository)
     const { clock, version } = context
     const core = await createCore(config, { clock, log: context.makeLog('silent', 'err'), version: version.version })
     try {
-      const all = core.repositories.map(({ repository }) => repository)
-      const repositories = chooseRepositories(all, values.repository)
+      const places: Place[] = [
+        ...core.repositories.map(({ repository }) => repository),
+        ...config.watch.map((watch) => filesOf(watch, core.history)),
+      ]
       const work = release
-        ? (one: Repository) => endHold(one, id, context)
-        : (one: Repository) => beginHold(one, id, { reason, until }, context)
-      return await everywhere(repositories, id, work, { ...context, json: values.json === true })
+        ? (one: Place) => endHold(one, id, context)
+        : (one: Place) => beginHold(one, id, { reason, until }, context)
+      const chosen = chooseRepositories(places, values.repository).filter((one) => isOf(one, id))
+      return await everywhere(chosen, id, work, { ...context, json: values.json === true })
     } finally {
       await core.close()
     }
   },
+}
+
+/** A repository, or a watched directory, whose holds are kept in the state file. */
+type Place = Repository | WatchedFiles
+
+function isOf(place: Place, id: string): boolean {
+  return isExternalId(id) === !(place instanceof Repository)
 }
 
 /** What was done in one repository. */
@@ -87,9 +98,9 @@ interface Done {
 
 /** Does it in each repository that has the backup; one that fails keeps no other from it. Gives the exit code. */
 async function everywhere(
-  repositories: readonly Repository[],
+  repositories: readonly Place[],
   id: string,
-  work: (repository: Repository) => Promise<Done | null>,
+  work: (repository: Place) => Promise<Done | null>,
   { signal, out, err, json }: CliContext & { readonly json: boolean },
 ): Promise<number> {
   const failures: Failure[] = []
@@ -119,12 +130,16 @@ async function everywhere(
 
 /** Null where there is no such backup. */
 async function beginHold(
-  repository: Repository,
+  repository: Place,
   backup: string,
   { reason, until }: { readonly reason: string; readonly until: Date | null },
   { clock, user, version, signal }: CliContext,
 ): Promise<Done | null> {
-  if ((await repository.headManifest(backup, { signal })) === null) return null
+  const isThere =
+    repository instanceof Repository
+      ? (await repository.headManifest(backup, { signal })) !== null
+      : await repository.has(backup, { clock, signal })
+  if (!isThere) return null
   const [heldAt, ends] = [clock.now().toISOString(), until?.toISOString() ?? null]
   const body = { backupId: backup, heldAt, heldBy: user, reason, until: ends, lifeboat: version.version }
   await repository.hold(body, { signal })
@@ -132,7 +147,7 @@ async function beginHold(
 }
 
 /** Null where it was not held. */
-async function endHold(repository: Repository, backup: string, { signal }: CliContext): Promise<Done | null> {
+async function endHold(repository: Place, backup: string, { signal }: CliContext): Promise<Done | null> {
   const was = await repository.releaseHold(backup, { signal })
   return was ? { repository: repository.name, backup, held: false, until: null } : null
 }

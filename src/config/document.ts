@@ -82,7 +82,11 @@ function describeSection(name: string, node: SchemaNode): string {
   if (node.properties) parts.push(table(keys))
   for (const { path, node: list, variable } of keys.filter((key) => hasSections(key.node))) {
     const key = path.join('.')
-    const elements = keysBelow(list.items ?? {})
+    const elements = Object.entries(list.items?.properties ?? {}).flatMap(([name, child]) => [
+      // One that is optional as a whole is told of itself.
+      ...(child.properties && child.absent !== undefined ? [{ path: [name], node: child }] : []),
+      ...keysBelow({ properties: { [name]: child } }),
+    ])
     const required = list.default === undefined ? 'required' : 'none by default'
     parts.push(`Each element of \`${key}\` (${required}; \`${variable}\`) has these keys:\n`)
     parts.push(table(elements.map((child) => ({ path: [`${key}[].${child.path.join('.')}`], node: child.node }))))
@@ -111,6 +115,7 @@ function table(rows: readonly Row[]): string {
 }
 
 function typeOf(node: SchemaNode): string {
+  if (node.properties) return 'section'
   if (node.items) return hasSections(node) ? 'list of sections' : 'list of names'
   if (node.enum) return node.enum.map((value) => `\`${value}\``).join(', ')
   const bounds = [node.atLeast ? `at least ${node.atLeast}` : '', node.atMost ? `at most ${node.atMost}` : ''].filter(
@@ -169,10 +174,11 @@ function exampleSection(node: SchemaNode, indent: string): string[] {
 
 function exampleOf(node: SchemaNode): unknown {
   if (!node.items?.properties) return node.example
-  const element = Object.entries(node.items.properties).map(([name, child]) => [
-    name,
-    child.properties ? defaultsOf(child.properties) : child.example,
-  ])
+  // Who takes the comment signs away shall not switch on what a section that is optional as a whole does.
+  const shown = Object.entries(node.items.properties).filter(
+    ([, child]) => !child.properties || child.absent === undefined,
+  )
+  const element = shown.map(([name, child]) => [name, child.properties ? defaultsOf(child.properties) : child.example])
   return [Object.fromEntries(element)]
 }
 

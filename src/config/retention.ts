@@ -25,10 +25,12 @@ export function retentionOf({ keepFor, keepAtLeast, window, ...periods }: RawRet
  * least, and that with `forever` no other rule was meant to let any go.
  */
 export function checkRetention(tree: unknown, problems: Problems): void {
-  if (!isRecord(tree) || !Array.isArray(tree.repositories)) return
-  for (const [index, repository] of tree.repositories.entries()) {
-    if (!isRecord(repository) || !isRecord(repository.retention)) continue
-    checkSection(repository.retention, ['repositories', index, 'retention'], problems)
+  if (!isRecord(tree)) return
+  for (const key of ['repositories', 'watch']) {
+    const list: unknown = tree[key]
+    for (const [index, one] of Array.isArray(list) ? list.entries() : []) {
+      if (isRecord(one) && isRecord(one.retention)) checkSection(one.retention, [key, index, 'retention'], problems)
+    }
   }
 }
 

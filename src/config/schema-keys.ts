@@ -3,7 +3,7 @@ import type { Annotations } from './kinds.ts'
 
 /** A key: every one has a description, and a default or a word on what happens without it. */
 type Key = Annotations & { readonly description: string }
-type Section = { readonly description: string }
+type Section = { readonly description: string; readonly absent?: string }
 
 export const text = (key: Key) => Type.String({ kind: 'text', minLength: 1, ...key })
 export const integer = (key: Key) => Type.Integer({ kind: 'integer', ...key })

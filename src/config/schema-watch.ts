@@ -1,13 +1,13 @@
 import { Type } from 'typebox'
 import { duration, integer, section, size, text } from './schema-keys.ts'
+import { watchRetention } from './schema-retention.ts'
 
 /** The key `watch`. */
 export const watch = Type.Array(
   section({
     directory: text({
       kind: 'path',
-      description:
-        'Directory in which the files appear. It is only read; directories below it are dumps in directory format.',
+      description: 'Directory in which the files appear. Directories below it are dumps in directory format.',
       example: '/var/backups/spavix',
     }),
     name: Type.Optional(
@@ -54,9 +54,11 @@ export const watch = Type.Array(
       atLeast: '1',
       atMost: '100000',
     }),
+    retention: Type.Optional(watchRetention),
   }),
   {
-    description: 'Directories in which other tools put dumps. They are watched, read and tested, never changed.',
+    description:
+      'Directories in which other tools put dumps. They are watched, read and tested, and never changed but by a `retention` that is set.',
     default: [],
   },
 )

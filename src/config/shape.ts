@@ -51,9 +51,10 @@ function checkSection(
   return found
 }
 
-/** What stands for a key that was left out: undefined when nothing does. */
+/** What stands for a key that was left out: undefined when nothing does. A section's keys have defaults of their own. */
 function fallback(node: SchemaNode): unknown {
-  return node.properties ? {} : structuredClone(node.default)
+  if (node.properties) return node.absent === undefined ? {} : undefined
+  return structuredClone(node.default)
 }
 
 function checkList(node: SchemaNode, items: SchemaNode, value: unknown, path: KeyPath, problems: Problems): unknown {

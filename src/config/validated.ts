@@ -51,6 +51,17 @@ export interface WatchConfig {
   /** A share, 0 to 1, of the median of the files before. */
   readonly shrinkBelow: number
   readonly inspectNewest: number
+  /** Null: nothing is ever removed. */
+  readonly retention: RetentionPolicy | null
+}
+
+/** What has a retention policy, repositories and watched directories, by name. */
+export function retentionPolicies({
+  repositories,
+  watch,
+}: Pick<ValidatedConfig, 'repositories' | 'watch'>): ReadonlyMap<string, RetentionPolicy> {
+  const all = [...repositories, ...watch].map(({ name, retention }) => [name, retention] as const)
+  return new Map(all.filter((one): one is readonly [string, RetentionPolicy] => one[1] !== null))
 }
 
 /** A statement that must give the expected value (first column of the first row, compared as JSON) in the restored copy. */

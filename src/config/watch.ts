@@ -1,6 +1,7 @@
 import { basename } from 'node:path'
-import { compilePattern, namesDatabase } from '../domain/file-pattern.ts'
+import { compilePattern, type FilePattern, namesDatabase } from '../domain/file-pattern.ts'
 import type { Problems } from './problems.ts'
+import { retentionOf } from './retention.ts'
 import type { RawConfig } from './schema.ts'
 import { isRecord } from './shape.ts'
 import { parseDuration, parsePercent, parseSize } from './units.ts'
@@ -13,14 +14,20 @@ export function watchOf(raw: RawWatch): WatchConfig {
     name: nameOf(raw),
     directory: raw.directory,
     pattern: raw.pattern,
-    match: compilePattern(raw.pattern),
+    match: ownNamesApart(compilePattern(raw.pattern)),
     database: raw.database ?? null,
     quietMs: parseDuration(raw.quietTime),
     maxAgeSeconds: parseDuration(raw.maxAge) / 1000,
     minBytes: parseSize(String(raw.minSize)),
     shrinkBelow: parsePercent(raw.shrinkBelow),
     inspectNewest: raw.inspectNewest,
+    retention: raw.retention === undefined ? null : retentionOf(raw.retention),
   }
+}
+
+/** Where dumps are that just expire is no dump. */
+function ownNamesApart(match: FilePattern): FilePattern {
+  return (name) => (name.startsWith('.lifeboat-') ? null : match(name))
 }
 
 /** A directory may have any name; a label may not. */

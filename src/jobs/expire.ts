@@ -9,6 +9,8 @@ import type { Repository } from '../repository/repository.ts'
 import type { ClockGuard } from '../runner/clock-guard.ts'
 import type { Job, JobContext, JobParams } from '../runner/job.ts'
 import { findDeadUses, type UseMark } from './dead-uses.ts'
+import { type ExpireWatchOptions, type ExpiringWatch, expireWatch } from './expire-watch.ts'
+import { clockChanged, refused } from './retention-refused.ts'
 
 /** A complete look at one repository. */
 export interface ExpirySurvey {
@@ -31,13 +33,16 @@ export interface ExpireJobOptions {
   readonly survey: (repository: Repository, signal: AbortSignal) => Promise<ExpirySurvey>
   /** True for a run that is known to have ended. */
   readonly isOver: (runId: string) => boolean
+  /** Watched directories with a policy, and how to look at them. */
+  readonly watches: readonly ExpiringWatch[]
+  readonly external: Pick<ExpireWatchOptions, 'survey' | 'isInUse'>
 }
 
 const timeoutSeconds = 6 * 3600
 
 /**
- * The job `expire`: removes from every repository (or the one that params name) the backups that its policy lets go, one
- * item for each. A repository that refuses, because something about it is not known, loses nothing and fails the run, and
+ * The job `expire`: removes from every repository and from the watched directories that have a policy (or the one that
+ * params name) the backups that its policy lets go, one item for each. A repository that refuses, because something about it is not known, loses nothing and fails the run, and
  * keeps no other from being looked after.
  *
  * Params: `{ repository: name | null, confirmClock: boolean (the clock is right, whatever it had shown before) }`.
@@ -63,7 +68,12 @@ async function runExpire(options: ExpireJobOptions, params: JobParams, context: 
   const failures: LifeboatError[] = []
   const surveyed: Surveyed[] = []
   if (params.confirmClock === true) guard.confirm()
-  for (const repository of chooseRepositories(repositories, params.repository)) {
+  const chosen = chooseRepositories<Repository | ExpiringWatch>(
+    [...repositories, ...options.watches],
+    params.repository,
+  )
+  for (const repository of chosen) {
+    if ('directory' in repository) continue
     const policy = config.repositories.find(({ name }) => name === repository.name)?.retention
     if (policy === undefined || policy.keepForSeconds === null) continue
     context.progress({ done: 0, total: null, unit: 'backups', message: `looking at ${repository.name}` })
@@ -78,13 +88,18 @@ async function runExpire(options: ExpireJobOptions, params: JobParams, context: 
   for (const one of surveyed) {
     await attempt(failures, one.repository, context, () => expireIn(options, one, doubt, isClockRight, context))
   }
+  for (const watch of chosen) {
+    if (!('directory' in watch)) continue
+    const how = { ...options.external, clock: options.clock, doubt, isClockRight }
+    await attempt(failures, watch, context, () => expireWatch(watch, how, context))
+  }
   if (failures[0] !== undefined) throw failures[0]
 }
 
 /** What fails in one repository keeps no other from being looked after. */
 async function attempt(
   failures: LifeboatError[],
-  repository: Repository,
+  repository: { readonly name: string },
   { signal, log }: JobContext,
   work: () => Promise<void>,
 ): Promise<void> {
@@ -93,7 +108,7 @@ async function attempt(
   } catch (error) {
     signal.throwIfAborted()
     const failure = toFailure(error)
-    log.error({ repository: repository.name, ...failure }, 'nothing (more) expires in this repository')
+    log.error({ repository: repository.name, ...failure }, 'nothing (more) expires here')
     failures.push(
       error instanceof LifeboatError ? error : new LifeboatError('unexpected', failure.message, { cause: error }),
     )
@@ -182,17 +197,4 @@ async function removeOne(
     log.error({ repository: repository.name, backup: id, ...failure }, 'backup could not be removed')
     return error instanceof LifeboatError ? error : new LifeboatError('unexpected', failure.message, { cause: error })
   }
-}
-
-const clockChanged: RetentionRefusal = {
-  cause: 'clock-unknown',
-  message: 'the clock was set while backups were being removed',
-  hint: 'the next expiry says what is wrong with it',
-}
-
-function refused(repository: string, { message, hint, cause }: RetentionRefusal): LifeboatError {
-  return new LifeboatError('retention-refused', `nothing expires in ${repository}: ${message}`, {
-    hint,
-    details: { cause, repository },
-  })
 }

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Inspection } from '../domain/external.ts'
 import { type FileFacts, type FileState, fileStates, identityOf, isShrunken } from '../domain/external-file.ts'
-import type { BackupSummary, ProofSummary, RepositoryState, UnusableBackup } from './catalog.ts'
+import type { BackupSummary, HoldSummary, ProofSummary, RepositoryState, UnusableBackup } from './catalog.ts'
 
 /** One file in a watched directory, as far as it is known. */
 export interface KnownFile {
@@ -84,6 +84,8 @@ export interface WatchStateOptions {
   readonly database: string | null
   readonly shrinkBelow: number
   readonly proofs: ReadonlyMap<string, readonly ProofSummary[]>
+  /** Of files of any watch. */
+  readonly holds: RepositoryState['holds']
   /** Made once for each file and kept. */
   readonly summary: (file: KnownFile) => BackupSummary
 }
@@ -91,7 +93,7 @@ export interface WatchStateOptions {
 /** Puts together what is known of all files. The same list of backups as before comes out where nothing about them changed. */
 export function watchState(
   files: Iterable<KnownFile>,
-  { name, maxAgeSeconds, database, shrinkBelow, proofs, summary }: WatchStateOptions,
+  { name, maxAgeSeconds, database, shrinkBelow, proofs, holds, summary }: WatchStateOptions,
   before: WatchState | null,
 ): WatchState {
   const counts = new Map<FileState, number>(fileStates.map((state) => [state, 0]))
@@ -114,7 +116,7 @@ export function watchState(
     unusable: Object.freeze(unusable),
     proofs: ownProofs(known, proofs, before),
     unreadProofs: new Set<string>(),
-    holds: noHolds,
+    holds: ownHolds(known, holds, before),
     uses: [],
     capacity: null,
     maxAgeSeconds,
@@ -150,7 +152,20 @@ function ownProofs(
   return isSame ? before.proofs : own
 }
 
-const noHolds: RepositoryState['holds'] = new Map()
+/** The same object as before where nothing has changed. */
+function ownHolds(
+  files: readonly KnownFile[],
+  holds: RepositoryState['holds'],
+  before: WatchState | null,
+): RepositoryState['holds'] {
+  const own = new Map<string, HoldSummary>()
+  for (const { id } of holds.size === 0 ? [] : files) {
+    const hold = holds.get(id)
+    if (hold !== undefined) own.set(id, hold)
+  }
+  const isSame = before?.holds.size === own.size && [...own].every(([id, hold]) => before.holds.get(id) === hold)
+  return isSame ? before.holds : own
+}
 
 function unusableOf({ id, name, state, inspection }: KnownFile): UnusableBackup {
   if (unfinishedStates.has(state)) return Object.freeze({ id, state: 'in-progress' })

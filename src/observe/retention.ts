@@ -1,9 +1,10 @@
 import { clockToleranceMs } from '../domain/backup.ts'
 import { standing } from '../domain/proof.ts'
 import type { RetentionCandidate, RetentionPlan, RetentionPolicy, RetentionRefusal } from '../domain/retention.ts'
-import { planRetention } from '../domain/retention-plan.ts'
+import { planUncertain } from '../domain/retention-uncertain.ts'
 import { isSilent } from '../repository/in-progress.ts'
-import type { Catalog, RepositoryState, UseSummary } from './catalog.ts'
+import type { BackupSummary, Catalog, HoldSummary, ProofSummary, RepositoryState, UseSummary } from './catalog.ts'
+import type { WatchState } from './external-catalog.ts'
 
 /** What a plan is made from, besides the policy and the time. */
 export interface RetentionSurvey {
@@ -36,6 +37,37 @@ export function surveyRetention(state: RepositoryState, isDead: (use: UseSummary
   return { backups, refusals: invalid.length === 0 ? [] : [invalidManifests(invalid.map(({ id }) => id))] }
 }
 
+/** What a look at files of other tools tells: those of which nobody knows whether they can be restored are in `uncertain`. */
+export interface WatchSurvey extends RetentionSurvey {
+  readonly uncertain: ReadonlySet<string>
+}
+
+/** What one look at a watched directory tells about what may expire in it, of the files that are backups. */
+export function surveyWatch({ backups, proofs, holds, details }: WatchState): WatchSurvey {
+  const candidates = backups.map((backup) => externalCandidate(backup, proofs.get(backup.id), holds.get(backup.id)))
+  const uncertain = backups.filter(({ id }) => details(id)?.state !== 'sound').map(({ id }) => id)
+  return { backups: candidates, refusals: [], uncertain: new Set(uncertain) }
+}
+
+/** A file of another tool, of which nothing tells the place in the WAL or the cluster. */
+export function externalCandidate(
+  { id, type, database, consistentAt, finishedAt }: BackupSummary,
+  proofs: readonly ProofSummary[] | undefined,
+  hold: HoldSummary | undefined,
+): RetentionCandidate {
+  return {
+    ...{ id, type, database, consistentAt, finishedAt },
+    systemIdentifier: '',
+    timeline: 0,
+    lsn: null,
+    parent: null,
+    standing: standing(proofs),
+    usable: true,
+    hold: hold ?? null,
+    inUse: false,
+  }
+}
+
 /** What cannot be read may be the one backup that matters, and may be what others depend on. */
 function invalidManifests(ids: readonly string[]): RetentionRefusal {
   const more = ids.length > 3 ? ` and ${ids.length - 3} more` : ''
@@ -46,11 +78,11 @@ function invalidManifests(ids: readonly string[]): RetentionRefusal {
   }
 }
 
-/** The plans of all repositories that were looked at, by name. */
+/** The plans of all repositories and watched directories that were looked at, by name. */
 export type RetentionPlans = ReadonlyMap<string, RetentionPlan>
 
 export interface RetentionViewOptions {
-  /** By the name of the repository; one without a policy has no plan. */
+  /** By the name of the repository or watched directory; one without a policy has no plan. */
   readonly policies: ReadonlyMap<string, RetentionPolicy>
   /** Whether the clock can be trusted, from when the backups were finished. */
   readonly clockDoubt: (traces: () => readonly Date[]) => RetentionRefusal | null
@@ -62,7 +94,7 @@ export function tracesOf(repositories: readonly Pick<RepositoryState, 'backups'>
 }
 
 interface Made {
-  readonly state: RepositoryState
+  readonly state: RepositoryState | WatchState
   readonly doubt: RetentionRefusal | null
   readonly atMs: number
   readonly plan: RetentionPlan
@@ -79,12 +111,24 @@ export function createRetentionView({
   let made = new Map<string, Made>()
   let last: { readonly catalog: Catalog; readonly plans: RetentionPlans } | null = null
 
-  function planOf(state: RepositoryState, catalog: Catalog, policy: RetentionPolicy, doubt: Made['doubt']): Made {
+  function planOf(
+    state: RepositoryState | WatchState,
+    catalog: Catalog,
+    policy: RetentionPolicy,
+    doubt: Made['doubt'],
+  ): Made {
     const former = made.get(state.name)
     if (former !== undefined && isStillRight(former, state, catalog, doubt)) return former
-    const { backups, refusals } = surveyRetention(state, ({ heartbeatAt }) => isSilent(heartbeatAt, catalog.at))
-    const all = doubt === null ? refusals : [doubt, ...refusals]
-    const plan = planRetention({ backups, policy, now: catalog.at, refusals: all })
+    const survey =
+      'files' in state
+        ? surveyWatch(state)
+        : {
+            ...surveyRetention(state, ({ heartbeatAt }) => isSilent(heartbeatAt, catalog.at)),
+            uncertain: new Set<string>(),
+          }
+    const refusals = doubt === null ? survey.refusals : [doubt, ...survey.refusals]
+    const input = { backups: survey.backups, policy, now: catalog.at, refusals }
+    const plan = planUncertain(input, (id) => survey.uncertain.has(id))
     return { state, doubt, atMs: catalog.at.getTime(), plan }
   }
 
@@ -92,7 +136,7 @@ export function createRetentionView({
     if (last?.catalog === catalog) return last.plans
     const doubt = clockDoubt(() => tracesOf(catalog.repositories))
     const next = new Map<string, Made>()
-    for (const state of catalog.repositories) {
+    for (const state of [...catalog.repositories, ...catalog.watches]) {
       const policy = policies.get(state.name)
       if (policy !== undefined) next.set(state.name, planOf(state, catalog, policy, doubt))
     }
@@ -103,12 +147,18 @@ export function createRetentionView({
 }
 
 /** As time passes backups grow too old, marks lapse and holds end: a little late is early enough for what is only shown. */
-function isStillRight(former: Made, state: RepositoryState, { at }: Catalog, doubt: Made['doubt']): boolean {
+function isStillRight(
+  former: Made,
+  state: RepositoryState | WatchState,
+  { at }: Catalog,
+  doubt: Made['doubt'],
+): boolean {
   const before = former.state
   return (
     before.backups === state.backups &&
     before.proofs === state.proofs &&
     before.holds === state.holds &&
+    soundOf(before) === soundOf(state) &&
     sameIds(
       before.unusable.filter((one) => one.state === 'invalid').map(({ id }) => id),
       state.unusable.filter((one) => one.state === 'invalid').map(({ id }) => id),
@@ -121,6 +171,11 @@ function isStillRight(former: Made, state: RepositoryState, { at }: Catalog, dou
     former.doubt?.cause === doubt?.cause &&
     Math.abs(at.getTime() - former.atMs) < clockToleranceMs
   )
+}
+
+/** What was read meanwhile is not uncertain any more, and is the same backup as before. */
+function soundOf(state: RepositoryState | WatchState): number {
+  return 'files' in state ? (state.files.get('sound') ?? 0) : 0
 }
 
 function sameIds(a: readonly string[], b: readonly string[]): boolean {

@@ -36,6 +36,7 @@ export interface WatchedDirectoryOptions {
   readonly store: InspectionStore
   /** Proofs of its files by id, newest first. */
   readonly proofs: () => ReadonlyMap<string, readonly ProofSummary[]>
+  readonly holds: () => WatchState['holds']
   readonly clock: Clock
   readonly log: Logger
   /** Something may be new: look again. Must not throw. */
@@ -277,13 +278,13 @@ export class WatchedDirectory {
   }
 
   #assemble(): WatchState {
-    const { place, proofs } = this.#options
+    const { place, proofs, holds } = this.#options
     const summary = (file: KnownFile) => {
       const known = this.#summaries.get(file) ?? summaryOf(file)
       this.#summaries.set(file, known)
       return known
     }
-    this.#state = watchState(this.#files.values(), { ...place, proofs: proofs(), summary }, this.#state)
+    this.#state = watchState(this.#files.values(), { ...place, proofs: proofs(), holds: holds(), summary }, this.#state)
     return this.#state
   }
 }

@@ -16,7 +16,7 @@ interface Access {
   write<T>(work: () => T): T
 }
 
-/** What was found in files of other tools (by reading them) and about them (by restoring them). */
+/** What was found in files of other tools (by reading them) and about them (by restoring them), and which must stay. */
 export class ExternalResults {
   readonly #db: DatabaseSync
   readonly #access: Access
@@ -66,5 +66,23 @@ export class ExternalResults {
         )
         .run(id, id, mostProofs)
     })
+  }
+
+  /** Holds as text, by the id of the file. */
+  externalHolds(): ReadonlyMap<string, string> {
+    return this.#access.read(() => {
+      const rows = this.#db.prepare('select id, hold from external_holds').all()
+      return new Map(rows.map((row) => [text(row.id), text(row.hold)]))
+    })
+  }
+
+  /** In the place of the hold that is there. */
+  keepExternalHold(id: string, hold: string): void {
+    this.#access.write(() => this.#db.prepare('insert or replace into external_holds values (?, ?)').run(id, hold))
+  }
+
+  /** True if there was one. */
+  releaseExternalHold(id: string): boolean {
+    return this.#access.write(() => this.#db.prepare('delete from external_holds where id = ?').run(id).changes > 0)
   }
 }

@@ -119,6 +119,13 @@ const steps: readonly string[] = [
   -- How often parts of the run were tried again, and after what: null when nothing was.
   alter table runs add column retries text;
   `,
+  `
+  -- Files of other tools that somebody wants kept.
+  create table external_holds (
+    id text primary key,
+    hold text not null
+  ) strict, without rowid;
+  `,
 ]
 
 export const schemaVersion = steps.length

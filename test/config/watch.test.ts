@@ -58,3 +58,16 @@ ${repository}watch:
   const nothing = await refusal({ text: 'cluster: main', env: {} })
   t.match(nothing.problems, [{ key: 'repositories', message: 'is missing', hint: /under watch/ }])
 })
+
+t.test('files expire only where that is written', async (t) => {
+  const watchOf = async (retention: string) => {
+    const text = `cluster: main\nwatch: [{ directory: /x, database: a, pattern: "*"${retention} }]`
+    return (await loadConfig({ text, env: {} })).watch[0]
+  }
+  t.equal((await watchOf(''))?.retention, null)
+  t.match((await watchOf(', retention: {}'))?.retention, { keepForSeconds: 30 * 86_400, keepAtLeast: 7 })
+  t.match((await watchOf(', retention: { keepFor: forever }'))?.retention, { keepForSeconds: null })
+  const bad = 'cluster: main\nwatch: [{ directory: /x, database: a, retention: { keepFor: forever, daily: 3 } }]'
+  t.match((await refusal({ text: bad, env: {} })).problems, [{ key: 'watch[0].retention.daily' }])
+  t.equal((await watchOf(''))?.match('.lifeboat-expiring'), null, 'what is ours is no dump')
+})

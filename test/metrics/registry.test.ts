@@ -82,6 +82,7 @@ function watchedState(): WatchState {
     database: null,
     shrinkBelow: 0.5,
     proofs: new Map(),
+    holds: new Map(),
     summary: summaryOf,
   }
   return watchState(files, options, null)

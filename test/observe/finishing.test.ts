@@ -58,6 +58,7 @@ async function watch(t: Test, directory: string, clock: FakeClock) {
     },
     store: { inspections: () => new Map(), keepInspection: () => {} },
     proofs: () => new Map(),
+    holds: () => new Map(),
     clock,
     log: keptLog().log,
     onHint: () => hint.resolve(),

@@ -56,6 +56,7 @@ async function watch(
         },
         store,
         proofs: () => new Map(),
+        holds: () => new Map(),
         inspect: (path, signal) => {
           inspected.push(path.slice(directory.length + 1))
           return inspectDump(path, { installations: [], signal })

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { cp, open, readFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import type { Test } from 'tap'
 import type { Manifest } from '../../src/domain/backup.ts'
 import { serializeManifest } from '../../src/repository/manifest.ts'
@@ -10,7 +10,11 @@ import type { Sidecar } from './sidecar.ts'
 /** A copy of a sidecar's first repository, to be damaged. Give it to another sidecar. */
 export async function copyRepository(t: Test, sidecar: Sidecar): Promise<string> {
   const directory = join(await scratchDirectory(t), 'repository')
-  await cp(sidecar.config.repositories[0]?.path ?? '', directory, { recursive: true })
+  await cp(sidecar.config.repositories[0]?.path ?? '', directory, {
+    recursive: true,
+    // Else whoever uses the copy would wait for the sidecar that has the original.
+    filter: (path) => basename(path) !== 'leases',
+  })
   return directory
 }
 
