@@ -12,6 +12,7 @@ import type { BackupCopy, RenderedMetrics } from './http/ports.ts'
 import { createHttpServer } from './http/server.ts'
 import { readFingerprint } from './jobs/fingerprint-artifact.ts'
 import { createMetrics, type Metrics } from './metrics/registry.ts'
+import { createArchiverLook } from './observe/archiver.ts'
 import type { Catalog } from './observe/catalog.ts'
 import { createClockAheadReport } from './observe/clock-ahead.ts'
 import { wasDoneSince } from './observe/done-since.ts'
@@ -20,7 +21,7 @@ import { createExternalProofs, type ExternalProofStore } from './observe/externa
 import { createGrowth } from './observe/growth.ts'
 import { createObserver, type Observer } from './observe/observer.ts'
 import { createRetentionView, tracesOf } from './observe/retention.ts'
-import { createServerProbe } from './observe/server.ts'
+import { createArchiverProbe, createServerProbe } from './observe/server.ts'
 import { createServerMemory } from './observe/server-memory.ts'
 import { findInstallations } from './postgres/installations.ts'
 import type { Repository } from './repository/repository.ts'
@@ -82,6 +83,9 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
           clock,
           log,
         }),
+    archiver: isWatchOnly(config)
+      ? null
+      : createArchiverLook({ sample: createArchiverProbe(config.postgres), missing: null, clock }),
     databases: config.postgres.databases,
     history: runner,
     clock,

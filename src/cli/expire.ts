@@ -158,13 +158,8 @@ export function plansOf(
   const clockDoubt = confirmClock ? () => null : (traces: () => readonly Date[]) => guard.doubt(traces)
   return createRetentionView({ policies, clockDoubt })({
     at: clock.now(),
-    server: null,
     watches: [],
     repositories,
-    collectors: [],
-    jobs: [],
-    backupFailures: [],
-    complete: true,
   })
 }
 

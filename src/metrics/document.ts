@@ -4,6 +4,7 @@ import { conditions, type ExampleQuery, figures } from './queries.ts'
 const headings: Readonly<Record<MetricDefinition['family'], string>> = {
   build: 'Lifeboat itself',
   server: 'The server',
+  wal: 'WAL',
   collectors: 'The observers',
   backups: 'Backups',
   verification: 'Verification',

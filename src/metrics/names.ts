@@ -1,11 +1,13 @@
 import { policyDefinitions } from './names-policy.ts'
 import { tellingDefinitions } from './names-tellings.ts'
+import { walDefinitions } from './names-wal.ts'
 
 /** One metric as the registry makes it and the document tells of it. */
 export interface MetricDefinition {
   readonly family:
     | 'build'
     | 'server'
+    | 'wal'
     | 'collectors'
     | 'backups'
     | 'verification'
@@ -20,6 +22,7 @@ export interface MetricDefinition {
     | 'bytes'
     | 'backups'
     | 'files'
+    | 'segments'
     | 'failures'
     | 'runs'
     | 'ratio'
@@ -294,6 +297,7 @@ export const metricDefinitions = {
     labels: ['job'],
     help: 'Done share of the run under way, 0 to 1, while it is known.',
   },
+  ...walDefinitions,
   ...policyDefinitions,
   ...tellingDefinitions,
 } as const satisfies Record<`lifeboat_${string}`, MetricDefinition>

@@ -1,6 +1,7 @@
 import { Registry } from 'prom-client'
 import type { Catalog } from '../observe/catalog.ts'
 import type { RetentionPlans } from '../observe/retention.ts'
+import { writeArchiver } from './archiver.ts'
 import { writeBackups } from './backups.ts'
 import { type BuildInfo, writeBuild } from './build.ts'
 import { writeCollectors } from './collectors.ts'
@@ -57,6 +58,7 @@ export async function renderCatalog(
   const snapshot = createSnapshot(options.cluster)
   writeBuild(snapshot, options)
   writeServer(snapshot, catalog)
+  writeArchiver(snapshot, catalog)
   writeCollectors(snapshot, catalog)
   writeBackups(snapshot, catalog, findings)
   writeVerification(snapshot, findings)

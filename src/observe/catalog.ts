@@ -3,6 +3,7 @@ import type { Failure } from '../domain/errors.ts'
 import type { Verdict, VerificationLevel } from '../domain/proof.ts'
 import type { BackupFailure, JobSummary } from '../runner/job.ts'
 import type { Capacity } from '../storage/storage.ts'
+import type { ArchiverView } from './archiver.ts'
 import type { WatchState } from './external-catalog.ts'
 
 /** One complete backup in one repository, small enough to keep ten thousand of them in memory. */
@@ -135,6 +136,8 @@ export interface Catalog {
   readonly at: Date
   /** Null while there is nothing to know it from, and until the first look at the server has ended. */
   readonly server: ServerState | null
+  /** The server's archiver; null before the first look, and without a server. */
+  readonly archiver: ArchiverView | null
   readonly repositories: readonly RepositoryState[]
   /** Directories in which other tools put dumps. */
   readonly watches: readonly WatchState[]

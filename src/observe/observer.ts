@@ -3,6 +3,7 @@ import type { Clock } from '../clock.ts'
 import { LifeboatError, toFailure } from '../domain/errors.ts'
 import type { BackupFailure, JobSummary } from '../runner/job.ts'
 import type { Capacity } from '../storage/storage.ts'
+import type { ArchiverView } from './archiver.ts'
 import type { Catalog, RepositoryState, ServerState } from './catalog.ts'
 import { type Collector, createCollector } from './collector.ts'
 import type { WatchState } from './external-catalog.ts'
@@ -30,6 +31,8 @@ export interface ObserverOptions {
     /** What is known of the server before the first look that works. */
     readonly remembered: ServerState | null
   }
+  /** Looks at the server's archiver; null: there is no server to look at. */
+  readonly archiver: ((signal: AbortSignal) => Promise<ArchiverView>) | null
   /** Databases that the user wants backed up; null: all that the server has. */
   readonly databases: readonly string[] | null
   readonly history: { jobs(): readonly JobSummary[]; backupFailures(): readonly BackupFailure[] }
@@ -83,6 +86,7 @@ export function createObserver(options: ObserverOptions): Observer {
 
   const { server: source } = options
   const server = source === null ? null : collect<ServerState>('server', (signal) => source.look(signal))
+  const archiver = options.archiver === null ? null : collect<ArchiverView>('archiver', options.archiver)
   const history = collect<HistoryState>('history', async () => ({
     jobs: Object.freeze([...options.history.jobs()]),
     backupFailures: Object.freeze([...options.history.backupFailures()]),
@@ -91,6 +95,7 @@ export function createObserver(options: ObserverOptions): Observer {
   const watched = options.watches.map(observeDirectory)
   const collectors: readonly Collector<unknown>[] = [
     ...(server === null ? [] : [server]),
+    ...(archiver === null ? [] : [archiver]),
     ...repositories,
     ...watched.map(({ collector }) => collector),
     history,
@@ -151,6 +156,7 @@ export function createObserver(options: ObserverOptions): Observer {
       // While its first look is under way, nobody needs to guess yet.
       server:
         server?.value() ?? source?.remembered ?? (server?.state().success === false ? infer(seen, clock.now()) : null),
+      archiver: archiver?.value() ?? null,
       repositories: seen,
       watches: Object.freeze(watched.flatMap(({ collector }) => collector.value() ?? [])),
       collectors: Object.freeze(states),

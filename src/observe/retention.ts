@@ -93,6 +93,9 @@ export function tracesOf(repositories: readonly Pick<RepositoryState, 'backups'>
   return repositories.flatMap(({ backups }) => backups.map(({ finishedAt }) => finishedAt))
 }
 
+/** What of a catalog the plans are made from. */
+export type SeenBackups = Pick<Catalog, 'at' | 'repositories' | 'watches'>
+
 interface Made {
   readonly state: RepositoryState | WatchState
   readonly doubt: RetentionRefusal | null
@@ -107,13 +110,13 @@ interface Made {
 export function createRetentionView({
   policies,
   clockDoubt,
-}: RetentionViewOptions): (catalog: Catalog) => RetentionPlans {
+}: RetentionViewOptions): (catalog: SeenBackups) => RetentionPlans {
   let made = new Map<string, Made>()
-  let last: { readonly catalog: Catalog; readonly plans: RetentionPlans } | null = null
+  let last: { readonly catalog: SeenBackups; readonly plans: RetentionPlans } | null = null
 
   function planOf(
     state: RepositoryState | WatchState,
-    catalog: Catalog,
+    catalog: SeenBackups,
     policy: RetentionPolicy,
     doubt: Made['doubt'],
   ): Made {
@@ -150,7 +153,7 @@ export function createRetentionView({
 function isStillRight(
   former: Made,
   state: RepositoryState | WatchState,
-  { at }: Catalog,
+  { at }: SeenBackups,
   doubt: Made['doubt'],
 ): boolean {
   const before = former.state

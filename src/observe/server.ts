@@ -1,3 +1,5 @@
+import type { ArchiverSample } from '../domain/archiver.ts'
+import { sampleArchiver } from '../postgres/archiver.ts'
 import { describeCluster, listDatabases, selectDatabases } from '../postgres/cluster.ts'
 import { type ConnectionSource, withSession } from '../postgres/connection.ts'
 
@@ -25,4 +27,11 @@ export function createServerProbe(options: ServerProbeOptions): (signal: AbortSi
       const { selected, missing } = selectDatabases(await listDatabases(session), options.databases)
       return { systemIdentifier, serverVersion, databases: selected.map(({ name }) => name), missingDatabases: missing }
     })
+}
+
+/** Asks the server for its archiver, in a session of its own too. */
+export function createArchiverProbe(
+  options: ConnectionSource & { readonly maintenanceDatabase: string },
+): (signal: AbortSignal) => Promise<ArchiverSample> {
+  return (signal) => withSession(options, { database: options.maintenanceDatabase, signal }, sampleArchiver)
 }

@@ -104,6 +104,7 @@ function fullCatalog(): Catalog {
   )
   return catalogOf({
     server: serverState(['app', 'crm']),
+    archiver: { state: 'failing', detail: 'archive_command fails', archived: 1201, failed: 3, ready: 2 },
     repositories: [
       {
         ...local,

@@ -31,6 +31,7 @@ function observe(t: Test, root: string, options: Partial<ObserverOptions> & { re
     repositories: [{ repository, watchRoot: options.watch ? root : null, capacity: null }],
     watches: [],
     server: { look: async () => serverState(['app']), remembered: null },
+    archiver: null,
     databases: null,
     history: noHistory,
     clock: systemClock,

@@ -64,6 +64,7 @@ async function watch(
       },
     ],
     server: null,
+    archiver: null,
     databases: null,
     history: { jobs: () => [], backupFailures: () => [] },
     clock: systemClock,

@@ -122,6 +122,7 @@ export function catalogOf(fields: Partial<Catalog> = {}): Catalog {
   return {
     at: at(600),
     server: serverState(['app']),
+    archiver: null,
     repositories: [],
     watches: [],
     collectors: [],

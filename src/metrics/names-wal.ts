@@ -1,0 +1,24 @@
+/** The WAL and its archive; see `metricDefinitions`. */
+export const walDefinitions = {
+  lifeboat_wal_archiver_state: {
+    family: 'wal',
+    type: 'gauge',
+    unit: '0 or 1',
+    labels: ['state'],
+    help: 'How the server archives its WAL: one of the states is 1. `off`, `idle` (nothing waits), `archiving`, `lagging` (16 files wait, or one for five minutes), `failing`, `hung` (archive_command has not returned for a minute), `lying` (a file counts as archived and is not in the archive). No series before the first look.',
+  },
+  lifeboat_wal_archived_segments_total: {
+    family: 'wal',
+    type: 'counter',
+    unit: 'segments',
+    labels: [],
+    help: 'Files that the server has archived, since its statistics were reset.',
+  },
+  lifeboat_wal_archive_failures_total: {
+    family: 'wal',
+    type: 'counter',
+    unit: 'failures',
+    labels: [],
+    help: 'Attempts to archive a file that failed, since the statistics of the server were reset.',
+  },
+} as const

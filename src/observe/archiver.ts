@@ -1,0 +1,41 @@
+import type { Clock } from '../clock.ts'
+import {
+  type ArchiverSample,
+  type ArchiverVerdict,
+  judgeArchiver,
+  sampleAgeMs,
+  type TimedSample,
+} from '../domain/archiver.ts'
+
+/** What is known of the server's archiver. */
+export interface ArchiverView extends ArchiverVerdict {
+  /** Since the server's statistics were reset. */
+  readonly archived: number
+  readonly failed: number
+  /** Files that wait to be archived. */
+  readonly ready: number
+}
+
+export interface ArchiverLookOptions {
+  readonly sample: (signal: AbortSignal) => Promise<ArchiverSample>
+  /** Those of the names that are neither in the archive nor stored; null: nobody knows where the archive is. */
+  readonly missing: ((names: readonly string[], signal: AbortSignal) => Promise<readonly string[]>) | null
+  readonly clock: Clock
+}
+
+/** Looks at the archiver again and again: one look alone tells little. */
+export function createArchiverLook(options: ArchiverLookOptions): (signal: AbortSignal) => Promise<ArchiverView> {
+  const { clock, sample: take, missing } = options
+  let lately: readonly TimedSample[] = []
+  return async (signal) => {
+    const sample = await take(signal)
+    const now = { atMs: clock.monotonic(), sample }
+    // From the newest one that is just too old on, so that a whole such time can be seen.
+    const keep = lately.findLastIndex(({ atMs }) => now.atMs - atMs >= sampleAgeMs)
+    lately = lately.slice(Math.max(keep, 0))
+    const absent = missing === null || sample.mode === 'off' ? [] : await missing(sample.done, signal)
+    const verdict = judgeArchiver(now, lately, absent)
+    lately = [...lately, now]
+    return Object.freeze({ ...verdict, archived: sample.archived, failed: sample.failed, ready: sample.ready })
+  }
+}
