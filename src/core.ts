@@ -46,6 +46,9 @@ export interface CoreOptions {
   readonly schedules?: readonly Schedule[]
 }
 
+/** A repository that does not answer keeps no schedule waiting for longer. */
+const settleMs = 5000
+
 /** A configured repository, and where it is stored. */
 export interface CoreRepository {
   readonly repository: Repository
@@ -151,6 +154,7 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
       : {}),
     queueLimit: config.runner.queueLimit,
     catchUp: config.schedule.catchUp,
+    beforeScheduled: () => leases.settle(settleMs),
     refuse: ({ job, params, trigger }) => standby(config, leases, { job, params, trigger }),
     history,
     clock,

@@ -74,11 +74,27 @@ export class LeaseKeeper {
   /** Begins to keep all leases, and resolves when each was looked at once, or `ms` milliseconds have passed. */
   async start(ms: number): Promise<void> {
     this.#isKeeper = true
-    const looks = this.#options.repositories.map((one) => this.#look(one))
+    await this.#lookAt(this.#options.repositories, ms)
+    for (const one of this.#options.repositories) this.#keep(one)
+  }
+
+  /**
+   * Looks at once at what is not known just now, for up to `ms` milliseconds: after the process stood still, the first thing
+   * that happens may be that a schedule is due. Never rejects.
+   */
+  async settle(ms: number): Promise<void> {
+    const unknown = new Set(this.states().flatMap(({ repository, state }) => (state === 'unknown' ? [repository] : [])))
+    await this.#lookAt(
+      this.#options.repositories.filter(({ name }) => unknown.has(name)),
+      ms,
+    )
+  }
+
+  async #lookAt(repositories: readonly LeasedRepository[], ms: number): Promise<void> {
+    const looks = repositories.map((one) => this.#look(one))
     const over = new AbortController()
     await Promise.race([Promise.all(looks), this.#options.clock.sleep(ms, over.signal).catch(() => undefined)])
     over.abort()
-    for (const one of this.#options.repositories) this.#keep(one)
   }
 
   /** True as long as nobody else can have the lease. */

@@ -242,3 +242,27 @@ t.test('nothing is given back under the hands of a command', async (t) => {
   await two.keeper.start(5000)
   t.same(two.states(), ['waiting', 'waiting'])
 })
+
+t.test('who stood still learns at once that its lease is lost', async (t) => {
+  const { far, begin, clock } = keepers(t)
+  const [one, two] = [begin('one'), begin('two')]
+  await one.keeper.fence('main') // and then stands still
+  await two.keeper.start(5000)
+  await clock.advance(61_000)
+  t.same(two.states(), ['held', 'held'])
+  t.same(one.states(), ['unknown', 'unknown'])
+  t.equal(one.keeper.standby(null), null)
+  await one.keeper.settle(5000)
+  t.match(one.keeper.standby(null), { code: 'conflict' })
+  await one.keeper.settle(5000)
+  far.isDead = true
+  const three = begin('three')
+  let isOver = false
+  const settled = three.keeper.settle(5000).then(() => {
+    isOver = true
+  })
+  for (let second = 0; second < 6 && !isOver; second += 1) await clock.advance(1000)
+  t.equal(isOver, true, 'one that does not answer is not waited for')
+  await settled
+  t.same(three.states(), ['waiting', 'unknown'])
+})
