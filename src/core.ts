@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { chmod, mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -31,6 +30,7 @@ import { ClockGuard } from './runner/clock-guard.ts'
 import { type History, openHistory } from './runner/history.ts'
 import type { Job } from './runner/job.ts'
 import { LeaseKeeper } from './runner/lease.ts'
+import { nameLeaseHolder } from './runner/lease-holder.ts'
 import { isRunId } from './runner/run-id.ts'
 import { Runner, type RunRequest, type Schedule } from './runner/runner.ts'
 import { LocalStorage } from './storage/local.ts'
@@ -45,6 +45,9 @@ export interface CoreOptions {
   /** Only the sidecar has schedules: a command that runs one job must not start others. */
   readonly schedules?: readonly Schedule[]
 }
+
+/** A repository that does not answer keeps no schedule waiting for longer. */
+const settleMs = 5000
 
 /** A configured repository, and where it is stored. */
 export interface CoreRepository {
@@ -94,6 +97,7 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
   const leases = keepLeases(config, { repositories: all, history, clock, log })
   const probe = createServerProbe({ ...config.postgres })
   const server = (signal: AbortSignal) => probe(signal).catch(() => null) // one that is down keeps no backup from being used
+  const writable = (some: readonly Repository[]) => leases.writable(some)
   const jobOptions = { config, repositories: all, clock, version }
   const guard = new ClockGuard({ clock, facts: history })
   const isOver = (runId: string) => isRunId(runId) && (history.get(runId)?.finishedAt ?? null) !== null
@@ -116,7 +120,7 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
     createExternalHolds(history.external),
   ]
   const expireOptions = {
-    ...{ config, repositories: all, clock, guard, survey, isOver, watches },
+    ...{ config, repositories: all, clock, guard, survey, isOver, watches, writable },
     external: {
       survey: async (name: string, signal: AbortSignal) => {
         const place = watches.find((one) => one.name === name)
@@ -138,7 +142,7 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
     jobs: (isWatchOnly(config)
       ? [verify, ...(watches.length > 0 ? [expireJob(expireOptions)] : [])]
       : [
-          dumpJob(jobOptions),
+          dumpJob({ ...jobOptions, writable }),
           verify,
           restoreJob({ ...jobOptions, server, target: options.restoreTarget ?? config.postgres }),
           expireJob(expireOptions),
@@ -150,6 +154,7 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
       : {}),
     queueLimit: config.runner.queueLimit,
     catchUp: config.schedule.catchUp,
+    beforeScheduled: () => leases.settle(settleMs),
     refuse: ({ job, params, trigger }) => standby(config, leases, { job, params, trigger }),
     history,
     clock,
@@ -181,38 +186,39 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
   }
 }
 
-const holderFact = 'lease holder'
-
-/** What all processes of a state directory are called as holders of leases; null: none has wanted one. */
-export function leaseHolder(history: Pick<History, 'fact'>): string | null {
-  return history.fact(holderFact)
-}
-
 function keepLeases(
-  { lease: { ttlSeconds } }: ValidatedConfig,
+  config: ValidatedConfig,
   options: { repositories: readonly Repository[]; history: History; clock: Clock; log: Logger },
 ): LeaseKeeper {
   const { repositories, history, clock, log } = options
-  if (leaseHolder(history) === null) history.keepFact(holderFact, randomUUID())
+  const { ttlSeconds } = config.lease
+  const holder = nameLeaseHolder(history, stateFile(config))
+  const isWorking = (state: 'queued' | 'running') =>
+    history.list({ state }).some(({ job }) => job === 'dump' || job === 'expire')
   return new LeaseKeeper({
     ...{ ttlSeconds, clock, log },
+    // Asked when the runs of this process are over.
+    isShared: () => isWorking('running') || isWorking('queued'),
     repositories: repositories.map((repository) => ({
       name: repository.name,
-      // Asked each time: of two processes that start on a new state directory, the later one's word stands.
-      claim: new LeaseClaim({ place: repository, clock, ttlSeconds, holder: () => leaseHolder(history) ?? '' }),
+      claim: new LeaseClaim({ place: repository, clock, ttlSeconds, holder }),
       isThere: (signal: AbortSignal) => repository.checkIdentity({ signal }),
     })),
   })
 }
 
-/** Restores and what people ask to be verified write nothing that others could lose. */
+/** Restores and what people ask to be verified write nothing that others could lose; watched directories are everybody's own. */
 function standby(
   config: ValidatedConfig,
   leases: LeaseKeeper,
   { job, params, trigger }: Pick<RunRequest, 'job' | 'params' | 'trigger'>,
 ): LifeboatError | null {
   const isOfTheSchedule = trigger === 'schedule' || trigger === 'catch-up'
-  const isShared = job === 'restore' || (job === 'verify' && (!isOfTheSchedule || config.watch.length > 0))
+  const isExpiryOfFiles = params.repository === null && config.watch.some(({ retention }) => retention !== null)
+  const isShared =
+    job === 'restore' ||
+    (job === 'verify' && (!isOfTheSchedule || config.watch.length > 0)) ||
+    (job === 'expire' && isExpiryOfFiles)
   return isShared ? null : leases.standby(typeof params.repository === 'string' ? params.repository : null)
 }
 
@@ -248,7 +254,7 @@ export function openHistoryIfThere(
   return existsSync(file) ? openHistory({ file, clock, log }) : null
 }
 
-function stateFile({ stateDir }: ValidatedConfig): string {
+export function stateFile({ stateDir }: ValidatedConfig): string {
   return join(stateDir, 'lifeboat.db')
 }
 
@@ -301,9 +307,9 @@ async function tidy(
   }
   await attempt('the work folder', () => cleanWorkDir(config.workDir, isLeftover))
   for (const { repository, storage } of repositories) {
-    await attempt(`half-written files in ${repository.name}`, () => storage.cleanTemporary())
-    if (leases.isHeld(repository.name))
-      await attempt(`unfinished backups in ${repository.name}`, () => repository.cleanUp({ isLapsed }))
+    const isOurs = await leases.owns(repository.name)
+    await attempt(`half-written files in ${repository.name}`, () => storage.cleanTemporary({ elsewhere: isOurs }))
+    if (isOurs) await attempt(`unfinished backups in ${repository.name}`, () => repository.cleanUp({ isLapsed }))
     await attempt(`marks of use in ${repository.name}`, () => removeEndedUses(repository, isOver))
   }
 }

@@ -7,9 +7,10 @@ import { checkServer } from '../check/server.ts'
 import { checkWatches } from '../check/watches.ts'
 import { rpoHint, rpoWarning } from '../config/objectives.ts'
 import { isWatchOnly, type ValidatedConfig } from '../config/validated.ts'
-import { leaseHolder, makeRepositories, openHistoryIfThere } from '../core.ts'
+import { makeRepositories, openHistoryIfThere, stateFile } from '../core.ts'
 import { describeHolder } from '../domain/lease.ts'
 import { readLease } from '../repository/lease.ts'
+import { leaseHolder } from '../runner/lease-holder.ts'
 import { nextRun } from '../runner/schedule.ts'
 import {
   type CliContext,
@@ -68,7 +69,7 @@ function identities(config: ValidatedConfig, { clock, version, signal, makeLog }
 async function checkLeases(config: ValidatedConfig, context: CliContext): Promise<readonly Finding[]> {
   const { clock, version, signal, makeLog } = context
   const history = openHistoryIfThere(config, { clock, log: makeLog('silent', 'err') })
-  const self = history === null ? null : leaseHolder(history)
+  const self = history === null ? null : leaseHolder(history, stateFile(config))
   history?.close()
   const found: Finding[] = []
   for (const { repository, storage } of makeRepositories(config, { clock, version: version.version, ledger: null })) {
@@ -76,7 +77,11 @@ async function checkLeases(config: ValidatedConfig, context: CliContext): Promis
     const findings = await looked('repository', async () => {
       const lease = await readLease(repository, { signal })
       if (lease === null || lease.lease?.released === true) return []
-      const isOurs = lease.lease !== null && lease.lease.holder === self && lease.lease.host === hostname()
+      if (lease.lease === null) {
+        const hint = 'it lapses when nobody renews it; a newer lifeboat may have written it'
+        return [warning('repository', `${repository.name}: the lease on it cannot be understood`, hint)]
+      }
+      const isOurs = lease.lease.holder === self && lease.lease.host === hostname()
       const who = isOurs
         ? 'this lifeboat writes to it'
         : `another lifeboat writes to it: ${describeHolder(lease.lease)}`

@@ -44,6 +44,7 @@ export async function runJob(
     if (job === 'dump' || job === 'expire') {
       const repository = typeof params.repository === 'string' ? params.repository : null
       await core.leases.acquire(repository, signal, (words) => context.err.write(`${oneLine(words)}\n`))
+      for (const { message } of core.leases.leftOut(repository)) context.err.write(`left out: ${oneLine(message)}\n`)
     }
     await core.tidy()
     const { id, lane } = core.runner.trigger({ job, params, trigger: 'cli', requestedBy: context.user })

@@ -8,8 +8,10 @@ export interface Lease {
   readonly host: string
   readonly pid: number
   readonly acquiredAt: string
-  /** By the holder's clock; for people only. What tells that it lives is that the object changes. */
+  /** By the holder's clock; for people only. */
   readonly renewedAt: string
+  /** Since it was taken. That this changes tells that the holder lives, also where the clock stands still. */
+  readonly renewals: number
   /** It lapses when the holder has not renewed it for so long. */
   readonly ttlSeconds: number
   /** Given back: whoever wants it need not wait. */

@@ -24,11 +24,13 @@ import { dumpWarnings } from './dump-warnings.ts'
 import { withRetries } from './retry.ts'
 import { storeDump } from './store-dump.ts'
 import { makeWorkFolder, removeWorkFolder } from './work-folder.ts'
+import { leaveOut, type Writable } from './writable.ts'
 
 export interface DumpJobOptions {
   readonly config: ValidatedConfig
   readonly repositories: readonly Repository[]
   readonly clock: Clock
+  readonly writable: Writable
   /** Lifeboat's own version, for the manifest. */
   readonly version: string
   /** 0 to 1, for the waits between attempts. Default Math.random. */
@@ -36,7 +38,8 @@ export interface DumpJobOptions {
 }
 
 /**
- * The job `dump`: every database (or the one that params name) is dumped, fingerprinted and stored in every repository.
+ * The job `dump`: every database (or the one that params name) is dumped, fingerprinted and stored in every repository that
+ * is ours to write to.
  * One that fails does not keep the others from being dumped; the run fails if any did.
  *
  * Params: `{ database: string | null }`.
@@ -50,8 +53,9 @@ export function dumpJob(options: DumpJobOptions): Job {
   }
 }
 
-async function runDump(options: DumpJobOptions, params: JobParams, context: JobContext): Promise<void> {
-  const { config } = options
+async function runDump(all: DumpJobOptions, params: JobParams, context: JobContext): Promise<void> {
+  const { config } = all
+  const options = { ...all, repositories: leaveOut(all.repositories, all.writable, context) }
   const folder = await makeWorkFolder(config.workDir, context.runId)
   try {
     const plan = await retrying(options, context, 'looking at the server', () =>

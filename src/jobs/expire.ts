@@ -11,6 +11,7 @@ import type { Job, JobContext, JobParams } from '../runner/job.ts'
 import { findDeadUses, type UseMark } from './dead-uses.ts'
 import { type ExpireWatchOptions, type ExpiringWatch, expireWatch } from './expire-watch.ts'
 import { clockChanged, refused } from './retention-refused.ts'
+import { leaveOut, type Writable } from './writable.ts'
 
 /** A complete look at one repository. */
 export interface ExpirySurvey {
@@ -29,6 +30,7 @@ export interface ExpireJobOptions {
   readonly repositories: readonly Repository[]
   readonly clock: Clock
   readonly guard: ClockGuard
+  readonly writable: Writable
   /** Looks at everything in a repository, or fails: part of it would not do. */
   readonly survey: (repository: Repository, signal: AbortSignal) => Promise<ExpirySurvey>
   /** True for a run that is known to have ended. */
@@ -72,8 +74,10 @@ async function runExpire(options: ExpireJobOptions, params: JobParams, context: 
     [...repositories, ...options.watches],
     params.repository,
   )
-  for (const repository of chosen) {
-    if ('directory' in repository) continue
+  const isWatch = (one: Repository | ExpiringWatch) => 'directory' in one
+  const stored = chosen.filter((one): one is Repository => !isWatch(one))
+  const mayBeNone = chosen.some(isWatch)
+  for (const repository of leaveOut(stored, options.writable, { log: context.log, mayBeNone })) {
     const policy = config.repositories.find(({ name }) => name === repository.name)?.retention
     if (policy === undefined || policy.keepForSeconds === null) continue
     context.progress({ done: 0, total: null, unit: 'backups', message: `looking at ${repository.name}` })
@@ -162,6 +166,8 @@ async function expireIn(
     if (outcome === 'removed') gone += 1
     else if (backup.parent !== null) needed.add(backup.parent)
     if (outcome instanceof LifeboatError) failed.push(outcome)
+    // Who has lost the lease is told so, instead of finding that each of them stays.
+    if (outcome === 'stays') await repository.fence({ signal })
   }
   const total = removals.length
   const message = `${gone} of ${backups.length} backups in ${repository.name} were removed`

@@ -119,6 +119,11 @@ export function leasesPrefix(cluster: string): string {
   return `${cluster}/leases/`
 }
 
+/** What the names of leases begin with: no token needs all the digits. Whatever else is in the folder is not looked at. */
+export function tokensPrefix(cluster: string): string {
+  return `${leasesPrefix(cluster)}0000`
+}
+
 /** Twenty digits, so that the order of keys is that of tokens. */
 export function leaseKey(cluster: string, token: number): string {
   return `${leasesPrefix(cluster)}${String(token).padStart(20, '0')}.json`

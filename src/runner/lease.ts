@@ -2,12 +2,13 @@ import type { Logger } from 'pino'
 import { type Clock, withDeadline } from '../clock.ts'
 import { type Failure, LifeboatError, toFailure } from '../domain/errors.ts'
 import { describeHolder, heldByAnother, type Lease, type LeaseState } from '../domain/lease.ts'
+import { abortable } from './abortable.ts'
 import { KeepAlive } from './keep-alive.ts'
 
 /** A repository's lease, from the side of one that wants it. */
 export interface LeaseClaim {
   readonly isHeld: boolean
-  look(options: { readonly signal: AbortSignal }): Promise<LeaseState>
+  look(options: { readonly signal: AbortSignal; readonly isKeeper: boolean }): Promise<LeaseState>
   assertHeld(options: { readonly signal?: AbortSignal }): Promise<void>
   release(options: { readonly signal: AbortSignal }): Promise<void>
 }
@@ -37,6 +38,8 @@ export interface LeaseKeeperOptions {
   readonly ttlSeconds: number
   readonly clock: Clock
   readonly log: Logger
+  /** Another process of the same holder is at work: nothing is given back under its hands. Default: there is none. */
+  readonly isShared?: () => boolean
 }
 
 /** A lease is renewed, and looked at by those that wait, so many times in its time to live. */
@@ -54,6 +57,10 @@ export class LeaseKeeper {
   readonly #kept = new Map<string, Promise<void>>()
   readonly #stopping = new AbortController()
   readonly #listeners = new Set<(repository: string) => void>()
+  /** When a look last showed that another one has it, by the monotonic clock. */
+  readonly #waitedAt = new Map<string, number>()
+  /** This process answers for what its holder has; one that does one thing leaves that to the sidecar beside it. */
+  #isKeeper = false
   #stopped: Promise<void> | undefined
 
   constructor(options: LeaseKeeperOptions) {
@@ -66,16 +73,49 @@ export class LeaseKeeper {
 
   /** Begins to keep all leases, and resolves when each was looked at once, or `ms` milliseconds have passed. */
   async start(ms: number): Promise<void> {
-    const looks = this.#options.repositories.map((one) => this.#look(one))
+    this.#isKeeper = true
+    await this.#lookAt(this.#options.repositories, ms)
+    for (const one of this.#options.repositories) this.#keep(one)
+  }
+
+  /**
+   * Looks at once at what is not known just now, for up to `ms` milliseconds: after the process stood still, the first thing
+   * that happens may be that a schedule is due. Never rejects.
+   */
+  async settle(ms: number): Promise<void> {
+    const unknown = new Set(this.states().flatMap(({ repository, state }) => (state === 'unknown' ? [repository] : [])))
+    await this.#lookAt(
+      this.#options.repositories.filter(({ name }) => unknown.has(name)),
+      ms,
+    )
+  }
+
+  async #lookAt(repositories: readonly LeasedRepository[], ms: number): Promise<void> {
+    const looks = repositories.map((one) => this.#look(one))
     const over = new AbortController()
     await Promise.race([Promise.all(looks), this.#options.clock.sleep(ms, over.signal).catch(() => undefined)])
     over.abort()
-    for (const one of this.#options.repositories) this.#keep(one)
   }
 
   /** True as long as nobody else can have the lease. */
   isHeld(name: string): boolean {
     return this.#named(name).claim.isHeld
+  }
+
+  /**
+   * Like `isHeld`, but looks where that is not so: on a full disk no lease can be renewed, and to clear it up must not need that.
+   * Never rejects.
+   */
+  async owns(name: string): Promise<boolean> {
+    const { claim } = this.#named(name)
+    const { signal } = this.#stopping
+    return (
+      claim.isHeld ||
+      claim.assertHeld({ signal }).then(
+        () => true,
+        () => false,
+      )
+    )
   }
 
   states(): readonly LeaseStatus[] {
@@ -88,13 +128,24 @@ export class LeaseKeeper {
 
   /**
    * Why nothing is to be written: the error to refuse it with, when another one has the lease of every repository that is
-   * meant (null: all); else null.
+   * meant (null: all); else null. Of several, those that another one has are left out, see `writable`.
    */
   standby(name: string | null): LifeboatError | null {
     const meant = this.states().filter(({ repository }) => name === null || repository === name)
     const [first] = meant
     if (first === undefined || meant.some(({ state }) => state !== 'waiting')) return null
     return heldByAnother(first.holder, meant.map(({ repository }) => repository).join(' and '))
+  }
+
+  /** The repositories without those that another one writes to. */
+  writable<T extends { readonly name: string }>(repositories: readonly T[]): readonly T[] {
+    return repositories.filter(({ name }) => this.standby(name) === null)
+  }
+
+  /** Why a repository is left out of what is done in several. */
+  leftOut(name: string | null): readonly LifeboatError[] {
+    const meant = this.#options.repositories.filter((one) => name === null || one.name === name)
+    return meant.flatMap((one) => this.standby(one.name) ?? [])
   }
 
   /**
@@ -119,13 +170,14 @@ export class LeaseKeeper {
    * @throws LifeboatError `conflict` when another one has it; what the storage says
    */
   async fence(name: string, options: { readonly signal?: AbortSignal } = {}): Promise<void> {
-    const { claim } = this.#named(name)
+    const { claim, isThere } = this.#named(name)
     try {
       await claim.assertHeld(options)
     } catch (error) {
       if (!(error instanceof LifeboatError && error.code === 'conflict')) throw error
       const signal = AbortSignal.any([this.#stopping.signal, ...(options.signal ? [options.signal] : [])])
-      const found = await claim.look({ signal })
+      await isThere(signal) // a mount point whose disk has gone has no lease either
+      const found = await claim.look({ signal, isKeeper: this.#isKeeper })
       this.#note(name, found)
       if (found.state !== 'held') throw error
     }
@@ -144,14 +196,19 @@ export class LeaseKeeper {
 
   async #stop(): Promise<void> {
     this.#stopping.abort(new LifeboatError('interrupted', 'lifeboat is shutting down'))
-    await Promise.all(this.#kept.values())
-    const { clock, repositories, log } = this.#options
+    const { clock, repositories, log, isShared } = this.#options
     const hold = new KeepAlive().hold()
+    // A look at a disk that hangs may never end.
+    const reason = new LifeboatError('timed-out', 'the repository does not answer')
+    const kept = Promise.all(this.#kept.values())
+    await withDeadline(clock, { ms: releaseMs, reason, signals: [] }, (signal) => abortable(kept, signal)).catch(
+      () => {},
+    )
+    if (isShared?.()) return hold()
     const releases = repositories.map(async ({ name, claim }) => {
-      const reason = new LifeboatError('timed-out', 'the repository does not answer')
-      await withDeadline(clock, { ms: releaseMs, reason, signals: [] }, (signal) => claim.release({ signal })).catch(
-        (error: unknown) => log.warn({ repository: name, ...toFailure(error) }, 'lease could not be given back'),
-      )
+      await withDeadline(clock, { ms: releaseMs, reason, signals: [] }, (signal) =>
+        abortable(claim.release({ signal }), signal),
+      ).catch((error: unknown) => log.warn({ repository: name, ...toFailure(error) }, 'lease could not be given back'))
     })
     await Promise.all(releases).finally(hold)
   }
@@ -190,8 +247,7 @@ export class LeaseKeeper {
   async #acquire(one: LeasedRepository, signal: AbortSignal, waiting: (words: string) => void): Promise<void> {
     let told = false
     for (;;) {
-      const state = await this.#look(one)
-      signal.throwIfAborted()
+      const state = await abortable(this.#look(one), signal)
       if (state?.state !== 'waiting' || state.isAlive) return
       if (!told) waiting(`waiting for the lease on ${one.name}: it is held by ${describeHolder(state.holder)}`)
       told = true
@@ -207,7 +263,7 @@ export class LeaseKeeper {
       const state = await withDeadline(
         clock,
         { ms: ttlSeconds * 1000, reason, signals: [this.#stopping.signal] },
-        async (signal) => ((await isThere(signal)) ? claim.look({ signal }) : null),
+        async (signal) => ((await isThere(signal)) ? claim.look({ signal, isKeeper: this.#isKeeper }) : null),
       )
       this.#note(name, state)
       return state
@@ -218,8 +274,13 @@ export class LeaseKeeper {
   }
 
   #note(name: string, found: LeaseState | null, failure: Failure | null = null): void {
-    const { clock, log } = this.#options
+    const { clock, log, ttlSeconds } = this.#options
     const before = this.#status.get(name)
+    if (found?.state === 'waiting') this.#waitedAt.set(name, clock.monotonic())
+    // A look that failed makes no lease free, either: only time does.
+    const waitedAt = this.#waitedAt.get(name) ?? Number.NEGATIVE_INFINITY
+    const isFresh = clock.monotonic() - waitedAt < ttlSeconds * 1000
+    if (found === null && before?.state === 'waiting' && isFresh) return
     const state = found?.state ?? 'unknown'
     const holder = found?.state === 'waiting' ? found.holder : null
     const isSame = before?.state === state && before.holder?.holder === holder?.holder

@@ -30,6 +30,8 @@ export interface RunnerOptions {
   readonly log: Logger
   /** How many runs may wait for a lane. Default: any number. */
   readonly queueLimit?: number
+  /** Called before a run is triggered by a schedule, to find out what `refuse` will say. Never rejects. */
+  readonly beforeScheduled?: () => Promise<void>
   /** Why a run is not to be, just now: the error to refuse it with. */
   readonly refuse?: (request: RunRequest) => LifeboatError | null
   /** Why a job may not be there. Default: the names of those that are. */
@@ -85,6 +87,7 @@ export class Runner {
       log,
       trigger: ({ job, params }, trigger) => this.trigger({ job, params, trigger, requestedBy: null }),
       wait: (id, signal) => this.wait(id, signal),
+      ...(options.beforeScheduled ? { before: options.beforeScheduled } : {}),
     })
     const sweep = () => this.#sweep()
     const ended = (task: RunTask) => this.#ended(task)

@@ -14,6 +14,8 @@ export interface SchedulerOptions {
   readonly history: Pick<History, 'fact' | 'keepFact' | 'newestEqual'>
   readonly clock: Clock
   readonly log: Logger
+  /** Finds out what decides whether a run is refused. Never rejects. */
+  readonly before?: () => Promise<void>
   /** Queues a run; throws as `Runner.trigger` does. */
   readonly trigger: (schedule: Schedule, trigger: 'schedule' | 'catch-up') => Run
   /** Resolves when the run has its verdict; rejects when the signal aborts. */
@@ -121,10 +123,12 @@ export class Scheduler {
     reason: 'schedule' | 'catch-up',
     signal: AbortSignal,
   ): Promise<string | null> {
-    const { clock, log, trigger } = this.#options
+    const { clock, log, trigger, before } = this.#options
     const { job, cron } = schedule
     const seen = () => this.#attempt(schedule, () => this.#slots.seenTo(schedule, slot))
     for (let attempt = 0; attempt <= retries && !signal.aborted; attempt += 1) {
+      if (before !== undefined) await before()
+      if (signal.aborted) return null
       try {
         const { id } = trigger(schedule, reason)
         seen()

@@ -218,11 +218,14 @@ export class LocalStorage implements Storage {
   /**
    * Removes what writers left half-written when they were killed; files of writers that are alive stay, also of another
    * process. To be called at start. Returns the number of files removed.
+   *
+   * @param elsewhere whether also those of other hosts, of which only their age tells; not for who has a clock of its own
+   * and nothing to write here. Default true.
    */
-  async cleanTemporary(): Promise<number> {
+  async cleanTemporary({ elsewhere = true }: { readonly elsewhere?: boolean } = {}): Promise<number> {
     try {
       const folder = await this.#root.folder(temporaryFolder)
-      return folder === null ? 0 : (await removeAbandoned(folder, this.#clock.now())).length
+      return folder === null ? 0 : (await removeAbandoned(folder, elsewhere ? this.#clock.now() : null)).length
     } catch (error) {
       throw storageFailure('cannot clean up half-written files', error)
     }

@@ -15,7 +15,7 @@ const namePattern = /^put-([0-9a-f]{8})-(\d+)-(\d+)-[0-9a-f]{12}$/
 
 /**
  * A new name, `put-<where>-<process id>-<its start>-<random>`: it tells later whether its writer is still alive.
- * `where` stands for host and PID namespace: only there does the process id mean anything.
+ * `where` stands for host, its start and PID namespace: only there does the process id mean anything.
  */
 export async function temporaryName(): Promise<string> {
   return `put-${await processSpace()}-${pid}-${(await startOf(pid)) ?? 0}-${randomBytes(6).toString('hex')}`
@@ -23,9 +23,10 @@ export async function temporaryName(): Promise<string> {
 
 /**
  * Removes the files that killed writers left in the folder: those whose process has ended, and those of processes
- * elsewhere that have not changed for a day. Files of other names are not touched. Returns the names removed.
+ * elsewhere that have not changed for a day (none, where now is null). Files of other names are not touched. Returns the
+ * names removed.
  */
-export async function removeAbandoned(folder: string, now: Date): Promise<string[]> {
+export async function removeAbandoned(folder: string, now: Date | null): Promise<string[]> {
   const removed: string[] = []
   for await (const { name } of await opendir(folder)) {
     const match = namePattern.exec(name)
@@ -34,7 +35,7 @@ export async function removeAbandoned(folder: string, now: Date): Promise<string
     try {
       const writer = { space: match[1] ?? '', pid: Number(match[2]), start: Number(match[3]) }
       const ended = writer.space === (await processSpace()) && !(await isAlive(writer.pid, writer.start))
-      if (!ended && now.getTime() - (await lstat(path)).mtimeMs < abandonedAfterMs) continue
+      if (!ended && (now === null || now.getTime() - (await lstat(path)).mtimeMs < abandonedAfterMs)) continue
       await unlink(path)
       removed.push(name)
     } catch (error) {
@@ -44,10 +45,14 @@ export async function removeAbandoned(folder: string, now: Date): Promise<string
   return removed
 }
 
-/** Eight hex digits that differ between hosts, and between containers of one host. */
+/**
+ * Eight hex digits that differ between hosts, also of one name, and between containers of one host. Names of hosts and
+ * numbers of namespaces do not tell them apart: the first namespace has the same number everywhere.
+ */
 async function processSpace(): Promise<string> {
   const namespace = await readlink('/proc/self/ns/pid').catch(() => '')
-  return createHash('sha256').update(`${hostname()} ${namespace}`).digest('hex').slice(0, 8)
+  const boot = await readFile('/proc/sys/kernel/random/boot_id', 'latin1').catch(() => '')
+  return createHash('sha256').update(`${hostname()} ${namespace} ${boot}`).digest('hex').slice(0, 8)
 }
 
 /** True unless the process is known to have ended, or to be another one that got the same id since. */

@@ -5,7 +5,9 @@ import t, { type Test } from 'tap'
 import { loadConfig } from '../../src/config/load.ts'
 import { type Core, createCore } from '../../src/core.ts'
 import type { Manifest } from '../../src/domain/backup.ts'
+import { LeaseClaim } from '../../src/repository/lease.ts'
 import type { JobParams, Run } from '../../src/runner/job.ts'
+import { LocalStorage } from '../../src/storage/local.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { keptLog } from '../support/log.ts'
 import { store, storedCluster, storeManifest, storeProof } from '../support/stored.ts'
@@ -244,4 +246,57 @@ t.test('what an expiry that was killed had begun is brought to its end', async (
   await store(root, `${storedCluster}/backups/20260601T000000Z-dump-ffffff/dump.tar`, 'somebody writes it')
   t.match(await expire(), { state: 'succeeded' })
   t.same(backups(), [...ids([last]), '20260601T000000Z-dump-ffffff'].sort())
+})
+
+/** Another lifeboat takes the lease on a repository, or has it already. */
+async function takeLease(root: string, clock: FakeClock): Promise<void> {
+  const place = { name: 'x', cluster: storedCluster, storage: new LocalStorage({ root, clock }) }
+  const claim = new LeaseClaim({ place, clock, holder: () => 'another', ttlSeconds: 60, host: 'far away' })
+  for (;;) {
+    const found = await claim.look()
+    if (found.state === 'held') return
+    // It was seen to stand still, by a clock of its own.
+    Object.assign(clock, {
+      monotonic: (
+        (now) => () =>
+          now
+      )(clock.monotonic() + found.lapsesInMs),
+    })
+  }
+}
+
+t.test('who loses the lease meanwhile is told so', async (t) => {
+  const { expire, root, backups, dump, core, clock } = await begin(t)
+  const all = [await dump(1), await dump(20), await dump(30), await dump(40)]
+  let taken: Promise<void> | undefined
+  const [repository] = core.repositories
+  const storage = repository?.storage as LocalStorage
+  const remove = storage.remove.bind(storage)
+  storage.remove = async (...args) => {
+    if (args[0].endsWith('manifest.json')) taken ??= takeLease(root, new FakeClock(clock.now()))
+    await taken
+    return remove(...args)
+  }
+  const run = await expire()
+  t.match(run, {
+    state: 'failed',
+    failure: { code: 'conflict', message: /the lease on the repository one is held by far away/ },
+  })
+  t.equal(run.items.length, 1, 'the one that was being removed')
+  t.equal(backups().length, all.length - 1)
+})
+
+t.test('a repository of another lifeboat is left out', async (t) => {
+  const { expire, roots, backups, dump, core, clock, lines } = await begin(t, undefined, ['one', 'two'])
+  const [one = '', two = ''] = roots
+  for (const root of roots) for (const days of [1, 20]) await dump(days, root)
+  for (const { repository } of core.repositories) await repository.adopt()
+  await takeLease(one, clock)
+  await core.leases.start(5000)
+  t.match(await expire(), { state: 'succeeded', failure: null, items: [{ repository: 'two' }] })
+  t.same([backups(one).length, backups(two).length], [2, 1])
+  t.match(
+    lines.find(({ msg }) => /^left out/.test(String(msg))),
+    { repository: 'one' },
+  )
 })

@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, symlink, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
@@ -15,9 +15,9 @@ async function shared(t: Test, directory?: string) {
   const root = directory ?? (await scratchDirectory(t))
   const place = (clock: FakeClock) =>
     new Repository({ name: 'main', cluster: 'c', storage: new LocalStorage({ root, clock }), clock })
-  const lifeboat = (holder: string, now = '2026-03-01T00:00:00Z', host = holder) => {
+  const lifeboat = (holder: string, now = '2026-03-01T00:00:00Z', host = holder, pid = 1) => {
     const clock = new FakeClock(now)
-    const claim = new LeaseClaim({ place: place(clock), clock, holder: () => holder, ttlSeconds, host })
+    const claim = new LeaseClaim({ place: place(clock), clock, holder: () => holder, ttlSeconds, host, pid })
     return { clock, claim, look: () => claim.look() }
   }
   return { root, lifeboat, read: () => readLease(place(new FakeClock())), folder: join(root, 'c', 'leases') }
@@ -110,6 +110,86 @@ t.test('what cannot be understood is held by somebody, until it has lapsed', asy
   await rm(folder, { recursive: true })
   await t.rejects(two.claim.assertHeld(), { code: 'conflict' }, 'somebody has removed it')
   t.match(await two.look(), { state: 'held' })
+})
+
+t.test('what has the name of the next lease, and is none, is stepped over', async (t) => {
+  const { lifeboat, folder, read } = await shared(t)
+  const one = lifeboat('one')
+  await mkdir(join(folder, '00000000000000000001.json'), { recursive: true })
+  await symlink('nowhere', join(folder, '00000000000000000002.json'))
+  t.match(await one.look(), { state: 'held' })
+  t.equal((await read())?.token, 3)
+  await writeFile(join(folder, '00009007199254740991.json'), '')
+  t.match(await one.look(), { state: 'waiting', holder: null })
+  await one.clock.advance(60_000)
+  await t.rejects(one.look(), { code: 'storage-failed', hint: /c\/leases\// }, 'there is no higher one: it is said')
+})
+
+t.test('only what is stored tells that a holder lives', async (t) => {
+  const { lifeboat, folder } = await shared(t)
+  const [one, two] = [lifeboat('one'), lifeboat('two')]
+  await one.look()
+  await two.look()
+  const file = join(folder, '00000000000000000001.json')
+  // As on file systems whose inodes are others at each look.
+  const text = await readFile(file)
+  await rm(file)
+  await writeFile(file, text)
+  await utimes(file, 1, 1)
+  await two.clock.advance(30_000)
+  t.match(await two.look(), { state: 'waiting', isAlive: false, lapsesInMs: 30_000 })
+  await one.look() // by a clock that stands still
+  t.match(await two.look(), { state: 'waiting', isAlive: true, lapsesInMs: 60_000 })
+})
+
+t.test('who stands still while it looks has not seen the lease stand still', async (t) => {
+  const root = await scratchDirectory(t)
+  const clock = new FakeClock()
+  const storage = new LocalStorage({ root, clock })
+  let stopMs = 0
+  const slow = new Proxy(storage, {
+    get: (target, key) => {
+      if (key !== 'get') {
+        const member: unknown = Reflect.get(target, key)
+        return typeof member === 'function' ? (member.bind(target) as unknown) : member
+      }
+      return async (...args: Parameters<LocalStorage['get']>) => {
+        const found = await target.get(...args)
+        await clock.advance(stopMs)
+        return found
+      }
+    },
+  })
+  const claim = (holder: string, through: LocalStorage) => {
+    const place = new Repository({ name: 'main', cluster: 'c', storage: through, clock })
+    return new LeaseClaim({ place, clock, holder: () => holder, ttlSeconds, host: holder })
+  }
+  const [one, two] = [claim('one', storage), claim('two', slow)]
+  await one.look()
+  await two.look()
+  await clock.advance(59_000)
+  stopMs = 600_000
+  t.match(await two.look(), { state: 'waiting', lapsesInMs: 1000 }, 'what it has read is ten minutes old')
+  stopMs = 0
+  await one.look()
+  t.match(await two.look(), { state: 'waiting', isAlive: true })
+})
+
+t.test('a command beside the sidecar does not give its lease back', async (t) => {
+  const { lifeboat, read } = await shared(t)
+  const [sidecar, command] = [lifeboat('same', undefined, 'host', 10), lifeboat('same', undefined, 'host', 20)]
+  await sidecar.claim.look({ isKeeper: true })
+  await command.look()
+  t.match(await read(), { lease: { pid: 10, renewals: 1 } })
+  await command.claim.release()
+  t.match(await read(), { token: 1, lease: { released: false } })
+  await sidecar.claim.assertHeld()
+  const next = lifeboat('same', undefined, 'host', 30)
+  await next.claim.look({ isKeeper: true })
+  await sidecar.claim.release()
+  t.match(await read(), { lease: { pid: 30, released: false } })
+  await next.claim.release()
+  t.match(await read(), { token: 1, lease: { released: true } })
 })
 
 t.test('a hostile time to live keeps nobody waiting for ever', async (t) => {

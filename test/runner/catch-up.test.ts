@@ -327,3 +327,18 @@ t.test('one that stood by leaves its runs to the other, and makes up for what th
   await clock.advance(1000)
   t.same(begun(), ['dump', 'expire'], 'each slot is seen to once')
 })
+
+t.test('whose the repository is, is found out before a schedule triggers', async (t) => {
+  const { begin, clock } = lives(t)
+  let isOthers = false
+  const refusal = new LifeboatError('conflict', 'the lease is held by another one')
+  const { triggers } = await begin({
+    refuse: () => (isOthers ? refusal : null),
+    beforeScheduled: async () => {
+      isOthers = true // it was lost while this process stood still
+    },
+  })
+  await clock.advance(6 * hour)
+  t.equal(isOthers, true)
+  t.same(triggers(), [], 'no run fails for that')
+})

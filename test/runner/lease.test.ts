@@ -11,13 +11,15 @@ import { memoryLog } from './support.ts'
 function keepers(t: Test) {
   const clock = new FakeClock()
   const storage = new MemoryStorage(clock)
-  const far = { fails: false, isThere: true, hangs: false }
+  const far = { fails: false, isThere: true, hangs: false, isDead: false }
+  const shared = { is: false }
   const begin = (holder: string) => {
     const { log, lines } = memoryLog()
     const repositories = ['main', 'far'].map((name) => {
       const place = new Repository({ name, cluster: name, storage, clock })
       const isThere = async (signal: AbortSignal) => {
         if (name === 'main') return true
+        if (far.isDead) await new Promise(() => {})
         if (far.hangs) await clock.sleep(1e9, signal)
         if (far.fails) throw new LifeboatError('storage-failed', 'the disk is gone')
         return far.isThere
@@ -25,7 +27,7 @@ function keepers(t: Test) {
       const claim = new LeaseClaim({ place, clock, holder: () => holder, ttlSeconds: 60, host: holder })
       return { name, claim, isThere }
     })
-    const keeper = new LeaseKeeper({ repositories, ttlSeconds: 60, clock, log })
+    const keeper = new LeaseKeeper({ repositories, ttlSeconds: 60, clock, log, isShared: () => shared.is })
     const taken: string[] = []
     keeper.onTaken((name) => taken.push(name))
     t.teardown(() => keeper.stop())
@@ -38,7 +40,7 @@ function keepers(t: Test) {
       await clock.advance(1000)
     }
   }
-  return { clock, far, begin, until }
+  return { clock, storage, far, shared, begin, until }
 }
 
 t.test('one keeps it, another stands by and takes over', async (t) => {
@@ -161,4 +163,106 @@ t.test('a command waits only for as long as the holder may be dead', async (t) =
   await clock.advance(0)
   stopped.abort(new LifeboatError('cancelled', 'enough'))
   await t.rejects(waiting, { code: 'cancelled' })
+})
+
+t.test('of several repositories those of others are left out', async (t) => {
+  const { far, begin } = keepers(t)
+  const one = begin('one')
+  await one.keeper.fence('main')
+  const two = begin('two')
+  await two.keeper.start(5000)
+  t.same(two.states(), ['waiting', 'held'])
+  const both = [{ name: 'main' }, { name: 'far' }]
+  t.same(two.keeper.writable(both), [{ name: 'far' }])
+  t.same(two.keeper.writable(both.slice(0, 1)), [])
+  t.match(two.keeper.leftOut(null), [{ message: /main is held by one/ }])
+  t.same(two.keeper.leftOut('far'), [])
+  Object.assign(far, { isThere: false })
+  t.same(two.keeper.writable(both), [{ name: 'far' }])
+})
+
+t.test(
+  'one that stands by goes on to while the repository does not answer, for as long as a lease lasts',
+  async (t) => {
+    const { far, begin, clock, until } = keepers(t)
+    const [one, two] = [begin('one'), begin('two')]
+    await one.keeper.start(5000)
+    await two.keeper.start(5000)
+    Object.assign(far, { fails: true })
+    await clock.advance(50_000)
+    t.match(two.keeper.standby('far'), { code: 'conflict' })
+    await until(60_000, () => two.states()[1] === 'unknown')
+    t.match(two.keeper.states()[1], { failure: { message: 'the disk is gone' } })
+  },
+)
+
+t.test('the fence takes no lease where the repository is another one', async (t) => {
+  const { far, begin, storage } = keepers(t)
+  Object.assign(far, { fails: true })
+  await t.rejects(begin('one').keeper.fence('far'), { code: 'storage-failed' })
+  for await (const item of storage.list('far/')) t.fail(JSON.stringify(item))
+})
+
+t.test('a full disk takes nobody what is theirs', async (t) => {
+  const { begin, storage, clock } = keepers(t)
+  const [one, two] = [begin('one'), begin('two')]
+  await one.keeper.start(5000)
+  await two.keeper.start(5000)
+  storage.put = async () => {
+    throw new LifeboatError('disk-full', 'no space is left')
+  }
+  await clock.advance(200_000)
+  t.equal(one.keeper.isHeld('main'), false, 'it cannot be renewed')
+  t.equal(await one.keeper.owns('main'), true, 'nor taken by others: what makes room is allowed')
+  await one.keeper.fence('main')
+  t.equal(await two.keeper.owns('main'), false)
+})
+
+t.test('a disk that hangs keeps nobody from ending', async (t) => {
+  const { far, begin, clock } = keepers(t)
+  const { keeper } = begin('one')
+  await keeper.start(5000)
+  far.isDead = true
+  await clock.advance(21_000) // a look has begun, and will not end
+  let isOver = false
+  const stopped = keeper.stop().then(() => {
+    isOver = true
+  })
+  for (let second = 0; second < 20 && !isOver; second += 1) await clock.advance(1000)
+  t.equal(isOver, true)
+  await stopped
+})
+
+t.test('nothing is given back under the hands of a command', async (t) => {
+  const { begin, shared } = keepers(t)
+  const [one, two] = [begin('one'), begin('two')]
+  await one.keeper.start(5000)
+  shared.is = true
+  await one.keeper.stop()
+  await two.keeper.start(5000)
+  t.same(two.states(), ['waiting', 'waiting'])
+})
+
+t.test('who stood still learns at once that its lease is lost', async (t) => {
+  const { far, begin, clock } = keepers(t)
+  const [one, two] = [begin('one'), begin('two')]
+  await one.keeper.fence('main') // and then stands still
+  await two.keeper.start(5000)
+  await clock.advance(61_000)
+  t.same(two.states(), ['held', 'held'])
+  t.same(one.states(), ['unknown', 'unknown'])
+  t.equal(one.keeper.standby(null), null)
+  await one.keeper.settle(5000)
+  t.match(one.keeper.standby(null), { code: 'conflict' })
+  await one.keeper.settle(5000)
+  far.isDead = true
+  const three = begin('three')
+  let isOver = false
+  const settled = three.keeper.settle(5000).then(() => {
+    isOver = true
+  })
+  for (let second = 0; second < 6 && !isOver; second += 1) await clock.advance(1000)
+  t.equal(isOver, true, 'one that does not answer is not waited for')
+  await settled
+  t.same(three.states(), ['waiting', 'unknown'])
 })

@@ -1,8 +1,18 @@
 import { execFile, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, readdirSync, readFileSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
 import { truncate } from 'node:fs/promises'
 import { createServer } from 'node:net'
+import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { getuid } from 'node:process'
 import { Readable } from 'node:stream'
@@ -85,6 +95,16 @@ await t.test('half-written files', async (t) => {
 
   const mine = await temporaryName()
   const [, space, pid, start] = mine.split('-')
+  const [bootId, namespace] = [
+    readFileSync('/proc/sys/kernel/random/boot_id', 'latin1'),
+    readlinkSync('/proc/self/ns/pid'),
+  ]
+  const words = `${hostname()} ${namespace} ${bootId}`
+  t.equal(
+    space,
+    createHash('sha256').update(words).digest('hex').slice(0, 8),
+    'a machine of the same name is another one',
+  )
   const dead = spawnSync('true').pid
   const leave = (file: string): void => writeFileSync(join(temporary, file), 'half')
   leave(`put-${space}-${dead}-1-aaaaaaaaaaaa`)
@@ -97,7 +117,9 @@ await t.test('half-written files', async (t) => {
   utimesSync(join(temporary, 'foreign.txt'), 0, 0)
   body.push(null)
   await putting
-  t.equal(await new LocalStorage({ root, clock: tomorrow }).cleanTemporary(), 1, 'of another host go after a day')
+  const late = new LocalStorage({ root, clock: tomorrow })
+  t.equal(await late.cleanTemporary({ elsewhere: false }), 0, 'of another host stay for who does not write here')
+  t.equal(await late.cleanTemporary(), 1, 'of another host go after a day')
   t.same(readdirSync(temporary), ['foreign.txt'], 'what is not ours stays')
 })
 
