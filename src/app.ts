@@ -10,7 +10,7 @@ import type { Proof } from './domain/proof.ts'
 import { inspectDump } from './external/inspect.ts'
 import type { BackupCopy, RenderedMetrics } from './http/ports.ts'
 import { createHttpServer } from './http/server.ts'
-import { readFingerprint } from './jobs/fingerprint-artifact.ts'
+import { readGrowth } from './jobs/growth-reader.ts'
 import { createMetrics, type Metrics } from './metrics/registry.ts'
 import { createArchiverLook } from './observe/archiver.ts'
 import type { Catalog } from './observe/catalog.ts'
@@ -95,21 +95,22 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
   const policy = { ...config.objectives, ...config.policy }
   const policies = retentionPolicies(config)
   const retention = createRetentionView({ policies, clockDoubt: (traces) => core.guard.doubt(traces) })
+  const stopping = new AbortController()
+  const growth = createGrowth({
+    bounds: config.growth,
+    log,
+    reader: (name) => readGrowth(core.repositories, name, stopping.signal),
+    signal: stopping.signal,
+  })
   const metrics = createMetrics({
     version: version.version,
     revision: version.revision,
     nodeVersion: process.version,
     cluster: config.cluster,
-    policy: { ...policy, retention: policies },
+    policy: { ...policy, retention: policies, growth: config.growth },
     tellings: core,
     retention,
-  })
-  const stopping = new AbortController()
-  const growth = createGrowth({
-    bounds: config.growth,
-    log,
-    fingerprint: (name, id, signal) => readFingerprint(core.repositories, name, id, signal),
-    signal: stopping.signal,
+    growth,
   })
   const exposition = createExposition(metrics, observer, log)
   const http = await createHttpServer({
@@ -150,9 +151,10 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
       return url
     },
     async start() {
+      // Before the metrics, which tell what it knows.
+      observer.onChange((catalog) => growth.look(catalog))
       observer.onChange((catalog) => exposition.render(catalog))
       observer.onChange(createClockAheadReport(log))
-      observer.onChange((catalog) => growth.look(catalog))
       runner.onChange((run) => {
         observer.historyChanged()
         // What a run changed shows at once, also where no file event tells.

@@ -69,9 +69,10 @@ t.test('a table that was emptied is named', { timeout: 90_000 }, async (t) => {
     [null, null, null],
     'of the newest alone',
   )
-  const metric = /lifeboat_backup_deviation_ratio\{.*database="app"\} (\S+)/.exec(
-    await (await fetch(`${app.url}/metrics`)).text(),
-  )
+  const metrics = await (await fetch(`${app.url}/metrics`)).text()
+  const metric = /lifeboat_backup_deviation_ratio\{.*database="app"\} (\S+)/.exec(metrics)
   t.ok(Number(metric?.[1]) < 0.7, `the metric says ${metric?.[1]}`)
+  t.match(metrics, /lifeboat_backup_unusual\{.*database="app"\} 1\n/)
+  t.match(metrics, /lifeboat_policy_backup_shrink_below_ratio\{.*\} 0.7\n/)
   t.equal(lines.filter(({ msg }) => /unusually/.test(String(msg))).length, 1, 'once')
 })

@@ -35,6 +35,7 @@ export async function checkConsistency(tree: unknown, problems: Problems): Promi
   checkTls(tree, problems)
   checkLimit(tree, 'dump', 'dumpMaxAge', problems)
   checkLimit(tree, 'verify', 'verificationMaxAge', problems)
+  checkTargetTimeout(tree, problems)
   checkRetention(tree, problems)
   checkWatches(tree, problems)
   checkHooks(tree, problems)
@@ -105,6 +106,17 @@ function checkLimit(tree: unknown, job: string, limit: string, problems: Problem
       `Make it longer than ${gap}, or leave it out: it is then derived from the schedule.`,
     )
   }
+}
+
+function checkTargetTimeout(tree: unknown, problems: Problems): void {
+  const [whole] = texts(tree, 'verification', 'timeout')
+  const [one] = texts(tree, 'verification', 'targetTimeout')
+  if (!whole || !one || parseDuration(one.value) <= parseDuration(whole.value)) return
+  problems.add(
+    one.path,
+    'is longer than verification.timeout, which ends the whole run before',
+    'Make verification.timeout longer, too: all backups together have to fit into it.',
+  )
 }
 
 /**

@@ -117,6 +117,7 @@ function build(raw: RawConfig): UnbrandedConfig {
       level: verification.level,
       jobs: verification.jobs,
       timeoutSeconds: seconds(verification.timeout),
+      targetTimeoutSeconds: verification.targetTimeout === undefined ? null : seconds(verification.targetTimeout),
       reproofSeconds: seconds(verification.reproofPeriod),
       osUser: verification.osUser,
       assertions: verification.assertions.map(({ name, database, sql, expect }, index) => ({

@@ -77,11 +77,21 @@ const verification = section(
     }),
     jobs: integer({ description: 'Parallel workers of pg_restore.', default: 2, atLeast: '1', atMost: '64' }),
     timeout: duration({
-      description: 'A verification that takes longer is ended and counts as failed.',
+      description: 'A verification, of all its backups together, that takes longer is ended and counts as failed.',
       default: '12h',
       atLeast: '1m',
       atMost: longestTimer,
     }),
+    targetTimeout: Type.Optional(
+      duration({
+        description:
+          'A backup whose verification takes longer is given up as inconclusive, and the next one is looked at.',
+        absent: 'half of the time that the run has left, and for the last backup all of it',
+        example: '4h',
+        atLeast: '1m',
+        atMost: longestTimer,
+      }),
+    ),
     reproofPeriod: duration({
       description: 'Bytes that have not changed are hashed again when the last time was longer ago than this.',
       default: '30d',

@@ -116,6 +116,8 @@ export interface ValidatedConfig {
     readonly level: VerificationLevel
     readonly jobs: number
     readonly timeoutSeconds: number
+    /** For each backup of a run; null: a share of what is left. */
+    readonly targetTimeoutSeconds: number | null
     /** Unchanged bytes are hashed again when the last time was longer ago than this. */
     readonly reproofSeconds: number
     /** A scratch server runs as this OS user, who must own nothing, when Lifeboat runs as root. */

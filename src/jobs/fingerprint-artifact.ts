@@ -1,5 +1,4 @@
 import { type Fingerprint, fingerprintFormatVersion } from '../domain/fingerprint.ts'
-import type { Repository } from '../repository/repository.ts'
 import { VerdictError } from './level-recorder.ts'
 
 /**
@@ -47,28 +46,4 @@ function isFingerprint(value: Record<string, unknown>): value is Record<string, 
 
 function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
-
-/** A fingerprint of 100,000 tables has some 30 MiB. */
-const mostBytes = 64 * 1024 * 1024
-
-/**
- * Reads the fingerprint of a backup, unchecked against its hash: good enough to explain a size, never to prove anything.
- * Null when the backup has none, or too large a one.
- *
- * @throws LifeboatError what the storage says; VerdictError as `parseFingerprint`
- */
-export async function readFingerprint(
-  repositories: readonly { readonly repository: Repository }[],
-  name: string,
-  id: string,
-  signal: AbortSignal,
-): Promise<Fingerprint | null> {
-  const repository = repositories.find((one) => one.repository.name === name)?.repository
-  const info = await repository?.headArtifact(id, 'fingerprint.json', { signal })
-  if (repository === undefined || info == null || info.bytes > mostBytes) return null
-  const chunks: Buffer[] = []
-  for await (const chunk of await repository.readArtifact(id, 'fingerprint.json', { signal }))
-    chunks.push(chunk as Buffer)
-  return parseFingerprint(new Map([['fingerprint.json', Buffer.concat(chunks).toString('utf8')]]))
 }

@@ -50,6 +50,7 @@ export class LevelRecorder {
   readonly #checks: Check[] = []
   #cause: string | undefined
   #verdict: Verdict = 'pass'
+  #stop: VerdictError | null = null
 
   constructor(clock: Clock) {
     this.#clock = clock
@@ -75,8 +76,8 @@ export class LevelRecorder {
 
   /**
    * Runs one look. A VerdictError it throws becomes its check; a failure of the surroundings an `inconclusive` one; any
-   * other LifeboatError a `fail` (or what `otherwise` says) with the cause given. Cancellation goes through. Gives null
-   * when it did not end well.
+   * other LifeboatError a `fail` (or what `otherwise` says) with the cause given. Cancellation goes through, unless the
+   * signal's reason is itself a verdict: it is noted once, for the look that it ended. Gives null when it did not end well.
    */
   async look<T>(
     name: string,
@@ -88,8 +89,10 @@ export class LevelRecorder {
     try {
       return await work()
     } catch (error) {
-      signal.throwIfAborted()
-      if (error instanceof VerdictError)
+      const stop: unknown = signal.aborted ? signal.reason : null
+      if (stop instanceof VerdictError) this.#addStop(name, stop)
+      else if (signal.aborted) throw stop
+      else if (error instanceof VerdictError)
         this.add({ name: error.check, verdict: error.verdict, detail: error.message }, error.reason)
       else this.#addFailure(name, cause, error, otherwise)
       return null
@@ -104,6 +107,12 @@ export class LevelRecorder {
       finishedAt: this.#clock.now().toISOString(),
       durationSeconds: (this.#clock.monotonic() - this.#started) / 1000,
     }
+  }
+
+  #addStop(name: string, stop: VerdictError): void {
+    if (this.#stop === stop) return
+    this.#stop = stop
+    this.add({ name, verdict: stop.verdict, detail: stop.message }, stop.reason)
   }
 
   #addFailure(name: string, cause: string, error: unknown, otherwise: Exclude<Verdict, 'pass'>): void {

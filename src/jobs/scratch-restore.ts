@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import type { Logger } from 'pino'
+import type { Clock } from '../clock.ts'
 import type { ValidatedConfig } from '../config/validated.ts'
 import type { Manifest } from '../domain/backup.ts'
 import { toFailure } from '../domain/errors.ts'
@@ -13,12 +14,14 @@ import { restoreDump, restoreSettings } from '../postgres/restore.ts'
 import { type ScratchServer, startScratchServer } from '../postgres/scratch-server.ts'
 import { type LevelRecorder, VerdictError } from './level-recorder.ts'
 import type { Phases } from './phases.ts'
+import { reserveBytes, whileRoom } from './room.ts'
 import { type ScratchAccount, scratchAccount } from './scratch-account.ts'
 import { dumpMajor } from './verify-artifacts.ts'
 import { freeBytes } from './work-folder.ts'
 
 export interface ScratchRestoreOptions {
   readonly config: ValidatedConfig
+  readonly clock: Clock
   readonly manifest: Manifest
   readonly folder: string
   readonly installations: readonly Installation[]
@@ -40,8 +43,8 @@ export interface RestoredCopy {
   readonly clients: Installation
 }
 
-/** Restored data and its indexes take about what the source took; the rest is WAL and an empty cluster. */
-const spareBytes = 256 * 1024 * 1024
+/** Restored data and its indexes take about what the source took; the rest is WAL, an empty cluster and what stays free. */
+const spareBytes = 256 * 1024 * 1024 + reserveBytes
 
 /**
  * The level `restore`: the backup is really restored, roles first, into a new server of its own major version. What the
@@ -51,7 +54,7 @@ export async function restoreIntoScratch(
   options: ScratchRestoreOptions,
   recorder: LevelRecorder,
 ): Promise<RestoredCopy | null> {
-  const { signal, manifest } = options
+  const { signal, manifest, clock, folder } = options
   const database = manifest.database?.name ?? ''
   const clients = await recorder.look('programs', 'program-missing', signal, async () =>
     chooseClient(options.installations, dumpMajor(manifest)),
@@ -76,19 +79,22 @@ export async function restoreIntoScratch(
       recorder.pass('preflight', account.isolation.detail)
       await options.phases.time('globals', () => restoreGlobals(options, server))
       recorder.pass('globals')
+      // A dump holds code, and its source may have been smaller: what it will take is a guess.
       const warnings = await options.phases.time('restore', () =>
-        restoreDump({
-          installation: clients,
-          source: server.source,
-          env,
-          directory: options.directory,
-          database: 'template1',
-          create: true,
-          jobs: options.config.verification.jobs,
-          signal,
-          onTable: options.onTable,
-          extraArgs: server.installation.major < 15 ? ['--no-tablespaces'] : [],
-        }),
+        whileRoom({ clock, folder, check: 'restore', signal }, (signal) =>
+          restoreDump({
+            installation: clients,
+            source: server.source,
+            env,
+            directory: options.directory,
+            database: 'template1',
+            create: true,
+            jobs: options.config.verification.jobs,
+            signal,
+            onTable: options.onTable,
+            extraArgs: server.installation.major < 15 ? ['--no-tablespaces'] : [],
+          }),
+        ),
       )
       recorder.pass(
         'restore',

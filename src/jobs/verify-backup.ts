@@ -12,6 +12,7 @@ import { parseFingerprint } from './fingerprint-artifact.ts'
 import { LevelRecorder } from './level-recorder.ts'
 import { Phases } from './phases.ts'
 import { removeScratch, restoreIntoScratch } from './scratch-restore.ts'
+import { withinTime } from './target-time.ts'
 import { type FetchedArtifacts, verifyArtifacts } from './verify-artifacts.ts'
 import { verifyData } from './verify-data.ts'
 import { assertHeld, assertUnchanged, type SeenManifest, withLater } from './verify-unchanged.ts'
@@ -21,6 +22,8 @@ export interface VerifyBackupOptions {
   readonly clock: Clock
   readonly log: Logger
   readonly signal: AbortSignal
+  /** Milliseconds that the look at it may take. */
+  readonly limitMs: number
   /** Lifeboat's own version, for the proof. */
   readonly version: string
   readonly repository: Repository
@@ -40,7 +43,7 @@ export interface VerifiedBackup {
 
 /**
  * Verifies one backup in one repository up to the level asked for, and publishes the verdict there as a proof. Ends at
- * the first level that does not pass: what lies deeper could not be trusted.
+ * the first level that does not pass: what lies deeper could not be trusted. One that takes too long is `inconclusive`.
  *
  * @throws LifeboatError `manifest-missing` when there is no such backup; the signal's reason
  */
@@ -49,7 +52,10 @@ export async function verifyBackup(options: VerifyBackupOptions): Promise<Verifi
   const startedAt = clock.now().toISOString()
   const phases = new Phases(clock)
   const levels: Partial<Record<VerificationLevel, LevelResult>> = {}
-  const found = await verifyLevels(options, levels, phases)
+  const found = await withinTime({ clock, ms: options.limitMs, signal }, (limited) =>
+    verifyLevels({ ...options, signal: limited }, levels, phases),
+  )
+  signal.throwIfAborted()
   if (found.seen !== null && levels.artifact?.verdict === 'pass') {
     const { seen, hashed } = found
     const last = new LevelRecorder(clock)
@@ -111,6 +117,7 @@ async function verifyLevels(
       ? await restoreIntoScratch(
           {
             config,
+            clock,
             manifest,
             folder,
             installations,
@@ -164,7 +171,6 @@ async function readManifest(
     recorder.pass('manifest')
     return { manifest: read.manifest, version: read.info.version }
   } catch (error) {
-    signal.throwIfAborted()
     const { code } = toFailure(error)
     if (code === 'manifest-missing' || code === 'not-found' || code === 'usage-invalid') throw error
     await recorder.look('manifest', 'manifest-invalid', signal, () => Promise.reject(error))
@@ -218,6 +224,7 @@ async function earlierProof({ repository, backupId, signal, log }: VerifyBackupO
   try {
     return await repository.latestProof(backupId, { signal })
   } catch (error) {
+    if (signal.aborted) return null // the next look says why
     if (toFailure(error).code !== 'proof-invalid') throw error
     log.warn(toFailure(error), 'the last proof cannot be read: everything is hashed again')
     return null
@@ -233,9 +240,13 @@ export function proofFailure({ proof }: VerifiedBackup, verdict: 'fail' | 'incon
   const check = result.checks.find((one) => one.verdict === verdict)
   const words = `${proof.backupId}: ${level} verification ${verdict === 'fail' ? 'failed' : 'was inconclusive'}: ${result.cause} (${check?.name}: ${check?.detail})`
   return new LifeboatError(verdict === 'fail' ? 'verification-failed' : 'verification-inconclusive', words, {
-    hint:
-      verdict === 'fail'
-        ? 'do not rely on this backup; look at another one, and take a new one'
-        : 'mend what is missing here and verify again',
+    hint: hintFor(verdict, result.cause),
   })
+}
+
+function hintFor(verdict: 'fail' | 'inconclusive', cause: string | undefined): string {
+  if (verdict === 'fail') return 'do not rely on this backup; look at another one, and take a new one'
+  if (cause === 'timed-out')
+    return 'see what it waited for; if it only needs longer, allow more in verification.targetTimeout and verification.timeout'
+  return 'mend what is missing here and verify again'
 }

@@ -20,6 +20,7 @@ import { restoreExternalCopy } from './external-copy.ts'
 import { LevelRecorder } from './level-recorder.ts'
 import { Phases } from './phases.ts'
 import { removeScratch, whileAlive } from './scratch-restore.ts'
+import { withinTime } from './target-time.ts'
 import { verifyAssertions, verifyIndexes } from './verify-data.ts'
 import { diskFailure } from './work-folder.ts'
 
@@ -29,6 +30,7 @@ export interface ExternalTarget {
   readonly watch: string
   readonly path: string
   readonly database: string
+  readonly bytes: number
 }
 
 export interface VerifyExternalOptions {
@@ -36,6 +38,8 @@ export interface VerifyExternalOptions {
   readonly clock: Clock
   readonly log: Logger
   readonly signal: AbortSignal
+  /** Milliseconds that the look at it may take. */
+  readonly limitMs: number
   readonly version: string
   readonly target: ExternalTarget
   readonly level: VerificationLevel
@@ -58,7 +62,9 @@ export async function verifyExternal(options: VerifyExternalOptions): Promise<Pr
   const levels: Partial<Record<VerificationLevel, LevelResult>> = {}
   const identity = await identityAt(target.path)
   const hashed: HashedArtifact[] = []
-  const inspection = await verifyLevels(options, { levels, hashed, phases, identity })
+  const inspection = await withinTime({ clock, ms: options.limitMs, signal }, (limited) =>
+    verifyLevels({ ...options, signal: limited }, { levels, hashed, phases, identity }),
+  )
   signal.throwIfAborted()
   if ((await identityAt(target.path)) !== identity) {
     const last = new LevelRecorder(clock)
@@ -78,7 +84,7 @@ export async function verifyExternal(options: VerifyExternalOptions): Promise<Pr
     levels,
     hashed,
     phases: phases.seconds(),
-    serverVersion: inspection.serverVersion ?? '',
+    serverVersion: inspection?.serverVersion ?? '',
     lifeboat: options.version,
     checksum: '',
   }
@@ -97,13 +103,18 @@ interface Findings {
   readonly identity: string
 }
 
-async function verifyLevels(options: VerifyExternalOptions, findings: Findings): Promise<Inspection> {
+async function verifyLevels(options: VerifyExternalOptions, findings: Findings): Promise<Inspection | null> {
   const { config, clock, target, signal, level, onProgress, log } = options
   const { levels, phases } = findings
   const installations = await findInstallations(config.postgres.binDir)
   const whole = new LevelRecorder(clock)
   onProgress(0, 'reading')
-  const inspection = await phases.time('fetch', () => inspectDump(target.path, { installations, signal }))
+  const inspect = () => phases.time('fetch', () => inspectDump(target.path, { installations, signal }))
+  const inspection = await whole.look('contents', 'not-readable', signal, inspect, 'inconclusive')
+  if (inspection === null) {
+    levels.artifact = whole.result()
+    return null
+  }
   addInspection(whole, inspection)
   if (whole.verdict === 'pass') {
     await whole.look('checksum', 'not-readable', signal, () => phases.time('fetch', () => hash(options, findings)))

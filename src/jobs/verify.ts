@@ -6,6 +6,7 @@ import { overallVerdict, type VerificationLevel, verificationLevels } from '../d
 import type { BackupUse } from '../repository/repository.ts'
 import type { Job, JobContext, JobParams, RunItem } from '../runner/job.ts'
 import { markInUse } from './in-use.ts'
+import { timeForNext } from './target-time.ts'
 import { proofFailure, type VerifiedBackup, verifyBackup } from './verify-backup.ts'
 import { chooseWork, type VerifyJobOptions, type VerifyTarget } from './verify-choose.ts'
 import { type ExternalTarget, verifyExternal } from './verify-external.ts'
@@ -13,6 +14,7 @@ import { makeWorkFolder, removeWorkFolder } from './work-folder.ts'
 
 /**
  * The job `verify`: one backup, or the newest of every database in every repository and watched directory, up to a level.
+ * The smallest comes first, see `timeForNext`.
  *
  * Params: `{ backup: id | null, repository: name | null, database: name | null, level, rehash: boolean }`.
  */
@@ -25,11 +27,22 @@ export function verifyJob(options: VerifyJobOptions): Job {
   }
 }
 
+/** What is to be done with one target of a run. */
+interface Work<Target> {
+  readonly target: Target
+  readonly level: VerificationLevel
+  readonly folder: string
+  readonly limitMs: number
+  readonly report: (ratio: number, message: string) => void
+}
+
 async function runVerify(options: VerifyJobOptions, params: JobParams, context: JobContext): Promise<void> {
-  const { config } = options
+  const { config, clock } = options
+  const begunAt = clock.monotonic()
   const level = levelOf(params, config.verification.level)
   const failures: LifeboatError[] = []
-  const targets = await chooseWork(options, params, context, failures)
+  const chosen = await chooseWork(options, params, context, failures)
+  const targets = chosen.toSorted((a, b) => bytesOf(a) - bytesOf(b))
   const folder = await makeWorkFolder(config.workDir, context.runId)
   try {
     for (const [index, target] of targets.entries()) {
@@ -41,10 +54,16 @@ async function runVerify(options: VerifyJobOptions, params: JobParams, context: 
           message,
         })
       report(0, `verifying ${'id' in target ? target.id : target.backupId}`)
+      const isLast = index === targets.length - 1
+      const limitMs = timeForNext(config.verification, { spentMs: clock.monotonic() - begunAt, isLast })
       const failure =
         'id' in target
-          ? await verifyFile(options, { target, level, folder, report }, context)
-          : await verifyTarget(options, { target, level, rehash: params.rehash === true, folder, report }, context)
+          ? await verifyFile(options, { target, level, folder, limitMs, report }, context)
+          : await verifyTarget(
+              options,
+              { target, level, rehash: params.rehash === true, folder, limitMs, report },
+              context,
+            )
       if (failure !== null) failures.push(failure)
     }
   } finally {
@@ -54,15 +73,15 @@ async function runVerify(options: VerifyJobOptions, params: JobParams, context: 
   if (worst !== undefined) throw worst
 }
 
+/** What is read of it; what cannot be read is quickly done. */
+function bytesOf(target: VerifyTarget | ExternalTarget): number {
+  if ('id' in target) return target.bytes
+  return (target.manifest?.artifacts ?? []).reduce((sum, { stored }) => sum + stored.bytes, 0)
+}
+
 async function verifyTarget(
   { config, clock, version }: VerifyJobOptions,
-  work: {
-    target: VerifyTarget
-    level: VerificationLevel
-    rehash: boolean
-    folder: string
-    report: (ratio: number, message: string) => void
-  },
+  work: Work<VerifyTarget> & { readonly rehash: boolean },
   context: JobContext,
 ): Promise<LifeboatError | null> {
   const { repository, backupId } = work.target
@@ -81,6 +100,7 @@ async function verifyTarget(
       backupId,
       folder,
       signal: context.signal,
+      limitMs: work.limitMs,
       level: work.level,
       rehash: work.rehash,
       onProgress: work.report,
@@ -134,21 +154,16 @@ async function conclude(
 
 async function verifyFile(
   { config, clock, version, externals }: VerifyJobOptions,
-  work: {
-    target: ExternalTarget
-    level: VerificationLevel
-    folder: string
-    report: (ratio: number, message: string) => void
-  },
+  work: Work<ExternalTarget>,
   context: JobContext,
 ): Promise<LifeboatError | null> {
-  const { target } = work
+  const { target, limitMs, level, report: onProgress } = work
   const folder = join(work.folder, target.id)
   await mkdir(folder, { mode: 0o711 })
   const log = context.log.child({ repository: target.watch, backup: target.id, file: target.path })
   const { signal } = context
   const proved = async () => {
-    const options = { config, clock, log, signal, version, target, level: work.level, folder, onProgress: work.report }
+    const options = { config, clock, log, signal, limitMs, version, target, level, folder, onProgress }
     const proof = await verifyExternal(options)
     externals.keepProof(proof)
     return { manifest: null, proof }

@@ -5,11 +5,17 @@ import type { MetricWriter } from './snapshot.ts'
 /** States of folders that hold no backup and will not become one by waiting. */
 const unusableStates = ['incomplete', 'invalid'] as const
 
+/** Whether the newest backup of its group is unusual; null where nobody knows. `Growth` is one. */
+export interface UnusualBackups {
+  of(repository: string, backupId: string): { readonly isUnusual: boolean | null } | null
+}
+
 /** The newest complete backups, the newest failures, and the inventory. */
 export function writeBackups(
   metrics: MetricWriter,
   { backupFailures, repositories, watches }: Catalog,
   { newest, inventories, deviations }: Findings,
+  growth?: UnusualBackups,
 ): void {
   for (const { repository, backup } of newest) {
     const labels = { repository, backup_type: backup.type, database: backup.database }
@@ -17,6 +23,7 @@ export function writeBackups(
     metrics.set('lifeboat_backup_last_duration_seconds', labels, backup.durationSeconds)
     metrics.set('lifeboat_backup_last_size_bytes', labels, backup.storedBytes)
     metrics.set('lifeboat_backup_last_source_bytes', labels, backup.sourceBytes)
+    metrics.set('lifeboat_backup_unusual', labels, growth?.of(repository, backup.id)?.isUnusual ?? null)
   }
   for (const { repository, backup, size } of deviations) {
     const labels = { repository, backup_type: backup.type, database: backup.database }

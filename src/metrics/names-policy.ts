@@ -1,11 +1,25 @@
 /** Limits from the configuration; see `metricDefinitions`. */
 export const policyDefinitions = {
+  lifeboat_policy_backup_grow_above_ratio: {
+    family: 'policy',
+    type: 'gauge',
+    unit: 'ratio',
+    labels: [],
+    help: 'Above this share of what is usual a backup is unusually large (growth.growAbove), unless such swings are usual.',
+  },
   lifeboat_policy_backup_max_age_seconds: {
     family: 'policy',
     type: 'gauge',
     unit: 'seconds',
     labels: ['backup_type', 'database'],
     help: 'Age at which the newest backup is too old: one series for each database that must be backed up.',
+  },
+  lifeboat_policy_backup_shrink_below_ratio: {
+    family: 'policy',
+    type: 'gauge',
+    unit: 'ratio',
+    labels: [],
+    help: 'Below this share of what is usual a backup is unusually small (growth.shrinkBelow), unless such swings are usual.',
   },
   lifeboat_policy_job_timeout_seconds: {
     family: 'policy',

@@ -129,6 +129,13 @@ export const metricDefinitions = {
     labels: backup,
     help: 'Stored size of the newest complete backup divided by the usual one: the median of the last four of its weekday, or of the last fourteen days. 0.5: half as large. Rows do not count in it: the log and GET /api/backups name the tables. No series below three earlier backups.',
   },
+  lifeboat_backup_unusual: {
+    family: 'backups',
+    type: 'gauge',
+    unit: '0 or 1',
+    labels: backup,
+    help: 'Whether the newest complete backup is unusually small or large, in its size or its rows: the log and GET /api/backups name the tables. No series below three earlier backups, nor while its rows are being looked at.',
+  },
   lifeboat_backups: {
     family: 'backups',
     type: 'gauge',

@@ -1,3 +1,4 @@
+import type { GrowthBounds } from '../domain/growth.ts'
 import type { RetentionPolicy } from '../domain/retention.ts'
 import type { Catalog } from '../observe/catalog.ts'
 import { requiredDatabases } from '../observe/questions.ts'
@@ -11,6 +12,7 @@ export interface Policy {
   readonly verificationMaxAgeSeconds: number | null
   /** By the name of the repository. */
   readonly retention: ReadonlyMap<string, RetentionPolicy>
+  readonly growth: GrowthBounds
 }
 
 /** How long a new database may go without a backup; where dumps have no limit of age, the objective is the limit. */
@@ -38,6 +40,8 @@ export function writePolicy(metrics: MetricWriter, catalog: Catalog, policy: Pol
   for (const [repository, { keepForSeconds }] of policy.retention) {
     metrics.set('lifeboat_policy_retention_seconds', { repository }, keepForSeconds)
   }
+  metrics.set('lifeboat_policy_backup_shrink_below_ratio', {}, policy.growth.shrinkBelow)
+  metrics.set('lifeboat_policy_backup_grow_above_ratio', {}, policy.growth.growAbove)
   metrics.set('lifeboat_policy_rpo_seconds', {}, policy.rpoSeconds)
   metrics.set('lifeboat_policy_rto_seconds', {}, policy.rtoSeconds)
   metrics.set('lifeboat_policy_verification_max_age_seconds', {}, policy.verificationMaxAgeSeconds)

@@ -111,6 +111,12 @@ export const conditions: readonly ExampleQuery[] = [
     query: 'max by (cluster_name, repository, state) (lifeboat_backups_unusable) > 0',
   },
   {
+    name: 'Unusual backup',
+    tells:
+      'Databases whose newest backup is unusually small or large, in its size or its rows: the log names the tables.',
+    query: `max by (${byBackup}) (lifeboat_backup_unusual) == 1`,
+  },
+  {
     name: 'Repository nearly full',
     tells: 'Repositories with less than a tenth of their space left.',
     query:

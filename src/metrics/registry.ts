@@ -2,7 +2,7 @@ import { Registry } from 'prom-client'
 import type { Catalog } from '../observe/catalog.ts'
 import type { RetentionPlans } from '../observe/retention.ts'
 import { writeArchiver } from './archiver.ts'
-import { writeBackups } from './backups.ts'
+import { type UnusualBackups, writeBackups } from './backups.ts'
 import { type BuildInfo, writeBuild } from './build.ts'
 import { writeCollectors } from './collectors.ts'
 import { createExaminer, examine, type Findings } from './findings.ts'
@@ -24,6 +24,8 @@ export interface MetricsOptions extends BuildInfo {
   readonly tellings?: Tellings
   /** What stays and goes in each repository of a catalog. */
   readonly retention: (catalog: Catalog) => RetentionPlans
+  /** What is unusual in the newest backups. Default: nobody knows. */
+  readonly growth?: UnusualBackups
 }
 
 /** What a scrape gets: the Prometheus text format, version 0.0.4. */
@@ -60,7 +62,7 @@ export async function renderCatalog(
   writeServer(snapshot, catalog)
   writeArchiver(snapshot, catalog)
   writeCollectors(snapshot, catalog)
-  writeBackups(snapshot, catalog, findings)
+  writeBackups(snapshot, catalog, findings, options.growth)
   writeVerification(snapshot, findings)
   writeRepositories(snapshot, catalog, findings, options.policy)
   writeRetention(snapshot, catalog, options.retention(catalog))

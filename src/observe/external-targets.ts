@@ -15,6 +15,7 @@ export interface FoundFile {
   readonly watch: string
   readonly path: string
   readonly database: string
+  readonly bytes: number
 }
 
 /**
@@ -87,5 +88,6 @@ export async function findExternalFiles(
       watch: place.name,
       path: join(place.directory, file.name),
       database: file.database,
+      bytes: file.facts.bytes,
     }))
 }

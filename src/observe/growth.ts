@@ -1,8 +1,7 @@
 import type { Logger } from 'pino'
 import { toFailure } from '../domain/errors.ts'
-import type { Fingerprint } from '../domain/fingerprint.ts'
 import { type Deviation, deviationOf, type GrowthBounds, isOutside, isUnusual } from '../domain/growth.ts'
-import { compareGrowth, type GrowthComparison } from '../domain/growth-tables.ts'
+import type { GrowthComparison } from '../domain/growth-tables.ts'
 import type { BackupSummary, Catalog } from './catalog.ts'
 import { tellOfGrowth } from './growth-words.ts'
 import { keepersOf, type RankedBackups, rankBackups } from './questions.ts'
@@ -42,15 +41,26 @@ export function deviations(
 export interface GrowthOptions {
   readonly bounds: GrowthBounds
   readonly log: Logger
-  /** The fingerprint of a backup; null when it has none. May fail. */
-  readonly fingerprint: (repository: string, id: string, signal: AbortSignal) => Promise<Fingerprint | null>
+  /** For the fingerprints of one repository. */
+  readonly reader: (repository: string) => FingerprintReader
   readonly signal: AbortSignal
+}
+
+/** Compares the fingerprint of one backup with those of others. Everything of it may fail; `end` is called last. */
+export interface FingerprintReader {
+  /** Reads the one that is compared with the others; false when the backup has none. */
+  readonly hold: (id: string) => Promise<boolean>
+  /** From this backup to the one that is held; null when it has no fingerprint. */
+  readonly compare: (id: string) => Promise<GrowthComparison | null>
+  readonly end: () => Promise<void>
 }
 
 /** What is known of one backup. The report is null while it is being made, and where no fingerprint tells. */
 export interface KnownGrowth {
   readonly deviation: BackupDeviation
   readonly report: GrowthReport | null
+  /** In its size, or its rows as far as they are known. Null: its rows are being looked at. */
+  readonly isUnusual: boolean | null
 }
 
 export interface Growth {
@@ -63,19 +73,24 @@ export interface Growth {
 }
 
 /** Says which tables explain that a backup is unusually small or large. */
-export function createGrowth({ bounds, log, fingerprint, signal }: GrowthOptions): Growth {
+export function createGrowth({ bounds, log, reader, signal }: GrowthOptions): Growth {
   let found = new Map<string, BackupDeviation>()
   const reports = new Map<string, GrowthReport | null>()
+  const unexplained = new Set<string>()
   let seen: readonly unknown[] = []
   let working: Promise<void> = Promise.resolve()
 
   const keyOf = (repository: string, id: string) => `${repository} ${id}`
 
-  /** Null where it has none or it cannot be read. */
-  async function read(repository: string, { type, id }: BackupSummary): Promise<Fingerprint | null> {
+  /** Null where the fingerprint of the backup is not there or cannot be read. */
+  async function attempt<T>(
+    repository: string,
+    { type, id }: BackupSummary,
+    work: (id: string) => Promise<T | null>,
+  ): Promise<T | null> {
     if (type !== 'dump' || signal.aborted) return null
     try {
-      return await fingerprint(repository, id, signal)
+      return await work(id)
     } catch (error) {
       if (!signal.aborted)
         log.warn({ repository, backup: id, ...toFailure(error) }, 'fingerprint cannot be read: it explains no size')
@@ -86,30 +101,35 @@ export function createGrowth({ bounds, log, fingerprint, signal }: GrowthOptions
   /** Only now that the rows are beyond the limits, the other fingerprints are read too: one after the other, they are large. */
   async function areRowsUnusual(
     { repository, size, usual }: BackupDeviation,
-    after: Fingerprint,
     ratio: number | null,
+    { compare }: FingerprintReader,
   ): Promise<boolean> {
     if (ratio === null || !isOutside(ratio, bounds)) return false
     const against = async (backups: readonly BackupSummary[]) => {
       const ratios: number[] = []
       for (const one of backups) {
-        const before = one === usual ? null : await read(repository, one)
-        const other = one === usual ? ratio : before === null ? null : compareGrowth(before, after).rowsRatio
-        if (other !== null) ratios.push(other)
+        const other = one === usual ? ratio : (await attempt(repository, one, compare))?.rowsRatio
+        if (other != null) ratios.push(other)
       }
       return ratios
     }
     return isUnusual(ratio, await against(size.backups), await against(size.precedents), bounds)
   }
 
-  async function explain(key: string, one: BackupDeviation): Promise<void> {
-    const before = await read(one.repository, one.usual)
-    const after = before === null ? null : await read(one.repository, one.backup)
-    let report: GrowthReport | null = null
-    if (before !== null && after !== null) {
-      const comparison = compareGrowth(before, after)
-      report = { ...comparison, areRowsUnusual: await areRowsUnusual(one, after, comparison.rowsRatio) }
+  async function reportOf(one: BackupDeviation): Promise<GrowthReport | null> {
+    const fingerprints = reader(one.repository)
+    try {
+      if ((await attempt(one.repository, one.backup, fingerprints.hold)) !== true) return null
+      const comparison = await attempt(one.repository, one.usual, fingerprints.compare)
+      if (comparison === null) return null
+      return { ...comparison, areRowsUnusual: await areRowsUnusual(one, comparison.rowsRatio, fingerprints) }
+    } finally {
+      await fingerprints.end()
     }
+  }
+
+  async function explain(key: string, one: BackupDeviation): Promise<void> {
+    const report = await reportOf(one)
     if (signal.aborted) return
     reports.set(key, report)
     if (one.size.isUnusual || report?.areRowsUnusual) tellOfGrowth(log, one, report)
@@ -125,15 +145,20 @@ export function createGrowth({ bounds, log, fingerprint, signal }: GrowthOptions
       for (const [key, one] of found) {
         if (reports.has(key)) continue
         reports.set(key, null)
+        unexplained.add(key)
         working = working
           .then(() => explain(key, one))
           .catch((error: unknown) => log.error(toFailure(error), 'a deviation could not be explained'))
+          .finally(() => unexplained.delete(key))
       }
     },
     of(repository, id) {
       const key = keyOf(repository, id)
       const deviation = found.get(key)
-      return deviation === undefined ? null : { deviation, report: reports.get(key) ?? null }
+      if (deviation === undefined) return null
+      const report = reports.get(key) ?? null
+      const isUnusual = deviation.size.isUnusual || report?.areRowsUnusual || (unexplained.has(key) ? null : false)
+      return { deviation, report, isUnusual }
     },
     settled: () => working,
   }

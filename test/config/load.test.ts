@@ -47,6 +47,7 @@ await t.test('defaults', async (t) => {
         level: 'data',
         jobs: 2,
         timeoutSeconds: 43_200,
+        targetTimeoutSeconds: null,
         reproofSeconds: 30 * 86_400,
         osUser: 'nobody',
         assertions: [],
@@ -83,6 +84,7 @@ verification:
   level: artifact
   jobs: 1
   timeout: 2h
+  targetTimeout: 90m
   reproofPeriod: 0s
   osUser: pgtest
   assertions:
@@ -107,6 +109,7 @@ log: { level: debug }
     dump: { jobs: 4, timeoutSeconds: 5400, fingerprint: { enabled: false, maxSeconds: 90, maxTableBytes: 512 } },
     verification: {
       level: 'artifact',
+      targetTimeoutSeconds: 5400,
       reproofSeconds: 0,
       assertions: [
         { name: 'assertion 1', expect: 1 },
@@ -244,6 +247,9 @@ await t.test('wrong values', async (t) => {
     ['dump: { fingerprint: true }', 'dump.fingerprint'],
     ['dump: { fingerprint: { maxTableSize: -1 } }', 'dump.fingerprint.maxTableSize'],
     ['verification: { level: deep }', 'verification.level'],
+    ['verification: { targetTimeout: 59s }', 'verification.targetTimeout'],
+    ['verification: { targetTimeout: 12h1s }', 'verification.targetTimeout'],
+    ['verification: { timeout: 1h, targetTimeout: 2h }', 'verification.targetTimeout'],
     ['verification: { osUser: root }', 'verification.osUser'],
     ['verification: { osUser: -x }', 'verification.osUser'],
     ['verification: { assertions: [{ database: a, sql: select 1 }] }', 'verification.assertions[0].expect'],

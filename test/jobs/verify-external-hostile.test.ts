@@ -4,6 +4,7 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { type Clock, systemClock } from '../../src/clock.ts'
+import { longSleeps } from '../support/long-sleeps.ts'
 import { installationOf } from '../support/postgres.ts'
 import { busyBackend, processes } from '../support/processes.ts'
 import { noSmallDisk, openDirectory, scratchDirectory, smallDisk } from '../support/scratch.ts'
@@ -101,6 +102,38 @@ for (const [title, body, code] of [
     t.same(left, [], 'nor a process')
   })
 }
+
+t.test('a dump that never ends takes its own time, and that of no other', { timeout: 120_000 }, async (t) => {
+  const { clock, endThem } = longSleeps()
+  const { core, directory, state, verify } = await watched(t, '', clock)
+  await put(directory, name, single(looping))
+  // It comes later, since it is larger.
+  const good = single(`insert into a select 'x';\n${'-- as long as it must be\n'.repeat(20)}`)
+  await put(directory, 'orders_backup_20260101_020000.sql', good)
+  const ending = verify()
+  await busyBackend(join(state, 'work'), 'app', ending)
+  endThem()
+  const run = await ending
+  t.match(run, {
+    state: 'failed',
+    failure: {
+      code: 'verification-inconclusive',
+      message: /timed-out \(restore: given up after 21570 s/,
+      hint: /targetTimeout/,
+    },
+    items: [
+      { database: 'app', verdict: 'inconclusive', outcome: 'failed' },
+      { database: 'orders', verdict: 'pass', outcome: 'succeeded' },
+    ],
+  })
+  const proof = core.history.external.externalProofs().get(run.items[0]?.backupId ?? '')?.[0] ?? ''
+  const { artifact, restore, data } = JSON.parse(proof).levels
+  t.match({ artifact, restore }, { artifact: { verdict: 'pass' }, restore: { cause: 'timed-out' } })
+  t.equal(data, undefined)
+  t.same(await readdir(join(state, 'work')), [], 'nothing is left on disk')
+  const left = (await processes()).filter(({ command }) => command.includes(state))
+  t.same(left, [], 'nor a process')
+})
 
 t.test('a dump that fills the disk', { timeout: 120_000 }, async (t) => {
   const disk = await smallDisk(t, 450 * 1024 * 1024)

@@ -3,11 +3,13 @@ import { userInfo } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import type { Proof } from '../../src/domain/proof.ts'
+import { freeBytes } from '../../src/jobs/work-folder.ts'
 import { quoteLiteral } from '../../src/postgres/conninfo.ts'
 import { runProgram } from '../../src/postgres/programs.ts'
+import { longSleeps } from '../support/long-sleeps.ts'
 import { installationOf, startCluster } from '../support/postgres.ts'
 import { busyBackend, processes } from '../support/processes.ts'
-import { noSmallDisk, scratchDirectory, unmount } from '../support/scratch.ts'
+import { noSmallDisk, scratchDirectory, smallDisk, unmount } from '../support/scratch.ts'
 import { type Sidecar, type SidecarOptions, startSidecar } from '../support/sidecar.ts'
 import { killPrograms } from '../support/stall.ts'
 import { copyRepository, folderIn, forge } from '../support/tamper.ts'
@@ -28,14 +30,14 @@ t.test('what must not take a verdict for itself', { timeout: 280_000 }, async (t
   const proofOf = async (sidecar: Sidecar) => (await sidecar.repository.latestProof(manifest.backupId)) as Proof
 
   /** A database whose restore runs statements as the scratch server's superuser: any owner of a table can have that. */
-  const trapped = async (t: Test, name: string, statements: string) => {
+  const trapped = async (t: Test, name: string, statements: string, options: SidecarOptions = {}) => {
     await cluster.createDatabase(
       name,
       `create function trap(i int) returns boolean language plpgsql as $trap$ begin
          if current_setting('autovacuum') = 'off' then ${statements} end if; return true; end $trap$;
        create table t (i int check (trap(i))); insert into t values (1)`,
     )
-    const sidecar = await startSidecar(t, cluster, { databases: [name] })
+    const sidecar = await startSidecar(t, cluster, { databases: [name], ...options })
     t.match(await sidecar.run('dump'), { state: 'succeeded' })
     return sidecar
   }
@@ -95,6 +97,46 @@ t.test('what must not take a verdict for itself', { timeout: 280_000 }, async (t
       t.match(proof?.levels.restore, { verdict: 'inconclusive', cause }, what)
       t.same(await sidecar.leftovers(), [])
     }
+  })
+
+  t.test('a restore that never ends keeps no other from being verified', async (t) => {
+    const { clock, endThem } = longSleeps()
+    await cluster.createDatabase('last', "create table t as select 'x' || i as x from generate_series(1, 9999) i")
+    const endless = await trapped(t, 'endless', 'loop end loop;')
+    const { directory } = endless
+    const sidecar = await startSidecar(t, cluster, { directory, databases: ['endless', 'last'], clock })
+    t.match(await sidecar.run('dump', { database: 'last' }), { state: 'succeeded' })
+    const { ended } = sidecar.begin('verify')
+    await copying(sidecar.config.workDir, 'endless', ended)
+    endThem()
+    const run = await ended
+    t.match(run, {
+      failure: { code: 'verification-inconclusive', message: /timed-out \(restore: given up after/ },
+      items: [
+        { database: 'endless', verdict: 'inconclusive' },
+        { database: 'last', verdict: 'pass' },
+      ],
+    })
+    const proof = await sidecar.repository.latestProof(run.items[0]?.backupId ?? '')
+    t.match(proof?.levels, { artifact: { verdict: 'pass' }, restore: { verdict: 'inconclusive', cause: 'timed-out' } })
+    t.same(await sidecar.leftovers(), [])
+  })
+
+  t.test('a restore that fills the disk', async (t) => {
+    const size = 450 * 1024 * 1024
+    const disk = await smallDisk(t, size)
+    if (disk === null) return t.comment(noSmallDisk)
+    const workDir = join(disk.directory, 'work')
+    const sidecar = await trapped(t, 'growing', 'perform pg_sleep(600);', { yaml: { workDir } })
+    const [{ backupId } = manifest] = await sidecar.manifests()
+    const { ended } = sidecar.begin('verify')
+    await copying(workDir, 'growing', ended)
+    await disk.resize(size - (await freeBytes(workDir)) + 64 * 1024 * 1024)
+    t.match(await ended, { failure: { code: 'verification-inconclusive' } })
+    const restore = (await sidecar.repository.latestProof(backupId))?.levels.restore
+    t.match(restore, { verdict: 'inconclusive', cause: 'disk-full' })
+    t.match(restore?.checks.at(-1)?.detail, /^stopped when .* bytes free, of which \d+ are left alone/)
+    t.same(await sidecar.leftovers(), [])
   })
 
   t.test('a server that cannot start', async (t) => {

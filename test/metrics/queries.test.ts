@@ -17,6 +17,7 @@ import {
 } from '../support/catalog.ts'
 import { parseExposition } from '../support/exposition.ts'
 
+const odd = backup(510)
 const policies = new Map(['a', 'b'].map((name) => [name, defaultRetention]))
 
 const options: MetricsOptions = {
@@ -31,8 +32,10 @@ const options: MetricsOptions = {
     dumpMaxAgeSeconds: 30_000,
     verificationMaxAgeSeconds: 24_000,
     retention: policies,
+    growth: { shrinkBelow: 0.7, growAbove: 1.5 },
   },
   retention: createRetentionView({ policies, clockDoubt: () => null }),
+  growth: { of: (repository, id) => (id === odd.id ? { isUnusual: repository === 'b' } : null) },
 }
 
 const job: JobSummary = {
@@ -188,6 +191,13 @@ const pictures: readonly (readonly [string, Partial<Catalog>, Readonly<Record<st
       ],
     },
     { 'Unusable backups': 1, 'Expiry blocked': 1 },
+  ],
+  [
+    'a backup is unusual in one repository',
+    {
+      repositories: ['a', 'b'].map((name) => repository(name, [odd, crm], [proof(odd, 520, whole), ...proofs])),
+    },
+    { 'Unusual backup': 1 },
   ],
   [
     'a disk is nearly full',

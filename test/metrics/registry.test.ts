@@ -41,8 +41,10 @@ const options: MetricsOptions = {
     dumpMaxAgeSeconds: 90_000,
     verificationMaxAgeSeconds: 691_200,
     retention: policies,
+    growth: { shrinkBelow: 0.7, growAbove: 1.5 },
   },
   retention: retention(),
+  growth: { of: () => ({ isUnusual: false }) },
 }
 
 const dumpJob: JobSummary = {
@@ -195,7 +197,13 @@ await t.test('unknown is not zero: a catalog before the first look', async (t) =
   )
   t.same(
     parseExposition(text).map((sample) => sample.name),
-    ['lifeboat_build_info', 'lifeboat_policy_rpo_seconds', 'lifeboat_policy_rto_seconds'],
+    [
+      'lifeboat_build_info',
+      'lifeboat_policy_backup_grow_above_ratio',
+      'lifeboat_policy_backup_shrink_below_ratio',
+      'lifeboat_policy_rpo_seconds',
+      'lifeboat_policy_rto_seconds',
+    ],
   )
   t.equal(promtoolComplaints(text), '')
 })

@@ -1,5 +1,6 @@
 import t from 'tap'
 import type { Fingerprint } from '../../src/domain/fingerprint.ts'
+import { compareGrowth } from '../../src/domain/growth-tables.ts'
 import type { BackupSummary, Catalog } from '../../src/observe/catalog.ts'
 import { createGrowth, deviations } from '../../src/observe/growth.ts'
 import { backup, catalogOf, repositoryState, serverState } from '../support/catalog.ts'
@@ -32,23 +33,43 @@ const print = (rows: number): Fingerprint => ({
 async function explained(
   of: Catalog,
   rows: (id: string) => number | null | Error | Fingerprint,
-  stop = new AbortController(),
+  { stop = new AbortController(), ending }: { stop?: AbortController; ending?: () => void } = {},
 ) {
+  let open = 0
   const { log, lines } = keptLog()
   const reads: string[] = []
   const growth = createGrowth({
     bounds,
     log,
     signal: stop.signal,
-    fingerprint: async (repository, id) => {
-      reads.push(`${repository} ${id}`)
-      const found = rows(id)
-      if (found instanceof Error) throw found
-      return typeof found === 'number' ? print(found) : found
+    reader: (repository) => {
+      open += 1
+      let held: Fingerprint | null = null
+      const read = async (id: string) => {
+        reads.push(`${repository} ${id}`)
+        const found = rows(id)
+        if (found instanceof Error) throw found
+        return typeof found === 'number' ? print(found) : found
+      }
+      return {
+        hold: async (id) => {
+          held = await read(id)
+          return held !== null
+        },
+        compare: async (id) => {
+          const found = await read(id)
+          return found === null || held === null ? null : compareGrowth(found, held)
+        },
+        end: async () => {
+          open -= 1
+          ending?.()
+        },
+      }
     },
   })
   growth.look(of)
   await growth.settled()
+  if (open > 0) throw new Error('a reader was not ended')
   return { growth, lines, reads }
 }
 
@@ -94,7 +115,11 @@ t.test('the line says which backup, by how much, and which table it is', async (
   ])
   t.equal(lines.length, 1)
   t.same(reads.toSorted(), ['local night-0', 'local night-1', 'local night-2', 'local night-3'])
-  t.match(growth.of('local', 'night-3'), { deviation: { size: { isUnusual: true } }, report: { differing: 1 } })
+  t.match(growth.of('local', 'night-3'), {
+    isUnusual: true,
+    deviation: { size: { isUnusual: true } },
+    report: { differing: 1 },
+  })
   t.equal(growth.of('local', 'night-2'), null)
 })
 
@@ -123,6 +148,7 @@ t.test('rows', async (t) => {
     },
   ])
   t.match(gone.growth.of('local', 'night-3'), {
+    isUnusual: true,
     deviation: { size: { isUnusual: false } },
     report: { areRowsUnusual: true },
   })
@@ -135,7 +161,8 @@ t.test('rows', async (t) => {
   t.match(swinging.growth.of('local', 'night-3')?.report, { rowsRatio: 0.1, areRowsUnusual: false })
 
   const within = await explained(same, (id) => (id === 'night-3' ? 9 : 10))
-  t.same(within.reads, ['local night-2', 'local night-3'], 'two are enough where nothing is unusual')
+  t.match(within.growth.of('local', 'night-3'), { isUnusual: false })
+  t.same(within.reads, ['local night-3', 'local night-2'], 'two are enough where nothing is unusual')
   t.same(within.lines, [])
 })
 
@@ -160,7 +187,34 @@ t.test('a fingerprint that is not there or cannot be read', async (t) => {
   )
   t.match(one.lines.at(-1), { msg: /unusually small/ }, 'the others tell')
   const odd = await explained(small, () => ({ ...print(1), tables: null }) as unknown as Fingerprint)
-  t.match(odd.lines, [{ level: 50, msg: 'a deviation could not be explained' }])
+  t.match(
+    odd.lines.map(({ msg }) => msg),
+    ['fingerprint cannot be read: it explains no size', /unusually small/],
+  )
+})
+
+t.test('a fault of ours ends no metric', async (t) => {
+  const fault = () => {
+    throw new Error('oops')
+  }
+  const usual = await explained(catalog(nights([100, 100, 100, 100])), () => 10, { ending: fault })
+  t.match(usual.lines, [{ level: 50, msg: 'a deviation could not be explained' }])
+  t.match(usual.growth.of('local', 'night-3'), { report: null, isUnusual: false })
+})
+
+t.test('until the rows are known, nobody knows whether a backup of the usual size is unusual', async (t) => {
+  const { log } = keptLog()
+  const answer = Promise.withResolvers<boolean>()
+  const reader = () => ({ hold: () => answer.promise, compare: async () => null, end: async () => {} })
+  const growth = createGrowth({ bounds, log, reader, signal: new AbortController().signal })
+  const isUnusual = () => growth.of('local', 'night-3')?.isUnusual
+  growth.look(catalog(nights([100, 100, 100, 100])))
+  t.equal(isUnusual(), null)
+  answer.resolve(false)
+  await growth.settled()
+  t.equal(isUnusual(), false, 'it has no fingerprint')
+  growth.look(catalog(nights([100, 100, 100, 5])))
+  t.equal(growth.of('local', 'night-3')?.isUnusual, true, 'its size is known')
 })
 
 t.test('no table differs', async (t) => {
@@ -190,7 +244,7 @@ t.test('after a stop nothing is said', async (t) => {
       stop.abort()
       return new Error('aborted')
     },
-    stop,
+    { stop },
   )
   t.same(lines, [])
 })

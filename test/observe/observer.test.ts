@@ -298,6 +298,7 @@ await t.test('after a restart the same disk gives the same metrics', async (t) =
     dumpMaxAgeSeconds: 3,
     verificationMaxAgeSeconds: 4,
     retention: policies,
+    growth: { shrinkBelow: 0.7, growAbove: 1.5 },
   }
   const about = { version: '1', revision: '', nodeVersion: '', cluster: storedCluster }
   const options = { ...about, policy, retention: retention() }

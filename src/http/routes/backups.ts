@@ -148,14 +148,14 @@ function describe(
 
 function deviationOf(found: ReturnType<Growth['of']>): Static<typeof BackupSchema>['deviation'] {
   if (found === null) return null
-  const { deviation, report } = found
-  const { ratio, sourceRatio, storedBytes, backups, sameWeekday, isUnusual } = deviation.size
+  const { deviation, report, isUnusual } = found
+  const { ratio, sourceRatio, storedBytes, backups, sameWeekday } = deviation.size
   return {
     ratio,
     baselineBytes: storedBytes,
     baselineOf: backups.length,
     sameWeekday,
-    unusual: isUnusual || (report?.areRowsUnusual ?? false),
+    unusual: isUnusual ?? false,
     sourceRatio,
     comparedWith: deviation.usual.id,
     rowsRatio: report?.rowsRatio ?? null,
