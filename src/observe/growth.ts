@@ -102,7 +102,7 @@ export function createGrowth({ bounds, log, fingerprint, signal }: GrowthOptions
     return isUnusual(ratio, await against(size.backups), await against(size.precedents), bounds)
   }
 
-  async function explain(key: string, one: BackupDeviation): Promise<void> {
+  async function explain(key: string, one: BackupDeviation, { watches }: Catalog): Promise<void> {
     const before = await read(one.repository, one.usual)
     const after = before === null ? null : await read(one.repository, one.backup)
     let report: GrowthReport | null = null
@@ -112,7 +112,9 @@ export function createGrowth({ bounds, log, fingerprint, signal }: GrowthOptions
     }
     if (signal.aborted) return
     reports.set(key, report)
-    if (one.size.isUnusual || report?.areRowsUnusual) tellOfGrowth(log, one, report)
+    if (!one.size.isUnusual && !report?.areRowsUnusual) return
+    const watch = watches.find(({ name }) => name === one.repository)
+    tellOfGrowth(log, one, report, watch?.details(one.backup.id)?.file)
   }
 
   return {
@@ -126,7 +128,7 @@ export function createGrowth({ bounds, log, fingerprint, signal }: GrowthOptions
         if (reports.has(key)) continue
         reports.set(key, null)
         working = working
-          .then(() => explain(key, one))
+          .then(() => explain(key, one, catalog))
           .catch((error: unknown) => log.error(toFailure(error), 'a deviation could not be explained'))
       }
     },
