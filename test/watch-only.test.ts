@@ -46,7 +46,11 @@ t.test('a directory is enough', { timeout: 90_000 }, async (t) => {
   t.match(before.out, /nightly +external-[0-9a-f]{16} +app .* app_backup_20260101_020000\.sql +pending, never/)
   t.notMatch(before.out, '\u001b', 'names are made harmless')
   const check = await cli(['check', '--config', file])
-  t.match(check.out, /warning {2}watch +nightly: 3 files in .*, the newest \d+ h old/)
+  t.match(check.out, /ok +watch +nightly: 3 files in /)
+  t.match(
+    check.out,
+    /warning {2}watch +nightly: "app": "app_backup.*" \(pending\) is \d+ h old, .*watch\.maxAge \(26 h\)\n +HINT: /,
+  )
   t.match(check.out, /ok +schedule +no repository is configured: lifeboat only watches/)
   t.notMatch(check.out, /^error/m)
 
@@ -110,6 +114,22 @@ t.test('a directory is enough', { timeout: 90_000 }, async (t) => {
   t.notMatch(page, '<img src=x')
   t.notMatch(page, '\u001b')
   t.match(page, /nightly/)
+  t.match(page, /1 of 3 databases cannot be recovered/, 'the broken one is all that there is of its database')
+
+  // The sidecar has read what a command, which looks for a moment only, would take for a file that grows.
+  await utimes(join(directory, 'crm_backup_20260101_020000.sql.gz'), new Date(), new Date())
+  await until((all) => has(all, 'lifeboat_external_files', { state: 'wrong-format' }) === 0)
+  await writeFile(join(directory, 'crm.tmp'), 'pg_dump: error: connection refused')
+  await rename(join(directory, 'crm.tmp'), join(directory, 'crm_backup_20260101_020000.sql.gz'))
+  await until((all) => has(all, 'lifeboat_external_files', { state: 'wrong-format' }) === 1)
+  t.match(
+    (await cli(['list', '--config', file])).out,
+    /crm {9,}\d+ B .*crm_backup_20260101_020000\.sql\.gz +wrong-format/,
+  )
+  t.match(
+    (await cli(['check', '--config', file])).out,
+    /error +watch +nightly: "crm": the newest file "crm_backup.*" is wrong-format: .*\n +HINT: look at what writes it/,
+  )
 
   const refused = await fetch(`${app.url}/api/admin/backup`, { method: 'POST', headers, body: '{}' })
   t.equal(refused.status, 400, 'there is nothing to fill')

@@ -41,7 +41,7 @@ export const checkCommand: Command = {
       ...(await checkPrograms(config, cluster?.serverMajor ?? null)),
       ...(await checkPlaces(config, largestDatabaseBytes, identities(config, context))),
       ...(await checkLeases(config, context)),
-      ...(await checkWatches(config, context.clock, context.signal)),
+      ...(await watchFindings(config, context)),
       ...(await checkHooks(config)),
       ...checkSchedule(config, context),
     ]
@@ -92,6 +92,16 @@ async function checkLeases(config: ValidatedConfig, context: CliContext): Promis
   return found
 }
 
+/** With what the sidecar has found out about the files. */
+async function watchFindings(config: ValidatedConfig, { clock, signal, makeLog }: CliContext) {
+  const history = openHistoryIfThere(config, { clock, log: makeLog('silent', 'err') })
+  try {
+    return await checkWatches(config, { store: history?.external ?? null, clock, signal })
+  } finally {
+    history?.close()
+  }
+}
+
 function checkSchedule(config: ValidatedConfig, { clock }: CliContext): readonly Finding[] {
   const { schedule, auth } = config
   const short = rpoWarning(config)
@@ -111,7 +121,7 @@ function checkSchedule(config: ValidatedConfig, { clock }: CliContext): readonly
       : [
           warning(
             'schedule',
-            'no token is configured: backups cannot be triggered over HTTP',
+            `no token is configured: ${isWatchOnly(config) ? 'test restores' : 'backups'} cannot be triggered over HTTP`,
             'lifeboat token NAME makes one',
           ),
         ]),

@@ -1,10 +1,10 @@
-import type { ValidatedConfig } from '../config/validated.ts'
+import { isWatchOnly, type ValidatedConfig } from '../config/validated.ts'
 import { makeRepositories, openHistoryIfThere } from '../core.ts'
 import { isDatedAhead } from '../domain/backup.ts'
 import { errorCodes, type Failure, toFailure } from '../domain/errors.ts'
 import type { RetentionDecision } from '../domain/retention.ts'
 import type { BackupSummary, ProofSummary, RepositoryState } from '../observe/catalog.ts'
-import { detailsOf, newestOf, summaryOf } from '../observe/external-catalog.ts'
+import { detailsOf, newestOf, restoresNothing, summaryOf } from '../observe/external-catalog.ts'
 import { createExternalProofs } from '../observe/external-proofs.ts'
 import { surveyFiles } from '../observe/external-targets.ts'
 import { createRepositoryLook } from '../observe/repository.ts'
@@ -42,7 +42,8 @@ export const listCommand: Command = {
     })
     const config = await configOf(values, context)
     const log = context.makeLog('error', 'err')
-    const rows: string[][] = [['REPOSITORY', 'BACKUP', 'DATABASE', 'RESTORES TO', 'SIZE', 'STAYS', 'VERIFIED']]
+    const stays = config.watch.length === 0 ? 'STAYS' : isWatchOnly(config) ? 'FILE' : 'STAYS / FILE'
+    const rows: string[][] = [['REPOSITORY', 'BACKUP', 'DATABASE', 'RESTORES TO', 'SIZE', stays, 'VERIFIED']]
     const found: unknown[] = []
     const failures: Failure[] = []
     chooseRepositories([...config.repositories, ...config.watch], values.repository)
@@ -77,7 +78,7 @@ export const listCommand: Command = {
           printable(backup.database),
           formatTime(backup.consistentAt),
           formatBytes(backup.storedBytes),
-          retention === null ? '' : stays(retention),
+          retention === null ? '' : wordsOf(retention),
           [verified(backup, proofs), ...notes].join(', '),
         ])
       }
@@ -102,7 +103,7 @@ export const listCommand: Command = {
             place.name,
             file.id,
             printable(file.database),
-            formatTime(summary.consistentAt),
+            restoresNothing(file.state) ? '' : formatTime(summary.consistentAt),
             formatBytes(summary.storedBytes),
             printable(file.name),
             `${state}${verified(summary, own)}`,
@@ -140,7 +141,7 @@ function look(config: ValidatedConfig, { clock, version, err, makeLog }: CliCont
 }
 
 /** How long it stays, or the first word of what keeps it; `expire --dry-run` tells all. */
-function stays({ keep, reasons, until }: RetentionDecision): string {
+function wordsOf({ keep, reasons, until }: RetentionDecision): string {
   if (!keep) return 'goes'
   if (until !== null) return `until ${until.toISOString().slice(0, 10)}`
   return reasons.find((word) => word === 'blocked' || word === 'held') ?? reasons[0] ?? ''

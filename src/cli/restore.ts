@@ -60,6 +60,7 @@ export const restoreCommand: Command = {
       throw new LifeboatError('usage-invalid', 'which backup? give its id, or --database for the newest one', {
         hint: '`lifeboat list` shows them',
       })
+    if (backup?.startsWith('external-')) throw notOurs(backup)
     if (backup !== undefined && values.database !== undefined)
       throw new LifeboatError('usage-invalid', 'a backup id and --database exclude each other', {
         hint: 'the name of the new database goes into --to',
@@ -101,6 +102,17 @@ export const restoreCommand: Command = {
       context,
     )
   },
+}
+
+/** In the worst hour a dead end must say where the way goes on. */
+function notOurs(id: string): LifeboatError {
+  return new LifeboatError(
+    'usage-invalid',
+    `${id} is a file that another tool wrote: restore it with psql or pg_restore`,
+    {
+      hint: '`lifeboat list` shows its name; docs/restore.md#a-dump-of-another-tool has the commands',
+    },
+  )
 }
 
 function report(

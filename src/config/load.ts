@@ -35,10 +35,14 @@ export async function loadConfig({ path, text, env }: LoadOptions): Promise<Vali
   const file = path ?? (text === undefined && env[fileVariable] ? env[fileVariable] : undefined)
   const name = file ?? 'configuration'
   const contents = text !== undefined ? { text } : file !== undefined ? await readConfigFile(file) : { text: '' }
+  const isNothing = file === undefined && text === undefined && keysFromEnvironment(env).length === 0
   const yaml = readYaml('text' in contents ? contents.text : '')
 
   const problems = new Problems((at) => placeOf(at, name, yaml, env))
   checkVariables(env, problems)
+  // It comes first: the keys that are missing stand in the file that was forgotten.
+  if (isNothing)
+    problems.add([], 'no configuration was given', `Name its file: --config FILE, or ${fileVariable}=FILE.`)
   if ('message' in contents) problems.add([], `${name} ${contents.message}`)
   for (const { message, line } of yaml.errors) problems.add([], `${name}:${line}: ${message}`)
   // Without the file's keys every required one would seem to be missing.

@@ -11,6 +11,9 @@ import { count, duration, moment, size } from './words.ts'
 /** So many backups are shown; the API has them all. */
 const shown = 20
 
+/** So many of what cannot be used are explained. */
+const explained = 5
+
 /** A cell that carries its column's name, for narrow screens, where the table becomes a list. */
 function cell(label: string, content: Content, number = false): Content {
   return html`<td data-label="${label}"${number ? html` class="number"` : null}><div>${content}</div></td>`
@@ -40,7 +43,8 @@ export function backupsTable(catalog: Catalog, listing: Listing, now: Date, deta
       ? `${count(broken, catalog.watches.length > 0 ? 'folder or file' : 'folder')} without a usable backup.`
       : null,
   ].filter((note) => note !== null)
-  const note = notes.length === 0 ? null : html`<p class="note">${notes.join(' ')}</p>`
+  const told = notes.length === 0 ? null : html`<p class="note">${notes.join(' ')}</p>`
+  const note = html`${told}${detailed ? brokenList(catalog) : null}`
   if (all.length === 0) return html`<p class="empty">There is no backup yet.</p>${note}`
   const rows = all.slice(0, shown).map(
     ({ backup, repository }) => html`<tr>
@@ -55,6 +59,16 @@ ${cell('Verification', verdict(verificationOf(backup, repository)))}</tr>`,
     column('Verification'),
   ]
   return html`${table('Newest backups', columns, rows)}${note}`
+}
+
+/** What is wrong with the first few of the folders and files that hold no usable backup. */
+function brokenList(catalog: Catalog): Content {
+  const broken = keepersOf(catalog).flatMap(({ name: keeper, unusable }) =>
+    unusable.flatMap(({ id, state, failure }) =>
+      state === 'in-progress' ? [] : [html`<li>${name(keeper)}: ${failure?.message ?? `${id} is ${state}`}</li>`],
+    ),
+  )
+  return broken.length === 0 ? null : html`<ul class="note">${broken.slice(0, explained)}</ul>`
 }
 
 function verdict({ standing, levels }: Verification): Content {

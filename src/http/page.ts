@@ -5,7 +5,13 @@ import type { Listing } from './backup-list.ts'
 import { type Content, html, name } from './html.ts'
 import { backupsTable, collectorsTable, jobsTable, standbyNote } from './page-tables.ts'
 import type { HttpDependencies, RecoveryPolicy } from './ports.ts'
-import { type DatabaseRecovery, type Recovery, type RecoveryState, recoverability } from './recoverability.ts'
+import {
+  type DatabaseRecovery,
+  isWatchOnly,
+  type Recovery,
+  type RecoveryState,
+  recoverability,
+} from './recoverability.ts'
 import { style } from './style.ts'
 import { count, duration, moment, utc } from './words.ts'
 
@@ -94,8 +100,10 @@ function headline(catalog: Catalog, databases: readonly DatabaseRecovery[]): Con
   }
   const missing = catalog.server?.missingDatabases ?? []
   const wanted = databases.filter(({ onServer }) => onServer !== false)
+  const watchOnly = isWatchOnly(catalog)
   if (wanted.length === 0 && missing.length === 0) {
-    return say('bad', 'Nothing can be recovered', 'No database is known, and no repository holds a backup.')
+    const holders = watchOnly ? 'watched directory holds a dump' : 'repository holds a backup'
+    return say('bad', 'Nothing can be recovered', `No database is known, and no ${holders}.`)
   }
   const best = wanted.map(({ database, recoveries }) => ({ database, state: bestOf(recoveries) }))
   const named = (...states: RecoveryState[]) =>
@@ -104,9 +112,10 @@ function headline(catalog: Catalog, databases: readonly DatabaseRecovery[]): Con
   const unproven = named('unproven')
   const worse =
     wanted.some(({ recoveries }) => recoveries.some(({ state }) => state !== 'proven')) ||
-    catalog.collectors.some(({ success }) => success === false)
+    catalog.collectors.some(({ success }) => success === false) ||
+    catalog.watches.some(({ unusable }) => unusable.some(({ state }) => state === 'invalid'))
   const unread = unreadRepositories(catalog)
-  const unknown = catalog.server === null || catalog.server.source === 'inferred'
+  const unknown = !watchOnly && (catalog.server === null || catalog.server.source === 'inferred')
   const unseen = unknown ? 'The server was never seen: this is about the databases that have backups. ' : ''
   const absent = missing.length === 0 ? null : html`Configured but not on the server: ${list(missing)}. `
   const detail = (text: Content) => html`${text} ${unseen}${absent}`
@@ -125,7 +134,11 @@ function headline(catalog: Catalog, databases: readonly DatabaseRecovery[]): Con
     return say(
       'bad',
       title,
-      detail(html`No repository holds a backup that could be used of ${list(lost)}. Take one now.`),
+      detail(
+        watchOnly
+          ? html`No watched directory holds a dump that could be used of ${list(lost)}. Look at what writes them.`
+          : html`No repository holds a backup that could be used of ${list(lost)}. Take one now.`,
+      ),
     )
   }
   if (unproven.length > 0) {

@@ -1,6 +1,12 @@
 import { type VerificationLevel, verificationLevels } from '../domain/proof.ts'
-import type { BackupSummary, Catalog, ProofSummary, RepositoryState } from '../observe/catalog.ts'
-import { compareBackups, countingBackups, type Standing, standing } from '../observe/questions.ts'
+import type { BackupSummary, Catalog, CollectorState, ProofSummary, RepositoryState } from '../observe/catalog.ts'
+import {
+  compareBackups,
+  countingBackups,
+  repositoryOfCollector,
+  type Standing,
+  standing,
+} from '../observe/questions.ts'
 import type { RecoveryPolicy } from './ports.ts'
 
 export interface Verification {
@@ -59,12 +65,22 @@ export interface DatabaseRecovery {
   readonly recoveries: readonly Recovery[]
 }
 
-/** Judges every database that must be backed up, and every one that still has dumps, in every repository. */
+/** No repository is configured: the files of other tools are all that there is to recover from. */
+export function isWatchOnly({ watches, collectors, repositories }: Catalog): boolean {
+  const isRepository = ({ collector }: CollectorState) => repositoryOfCollector(collector) !== null
+  return watches.length > 0 && repositories.length === 0 && !collectors.some(isRepository)
+}
+
+/**
+ * Judges every database that must be backed up, and every one that still has dumps, in every repository; where there is
+ * none, in the watched directories that hold files of it.
+ */
 export function recoverability(catalog: Catalog, policy: RecoveryPolicy, now: Date): readonly DatabaseRecovery[] {
+  if (isWatchOnly(catalog)) return watched(catalog, policy, now)
   const wanted = catalog.server?.databases ?? []
   const dumped = catalog.repositories.map((repository) => ({
     repository,
-    byDatabase: dumpsByDatabase(catalog, repository),
+    byDatabase: byDatabase(catalog, repository, 'dump'),
   }))
   const names = new Set([...wanted, ...dumped.flatMap(({ byDatabase }) => [...byDatabase.keys()])])
   const isWanted = new Set(wanted)
@@ -77,11 +93,29 @@ export function recoverability(catalog: Catalog, policy: RecoveryPolicy, now: Da
   }))
 }
 
-/** Dumps that count: those of a cluster that was there before, or of the future, cannot stand for the one that runs now. */
-function dumpsByDatabase(catalog: Catalog, repository: RepositoryState): ReadonlyMap<string, BackupSummary[]> {
+function watched(catalog: Catalog, policy: RecoveryPolicy, now: Date): readonly DatabaseRecovery[] {
+  const names = new Set(catalog.watches.flatMap(({ databases }) => databases))
+  return [...names].toSorted().map((database) => ({
+    database,
+    onServer: null,
+    recoveries: catalog.watches
+      .filter(({ databases }) => databases.includes(database))
+      .map((watch) => {
+        const files = byDatabase(catalog, watch, 'external').get(database) ?? []
+        return judge(watch, files, { ...policy, dumpMaxAgeSeconds: watch.maxAgeSeconds }, now.getTime())
+      }),
+  }))
+}
+
+/** Backups that count: those of a cluster that was there before, or of the future, cannot stand for the one that runs now. */
+function byDatabase(
+  catalog: Catalog,
+  repository: RepositoryState,
+  type: 'dump' | 'external',
+): ReadonlyMap<string, BackupSummary[]> {
   const found = new Map<string, BackupSummary[]>()
   for (const backup of countingBackups(catalog, repository)) {
-    if (backup.type !== 'dump') continue
+    if (backup.type !== type) continue
     const dumps = found.get(backup.database)
     if (dumps) dumps.push(backup)
     else found.set(backup.database, [backup])

@@ -70,14 +70,14 @@ async function runDump(all: DumpJobOptions, params: JobParams, context: JobConte
         context.progress({ done: Math.round(at + ratio * database.bytes), total, unit: 'bytes', message })
       report(0, `dumping ${database.name}`)
       const failure = await dumpOne(options, plan, database, context, report)
-      if (failure !== null) failed.push({ database: database.name, failure })
+      if (failure !== null) failed.push({ database: database.name, ...failure })
       done += database.bytes
     }
     for (const name of plan.missing) {
       const error = new LifeboatError('database-missing', `database ${JSON.stringify(name)} does not exist`, {
         hint: 'correct postgres.databases',
       })
-      failed.push({ database: name, failure: noteFailure(options, context, name, error) })
+      failed.push({ database: name, repositories: [], failure: noteFailure(options, context, name, error) })
     }
     if (failed.length > 0) throw summary(failed, plan.databases.length + plan.missing.length)
   } finally {
@@ -128,14 +128,14 @@ async function preparePlan(
   return { cluster, databases: selected, missing, installation, compression, env, folder, warnings }
 }
 
-/** Dumps and stores one database. Gives the failure when that failed, wholly or in one repository; cancellation is thrown. */
+/** Dumps and stores one database. Gives the failure when that failed, wholly or in some repositories; cancellation is thrown. */
 async function dumpOne(
   options: DumpJobOptions,
   plan: Plan,
   database: DatabaseFacts,
   context: JobContext,
   report: (ratio: number, message: string) => void,
-): Promise<Failure | null> {
+): Promise<Omit<DatabaseFailure, 'database'> | null> {
   const { clock, config, repositories } = options
   const started = clock.monotonic()
   const id = backupId(clock.now(), 'dump', randomBytes(3).toString('hex'))
@@ -161,7 +161,8 @@ async function dumpOne(
     }
     const dumped = await retrying(options, context, `dumping ${database.name}`, stage, (words) => report(0, words))
     const staged = { ...dumped, warnings: [...plan.warnings, ...dumped.warnings] }
-    let failure: Failure | null = null
+    let first: Failure | null = null
+    const failedIn: string[] = []
     for (const repository of repositories) {
       report(0.95, `storing ${database.name} in ${repository.name}`)
       try {
@@ -182,16 +183,17 @@ async function dumpOne(
       } catch (error) {
         context.signal.throwIfAborted() // noted once, below
         const noted = noteFailure(options, context, database.name, error, repository.name)
-        failure ??= noted
+        first ??= noted
+        failedIn.push(repository.name)
       }
     }
-    return failure
+    return first === null ? null : { failure: first, repositories: failedIn }
   } catch (error) {
     const { code } = toFailure(error)
     // A run that was cancelled did not fail at this database; one that was cut off or took too long did.
     if (code !== 'cancelled') {
       const failure = noteFailure(options, context, database.name, await explained(options, database, error, context))
-      if (!context.signal.aborted) return failure
+      if (!context.signal.aborted) return { failure, repositories: [] }
     }
     throw error
   } finally {
@@ -264,15 +266,24 @@ function itemOf(database: string, clock: Clock) {
 
 interface DatabaseFailure {
   readonly database: string
+  /** Where it could not be stored; none: it could not be dumped at all. */
+  readonly repositories: readonly string[]
   readonly failure: Failure
 }
 
 /** The run's own failure carries the first one's code and hint, and says how many there were. */
 function summary(failed: readonly DatabaseFailure[], of: number): LifeboatError {
   const [first] = failed as readonly [DatabaseFailure]
-  const words = failed.map(({ database, failure }) => `${JSON.stringify(database)} (${failure.message})`).join('; ')
-  const message =
-    of === 1 ? first.failure.message : `${failed.length} of ${of} databases could not be backed up: ${words}`
+  const words = failed.map(({ database, repositories, failure }) => {
+    const where = repositories.length === 0 ? '' : ` in ${repositories.join(', ')}`
+    return `${JSON.stringify(database)}${where} (${failure.message})`
+  })
+  // What is missing in one repository may be whole in another.
+  const only = of === 1 && first.repositories.length === 0
+  const extent = failed.some(({ repositories }) => repositories.length === 0) ? '' : ' everywhere'
+  const message = only
+    ? first.failure.message
+    : `${failed.length} of ${of} databases could not be backed up${extent}: ${words.join('; ')}`
   return new LifeboatError(
     first.failure.code,
     message,

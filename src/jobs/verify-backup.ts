@@ -231,21 +231,27 @@ async function earlierProof({ repository, backupId, signal, log }: VerifyBackupO
   }
 }
 
-/** What the verdict of a proof means for the run that gave it. */
-export function proofFailure({ proof }: VerifiedBackup, verdict: 'fail' | 'inconclusive'): LifeboatError {
+/** What the verdict of a proof means for the run that gave it. The same id in another repository may well be good. */
+export function proofFailure(
+  { proof }: VerifiedBackup,
+  verdict: 'fail' | 'inconclusive',
+  { database, repository }: { readonly database: string; readonly repository: string },
+): LifeboatError {
   const [level, result] = Object.entries(proof.levels).find(([, one]) => one.verdict === verdict) as [
     string,
     LevelResult,
   ]
   const check = result.checks.find((one) => one.verdict === verdict)
-  const words = `${proof.backupId}: ${level} verification ${verdict === 'fail' ? 'failed' : 'was inconclusive'}: ${result.cause} (${check?.name}: ${check?.detail})`
+  const of = database === '' ? '' : ` of ${JSON.stringify(database)}`
+  const words = `${proof.backupId}${of} in ${repository}: ${level} verification ${verdict === 'fail' ? 'failed' : 'was inconclusive'}: ${result.cause} (${check?.name}: ${check?.detail})`
   return new LifeboatError(verdict === 'fail' ? 'verification-failed' : 'verification-inconclusive', words, {
     hint: hintFor(verdict, result.cause),
   })
 }
 
 function hintFor(verdict: 'fail' | 'inconclusive', cause: string | undefined): string {
-  if (verdict === 'fail') return 'do not rely on this backup; look at another one, and take a new one'
+  if (verdict === 'fail')
+    return 'do not rely on this copy; `lifeboat list` shows others and what is proven about them; take a new backup'
   if (cause === 'timed-out')
     return 'see what it waited for; if it only needs longer, allow more in verification.targetTimeout and verification.timeout'
   return 'mend what is missing here and verify again'

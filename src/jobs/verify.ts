@@ -122,14 +122,14 @@ async function verifyTarget(
 /** Has one backup verified, and notes what came of it as an item of the run. */
 async function conclude(
   backupId: string,
-  about: Pick<RunItem, 'backupType' | 'database' | 'repository'>,
+  about: { readonly backupType: RunItem['backupType']; readonly database: string; readonly repository: string },
   work: () => Promise<VerifiedBackup>,
   { clock, log, context }: { clock: Clock; log: JobContext['log']; context: JobContext },
 ): Promise<LifeboatError | null> {
   try {
     const verified = await work()
     const verdict = overallVerdict(verified.proof)
-    const failure = verdict === 'pass' ? null : proofFailure(verified, verdict)
+    const failure = verdict === 'pass' ? null : proofFailure(verified, verdict, about)
     context.item({
       ...about,
       backupId,
@@ -139,14 +139,19 @@ async function conclude(
       ...(failure === null ? {} : { failure: toFailure(failure) }),
     })
     log[failure === null ? 'info' : 'error'](
-      { verdict, phases: verified.proof.phases, ...(failure === null ? {} : toFailure(failure)) },
+      {
+        database: about.database,
+        verdict,
+        phases: verified.proof.phases,
+        ...(failure === null ? {} : toFailure(failure)),
+      },
       'verification ended',
     )
     return failure
   } catch (error) {
     context.signal.throwIfAborted()
     const failure = toFailure(error)
-    log.error(failure, 'verification could not be done')
+    log.error({ database: about.database, ...failure }, 'verification could not be done')
     context.item({ ...about, backupId, outcome: 'failed', failure, finishedAt: clock.now().toISOString() })
     return error instanceof LifeboatError ? error : new LifeboatError('unexpected', failure.message, { cause: error })
   }

@@ -9,6 +9,8 @@ export interface ExampleQuery {
 const byBackup = 'cluster_name, repository, backup_type, database'
 const byDatabase = 'cluster_name, backup_type, database'
 const required = `max by (${byDatabase}) (lifeboat_policy_backup_max_age_seconds)`
+/** What other tools write goes into no repository. */
+const own = `max by (${byDatabase}) (lifeboat_policy_backup_max_age_seconds{backup_type!="external"})`
 const newest = `max by (${byBackup}) (lifeboat_backup_last_success_timestamp_seconds)`
 const proven = `max by (${byBackup}) (lifeboat_backup_proven_timestamp_seconds)`
 const rpo = 'max by (cluster_name) (lifeboat_policy_rpo_seconds)'
@@ -56,7 +58,7 @@ export const conditions: readonly ExampleQuery[] = [
     name: 'Never backed up there',
     tells:
       'Repositories that lack a backup of some database; the value is the number of databases that they do have. With a `for`, too.',
-    query: `(count by (cluster_name, repository) (${newest} and on (${byDatabase}) ${required}) or (${repositoryUp} == 1) * 0) < on (cluster_name) group_left () count by (cluster_name) (${required})`,
+    query: `(count by (cluster_name, repository) (${newest} and on (${byDatabase}) ${own}) or (${repositoryUp} == 1) * 0) < on (cluster_name) group_left () count by (cluster_name) (${own})`,
   },
   {
     name: 'Last attempt failed',
@@ -78,7 +80,7 @@ export const conditions: readonly ExampleQuery[] = [
     name: 'Cannot be recovered',
     tells:
       'Clusters of which no repository can bring back everything. It belongs beside the two above, which say nothing then; give it a `for`.',
-    query: `${rpo} unless ${recoveryPoint('cluster_name')}`,
+    query: `(${rpo} and on (cluster_name) ${repositoryUp}) unless ${recoveryPoint('cluster_name')}`,
   },
   {
     name: 'Cannot be recovered from there',
@@ -115,6 +117,43 @@ export const conditions: readonly ExampleQuery[] = [
     tells:
       'Databases whose newest backup is unusually small or large, in its size or its rows: the log names the tables.',
     query: `max by (${byBackup}) (lifeboat_backup_unusual) == 1`,
+  },
+  {
+    name: 'Watched dump broken',
+    tells: 'Watched directories with files that cannot be restored. It holds until they are moved away or deleted.',
+    query:
+      'max by (cluster_name, repository, state) (lifeboat_external_files{state=~"empty|truncated|wrong-format|corrupt|unreadable"}) > 0',
+  },
+  {
+    name: 'Watched directory empty',
+    tells: 'Watched directories without any whole dump; ages have no series then, and so no alert.',
+    query: 'max by (cluster_name, repository) (lifeboat_backups{backup_type="external"}) == 0',
+  },
+  {
+    name: 'Watched database gone',
+    tells: 'Databases that had dumps in a watched directory within the last week and have none now.',
+    query: `max by (${byBackup}) (last_over_time(lifeboat_backup_last_success_timestamp_seconds{backup_type="external"}[7d])) unless ${newest}`,
+  },
+  {
+    name: 'Backup shrank',
+    tells: 'Newest backups that are far smaller than usual; the log names the tables, or the file (`unusually small`).',
+    query: `min by (${byBackup}) (lifeboat_backup_deviation_ratio) < 0.7`,
+  },
+  {
+    name: 'Nobody writes',
+    tells:
+      'Repositories whose lease no running sidecar has: all of them stand by, for one that was not asked or is gone.',
+    query: 'max by (cluster_name, repository) (lifeboat_lease_held) == 0',
+  },
+  {
+    name: 'Hook failed',
+    tells: 'Commands around jobs that failed within the last day.',
+    query: 'sum by (cluster_name, hook) (increase(lifeboat_hook_failures_total[1d])) > 0',
+  },
+  {
+    name: 'Not told',
+    tells: 'Receivers that a notification of the last day did not reach.',
+    query: 'sum by (cluster_name, target) (increase(lifeboat_notification_failures_total[1d])) > 0',
   },
   {
     name: 'Repository nearly full',

@@ -37,7 +37,18 @@ export interface WatchState extends RepositoryState {
 
 /** States in which a file is a backup, as far as anybody can tell. */
 const backupStates: ReadonlySet<FileState> = new Set(['sound', 'unchecked'])
+/** States in which a file is known to be no backup. */
+const brokenStates: ReadonlySet<FileState> = new Set(['empty', 'truncated', 'wrong-format', 'corrupt'])
+
+/** Whether it is known that nothing can be restored from a file in this state. */
+export function restoresNothing(state: FileState): boolean {
+  return brokenStates.has(state)
+}
+
 const unfinishedStates: ReadonlySet<FileState> = new Set(['growing', 'pending'])
+
+/** What to do about a file that cannot be restored. */
+export const brokenHint = 'look at what writes it, and take a new one: this one cannot be restored'
 
 /** Files before one that tell what size is usual. */
 const mostPredecessors = 10
@@ -171,9 +182,7 @@ function unusableOf({ id, name, state, inspection }: KnownFile): UnusableBackup 
   if (unfinishedStates.has(state)) return Object.freeze({ id, state: 'in-progress' })
   const message = `${JSON.stringify(name)} is ${state}: ${inspection?.detail ?? 'it is too small'}`
   const hint =
-    state === 'unreadable'
-      ? 'Let the OS user of lifeboat read it: nobody knows whether it is a backup.'
-      : 'Look at what writes it, and take a new one: this one cannot be restored.'
+    state === 'unreadable' ? 'let the OS user of lifeboat read it: nobody knows whether it is a backup' : brokenHint
   return { id, state: 'invalid', failure: { code: 'artifact-invalid', message, hint } }
 }
 

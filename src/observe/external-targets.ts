@@ -36,16 +36,19 @@ export async function surveyFiles(
     const said = place.match(name)
     if (said === null) continue
     const facts = factsAt(scan, index)
+    const isLocked = locks.has(inodeOf(facts))
     const finish = finishOf(facts, {
       isNew: true,
       hasArrived: false,
-      isLocked: locks.has(inodeOf(facts)),
+      isLocked,
       stillMs: stillFor(facts, clock.now()),
       quietMs: place.quietMs,
     })
     const kept = known?.get(name)
     const inspection = kept?.identity === identityOf(facts) ? (JSON.parse(kept.found) as Inspection) : null
-    const state = finish === 'growing' ? 'growing' : finishedState(facts, place.minBytes, inspection)
+    // Where the sidecar has read these very bytes, the file was finished, though it is young.
+    const isGrowing = finish === 'growing' && (inspection === null || isLocked)
+    const state = isGrowing ? 'growing' : finishedState(facts, place.minBytes, inspection)
     const database = place.database ?? said.database ?? ''
     files.push({
       name,

@@ -5,8 +5,13 @@ import type { BackupDeviation, GrowthReport } from './growth.ts'
 /** As many tables as a line can have; the field `tables` has more. */
 const mostNamed = 3
 
-/** Tells of an unusual backup: the message alone says of which one, by how much, and which tables it is. */
-export function tellOfGrowth(log: Logger, one: BackupDeviation, report: GrowthReport | null): void {
+/** Tells of an unusual backup: the message alone says of which one (or which `file` of another tool), by how much, and which tables it is. */
+export function tellOfGrowth(
+  log: Logger,
+  one: BackupDeviation,
+  report: GrowthReport | null,
+  file: string | null = null,
+): void {
   const { repository, backup, size, usual } = one
   const rowsRatio = report?.rowsRatio ?? null
   const direction = (size.isUnusual ? size.ratio : (rowsRatio ?? 1)) < 1 ? 'small' : 'large'
@@ -15,7 +20,8 @@ export function tellOfGrowth(log: Logger, one: BackupDeviation, report: GrowthRe
     `${percent(size.ratio)} of its usual size (${grouped(backup.storedBytes)} instead of ${grouped(size.storedBytes)} bytes)`,
   ]
   if (rowsRatio !== null) amounts.push(`${percent(rowsRatio)} of its usual rows`)
-  const message = `backup${of} in ${nameOf(repository)} is unusually ${direction}: ${amounts.join(', ')}; ${reason(one, report)}`
+  const which = file === null ? '' : ` (${nameOf(file)})`
+  const message = `backup${of} in ${nameOf(repository)}${which} is unusually ${direction}: ${amounts.join(', ')}; ${reason(one, report)}`
   log.warn(
     {
       repository,
@@ -29,6 +35,7 @@ export function tellOfGrowth(log: Logger, one: BackupDeviation, report: GrowthRe
       rowsRatio,
       comparedWith: usual.id,
       tables: report?.tables ?? null,
+      ...(file === null ? {} : { file }),
     },
     message,
   )

@@ -128,11 +128,13 @@ export function createGrowth({ bounds, log, reader, signal }: GrowthOptions): Gr
     }
   }
 
-  async function explain(key: string, one: BackupDeviation): Promise<void> {
+  async function explain(key: string, one: BackupDeviation, { watches }: Catalog): Promise<void> {
     const report = await reportOf(one)
     if (signal.aborted) return
     reports.set(key, report)
-    if (one.size.isUnusual || report?.areRowsUnusual) tellOfGrowth(log, one, report)
+    if (!one.size.isUnusual && !report?.areRowsUnusual) return
+    const watch = watches.find(({ name }) => name === one.repository)
+    tellOfGrowth(log, one, report, watch?.details(one.backup.id)?.file)
   }
 
   return {
@@ -147,7 +149,7 @@ export function createGrowth({ bounds, log, reader, signal }: GrowthOptions): Gr
         reports.set(key, null)
         unexplained.add(key)
         working = working
-          .then(() => explain(key, one))
+          .then(() => explain(key, one, catalog))
           .catch((error: unknown) => log.error(toFailure(error), 'a deviation could not be explained'))
           .finally(() => unexplained.delete(key))
       }

@@ -6,7 +6,7 @@ import type { Clock } from '../clock.ts'
 import { toFailure } from '../domain/errors.ts'
 import { type Inspection, notInspected } from '../domain/external.ts'
 import { type FileFacts, identityOf } from '../domain/external-file.ts'
-import type { KnownFile } from './external-catalog.ts'
+import { brokenHint, type KnownFile } from './external-catalog.ts'
 
 /** Keeps what was found about files, so that a restart reads nothing twice. The history has it. */
 export interface InspectionStore {
@@ -71,14 +71,15 @@ export function createInspections(options: InspectionsOptions): Inspections {
     }
   }
 
-  async function readOne({ name, facts }: KnownFile): Promise<void> {
+  async function readOne({ name, facts, database }: KnownFile): Promise<void> {
     const inspection = await lookInto(name, facts)
     const identity = identityOf(facts)
     found.set(name, { identity, inspection, changed: facts.changed, at: clock.monotonic() })
-    const about = { watch: place.name, file: name, ...inspection }
+    const about = { watch: place.name, directory: place.directory, file: name, database, ...inspection }
     const isTold = inspection.state !== 'unchecked' && inspection.state !== 'unreadable'
     if (inspection.state === 'sound') log.info(about, 'file is a whole dump')
-    else log.error(about, isTold ? 'file is no whole dump' : 'file could not be checked')
+    else if (isTold) log.error({ ...about, hint: brokenHint }, 'file is no whole dump')
+    else log.error(about, 'file could not be checked')
     if (isTold) store.keepInspection(place.name, name, identity, JSON.stringify(inspection))
   }
 

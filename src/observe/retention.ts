@@ -74,7 +74,7 @@ function invalidManifests(ids: readonly string[]): RetentionRefusal {
   return {
     cause: 'manifest-invalid',
     message: `manifests cannot be read: ${ids.slice(0, 3).join(', ')}${more}`,
-    hint: 'put a good copy from another repository in place, or move these folders out of the repository',
+    hint: 'put a good manifest.json from another repository in place, or move these folders out of <cluster>/backups in the repository',
   }
 }
 

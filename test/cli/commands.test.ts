@@ -219,7 +219,7 @@ t.test('commands on a real cluster', { timeout: 150_000 }, async (t) => {
     const failed = await lifeboat(['verify', id])
     t.equal(failed.code, 1)
     t.match(failed.out, /: fail\n[\s\S]*fail {9}artifact checksum dump\.tar: /)
-    t.match(failed.err, /checksum-mismatch[\s\S]*HINT: do not rely on this backup/)
+    t.match(failed.err, / of "postgres" in local: .*checksum-mismatch[\s\S]*HINT: do not rely on this copy/)
     t.match((await lifeboat(['list'])).out, /fail \d{4}-.*restored \d{4}-/)
     await rm(folder, { recursive: true })
     const stopped = AbortSignal.abort(new LifeboatError('cancelled', 'received SIGINT'))

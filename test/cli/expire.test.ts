@@ -119,7 +119,7 @@ t.test('what blocks it is told, with what to do', async (t) => {
   t.equal(preview.code, 6)
   t.match(
     preview.out,
-    new RegExp(`^one: nothing expires: manifests cannot be read: ${bad}\nHINT: put a good copy`, 'm'),
+    new RegExp(`^one: nothing expires: manifests cannot be read: ${bad}\nHINT: put a good manifest\\.json`, 'm'),
   )
   const run = await lifeboat('expire')
   t.equal(run.code, 6)

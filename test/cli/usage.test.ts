@@ -46,6 +46,10 @@ t.test('arguments that are wrong', async (t) => {
     [['hold', '20260301T000000Z-dump-abcdef', '--until', '2020-01-01'], /"2020-01-01" has passed/],
     [['hold', '20260301T000000Z-dump-abcdef', '--until', '2099-02-31'], /"2099-02-31" is not a date/],
     [['hold', '20260301T000000Z-dump-abcdef', '--until', 'soon'], /"soon" is not a date/],
+    [
+      ['restore', 'external-0123456789abcdef', '--to', 'x'],
+      /is a file that another tool wrote.*\nHINT: .*docs\/restore\.md/,
+    ],
     [['token'], /who is the token for\?/],
     [['token', 'x', '--role', 'boss'], /--role cannot be "boss"\nHINT: one of viewer, operator, admin/],
     [['token', 'a b'], /./],
@@ -79,7 +83,7 @@ t.test('a configuration with several faults names each', async (t) => {
   const variable = await cli(['list'], { env: { LIFEBOAT_CONFIG: join(directory, 'lifeboat.yaml') } })
   t.equal(variable.code, 2)
   const missing = await cli(['list'])
-  t.match(missing.err, /cluster: is missing/)
+  t.match(missing.err, /^ {2}no configuration was given\n.*--config FILE[\s\S]*cluster: is missing/m)
 })
 
 t.test('a token goes into the configuration as it is printed', async (t) => {

@@ -162,7 +162,7 @@ await t.test('nothing from outside becomes markup', async (t) => {
   t.match(text, '&lt;script&gt;alert(&quot;1&quot;)')
   const tags = [...text.replace(/<style>[\s\S]*?<\/style>/, '').matchAll(/<\/?([a-z0-9]+)/gi)].map(([, tag]) => tag)
   const expected =
-    'html head meta title link body header b bdi span main section h1 h2 h3 h4 p div article dl dt dd time table thead tbody tr th td code br footer nav a'
+    'html head meta title link body header b bdi span main section h1 h2 h3 h4 p div article dl dt dd time table thead tbody tr th td code br footer nav a ul li'
   for (const tag of new Set(tags)) t.ok(expected.split(' ').includes(tag ?? ''), `<${tag}>`)
 })
 

@@ -129,7 +129,10 @@ t.test('PostgreSQL 15', { timeout: 100_000 }, async (t) => {
       repositories: { bad: join(directory, 'file'), good: join(directory, 'good') },
     })
     const run = await sidecar.run('dump')
-    t.match(run, { state: 'failed', failure: { code: 'storage-failed' } })
+    t.match(run, {
+      state: 'failed',
+      failure: { code: 'storage-failed', message: /^2 of 2 .* everywhere: "app" in bad \(.*; "postgres" in bad \(/ },
+    })
     t.same(
       run.items.map(({ database, repository, outcome }) => `${database} ${repository} ${outcome}`),
       ['app bad failed', 'app good succeeded', 'postgres bad failed', 'postgres good succeeded'],

@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process'
 import t, { type Test } from 'tap'
+import type { FileState } from '../../src/domain/external-file.ts'
 import { conditions, figures } from '../../src/metrics/queries.ts'
 import { type MetricsOptions, renderCatalog } from '../../src/metrics/registry.ts'
 import type { Catalog } from '../../src/observe/catalog.ts'
@@ -74,6 +75,24 @@ const failing = (name: string) =>
   looks.map((state) => (state.collector === name ? { ...state, success: false } : state))
 const failure = (database: string, minutes: number) =>
   ({ backupType: 'dump', database, at: at(minutes), failure: { code: 'program-failed', message: '' } }) as const
+
+const file = backup(500, { id: 'external-0123456789abcdef', type: 'external' })
+const watch = (broken: number, backups = [file]) => ({
+  ...repositoryState('nightly', backups, [proof(file, 520, whole)]),
+  maxAgeSeconds: 30_000,
+  databases: backups.map(({ database }) => database),
+  files: new Map<FileState, number>([
+    ['sound', backups.length],
+    ['truncated', broken],
+  ]),
+  details: () => null,
+})
+const watchOnly: Partial<Catalog> = {
+  server: null,
+  repositories: [],
+  collectors: [collectorState('watch:nightly'), collectorState('history')],
+  watches: [watch(0)],
+}
 
 /** Each picture of a cluster at minute 600, and the conditions that hold then, with how many results. All others have none. */
 const pictures: readonly (readonly [string, Partial<Catalog>, Readonly<Record<string, number>>])[] = [
@@ -212,6 +231,24 @@ const pictures: readonly (readonly [string, Partial<Catalog>, Readonly<Record<st
     { repositories: [repository('a'), repository('b', [early, crm], [proof(early, 599, whole), ...proofs])] },
     { 'Clock ahead': 1 },
   ],
+  ['another tool dumps as well', { watches: [watch(0)] }, {}],
+  ['another tool alone dumps', watchOnly, {}],
+  ['another tool left a torn file', { ...watchOnly, watches: [watch(1)] }, { 'Watched dump broken': 1 }],
+  ['another tool left nothing', { ...watchOnly, watches: [watch(0, [])] }, { 'Watched directory empty': 1 }],
+  [
+    'a backup has half of its size',
+    {
+      repositories: [
+        repository('a', [
+          ...[100, 200, 300].map((minutes) => backup(minutes, { id: `early-${minutes}`, storedBytes: 2_000 })),
+          { ...app, storedBytes: 1_000 },
+          crm,
+        ]),
+        repository('b'),
+      ],
+    },
+    { 'Backup shrank': 1 },
+  ],
 ]
 
 /** The series of a catalog as promtool wants them, with the first of March for the first of January 1970. */
@@ -238,6 +275,8 @@ function complaints(t: Test, tests: readonly object[]): string {
   return status === 0 ? '' : `${stdout}${stderr}`
 }
 
+const told = { 'Nobody writes': 1, 'Hook failed': 1, 'Not told': 1 }
+
 await t.test('every condition holds when it should, and only then', async (t) => {
   const expectations = (holding: Readonly<Record<string, number>>) =>
     conditions.map(({ name, query }) => ({
@@ -259,11 +298,45 @@ await t.test('every condition holds when it should, and only then', async (t) =>
     input_series: await seriesOf({}, (value) => `${value}x590 stale`),
     promql_expr_test: expectations({ 'Sidecar gone': 1 }),
   })
+  tests.push({
+    name: 'the files of a database have gone',
+    interval: '1m',
+    input_series: [
+      ...(await seriesOf(watchOnly, (value) => `${value}x610`)).filter(
+        ({ series }) => !/(last_success|max_age).*external/.test(series),
+      ),
+      ...(await seriesOf(watchOnly, (value) => `${value}x590 stale`)).filter(({ series }) =>
+        /(last_success|max_age).*external/.test(series),
+      ),
+    ],
+    promql_expr_test: expectations({ 'Watched database gone': 1 }),
+  })
+  const at600 = (value: string, ...series: string[]) => series.map((one) => ({ series: one, values: value }))
+  tests.push({
+    name: 'all stand by, a hook fails, nobody is told',
+    interval: '1m',
+    input_series: [
+      ...(await seriesOf({}, (value) => `${value}x610`)),
+      ...at600('0x610', 'lifeboat_lease_held{cluster_name="spavix",repository="a"}'),
+      ...at600('1x610', 'lifeboat_lease_held{cluster_name="spavix",repository="b"}'),
+      ...at600(
+        '0x590 1x20',
+        'lifeboat_hook_failures_total{cluster_name="spavix",hook="copy"}',
+        'lifeboat_notification_failures_total{cluster_name="spavix",target="ops"}',
+      ),
+    ],
+    promql_expr_test: expectations(told),
+  })
   const unknown = pictures.flatMap(([, , holding]) =>
     Object.keys(holding).filter((name) => !conditions.some((condition) => condition.name === name)),
   )
   t.same(unknown, [])
-  const held = new Set(['Sidecar gone', ...pictures.flatMap(([, , holding]) => Object.keys(holding))])
+  const held = new Set([
+    'Sidecar gone',
+    'Watched database gone',
+    ...Object.keys(told),
+    ...pictures.flatMap(([, , holding]) => Object.keys(holding)),
+  ])
   t.same(
     conditions.filter(({ name }) => !held.has(name)),
     [],

@@ -236,6 +236,19 @@ t.test('dumps of other tools are told of by their size alone', async (t) => {
   ])
 })
 
+t.test('of a file of another tool the name is told', async (t) => {
+  const backups = nights([100, 100, 100, 5], { type: 'external' })
+  const details = (id: string) =>
+    ({ file: `${id}.sql`, state: 'sound', detail: null, format: null, compression: null, notes: [] }) as const
+  const nightly = { maxAgeSeconds: 60, databases: ['app'], files: new Map(), details }
+  const watches = [{ ...repositoryState('nightly', backups), ...nightly }]
+  const { lines } = await explained(
+    catalogOf({ at: new Date('2027-01-01T00:00:00Z'), repositories: [], watches }),
+    () => 1,
+  )
+  t.match(lines, [{ file: 'night-3.sql', msg: /^backup of app in nightly \(night-3\.sql\) is unusually small: / }])
+})
+
 t.test('after a stop nothing is said', async (t) => {
   const stop = new AbortController()
   const { lines } = await explained(
