@@ -1,5 +1,6 @@
 import { compactUtc, isBackupId } from '../domain/backup.ts'
 import { LifeboatError } from '../domain/errors.ts'
+import { timelineDigits, type WalFileKind, walFileKind } from '../domain/wal.ts'
 import { isSegment } from '../storage/keys.ts'
 
 /*
@@ -13,6 +14,9 @@ import { isSegment } from '../storage/keys.ts'
  *     <cluster>/holds/<backup-id>.json
  *     <cluster>/uses/<backup-id>-<12 hex>.json
  *     <cluster>/leases/<20 digits>.json
+ *     <cluster>/wal/<system-id>/<timeline>/<log>/<segment>-<12 hex>.zst[.age]
+ *     <cluster>/wal/<system-id>/<timeline>.history
+ *     <cluster>/wal/<system-id>/<segment>.<offset>.backup
  */
 
 const manifestName = 'manifest.json'
@@ -20,6 +24,9 @@ const inProgressName = '.inprogress'
 const artifactPattern = /^[A-Za-z0-9_][A-Za-z0-9._+-]{0,199}$/
 const usePattern = /^([0-9A-Za-z-]+)-[0-9a-f]{12}\.json$/
 const leasePattern = /^(\d{20})\.json$/
+const systemIdentifierPattern = /^[1-9]\d{0,19}$/
+const walHashPattern = /^[0-9a-f]{12}$/
+const walKeyPattern = /^([^/]+)\/(?:([0-9A-F]{8})\/([0-9A-F]{8})\/([^/-]+)-([0-9a-f]{12})\.zst(\.age)?|([^/]+))$/
 const proofPattern = /^(\d{8}T\d{6}Z)-([0-9A-Za-z-]+)\.json$/
 
 /** True for a name that can be a cluster's folder: one segment of a key that is not hidden. */
@@ -135,4 +142,60 @@ export function leaseToken(cluster: string, key: string): number | null {
   const digits = key.startsWith(prefix) ? leasePattern.exec(key.slice(prefix.length))?.[1] : undefined
   const token = Number(digits)
   return digits !== undefined && Number.isSafeInteger(token) && token > 0 ? token : null
+}
+
+/** An object of the stored WAL. */
+export interface StoredWal {
+  readonly systemIdentifier: string
+  /** PostgreSQL's name of the file. */
+  readonly name: string
+  readonly kind: WalFileKind
+  /** The first 12 hexadecimal digits of the SHA-256 of what PostgreSQL wrote; null for histories and labels, stored as they are. */
+  readonly hash: string | null
+  readonly isEncrypted: boolean
+}
+
+/** The WAL of one cluster, or of each that has ever been here under this name. */
+export function walPrefix(cluster: string, systemIdentifier?: string): string {
+  const all = `${cluster}/wal/`
+  if (systemIdentifier === undefined) return all
+  if (!systemIdentifierPattern.test(systemIdentifier))
+    throw new LifeboatError('usage-invalid', `${JSON.stringify(systemIdentifier)} is not a system identifier`)
+  return `${all}${systemIdentifier}/`
+}
+
+/** The segments and partials of one timeline; of one log of it where `log` says its 8 hexadecimal digits. */
+export function walTimelinePrefix(cluster: string, systemIdentifier: string, timeline: number, log?: string): string {
+  const all = `${walPrefix(cluster, systemIdentifier)}${timelineDigits(timeline)}/`
+  return log === undefined ? all : `${all}${log}/`
+}
+
+/** All objects of one segment, partials of it included, begin with it, whatever their content. */
+export function walSegmentPrefix(cluster: string, systemIdentifier: string, segment: string): string {
+  return `${walPrefix(cluster, systemIdentifier)}${segment.slice(0, 8)}/${segment.slice(8, 16)}/${segment}`
+}
+
+/** Fails with `usage-invalid` where no such object can be: a segment or partial has a hash, a history or label has none. */
+export function walKey(cluster: string, wal: Omit<StoredWal, 'kind'>): string {
+  const { systemIdentifier, name, hash, isEncrypted } = wal
+  const kind = walFileKind(name)
+  const isPlain = kind === 'history' || kind === 'label'
+  const isPossible = isPlain ? hash === null && !isEncrypted : hash !== null && walHashPattern.test(hash)
+  if (kind === null || !isPossible)
+    throw new LifeboatError('usage-invalid', `${JSON.stringify(name)} cannot be stored as a WAL file`)
+  if (hash === null) return `${walPrefix(cluster, systemIdentifier)}${name}`
+  return `${walSegmentPrefix(cluster, systemIdentifier, name)}-${hash}.zst${isEncrypted ? '.age' : ''}`
+}
+
+/** What a key says of a WAL file, or null if it is not the key of one of this cluster. */
+export function parseWalKey(cluster: string, key: string): StoredWal | null {
+  const prefix = walPrefix(cluster)
+  const parts = key.startsWith(prefix) ? walKeyPattern.exec(key.slice(prefix.length)) : null
+  const [, systemIdentifier = '', timeline, log, stored, hash = null, age, plain] = parts ?? []
+  const name = stored ?? plain ?? ''
+  const kind = walFileKind(name)
+  if (kind === null || !systemIdentifierPattern.test(systemIdentifier)) return null
+  if ((kind === 'history' || kind === 'label') !== (hash === null)) return null
+  if (hash !== null && !name.startsWith(`${timeline}${log}`)) return null
+  return { systemIdentifier, name, kind, hash, isEncrypted: age !== undefined }
 }

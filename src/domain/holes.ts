@@ -1,0 +1,32 @@
+import type { WalGap } from './coverage.ts'
+
+/** A gap that somebody knows of and does not want to be told of again until a date. It stays a gap: nothing is replayed over it. */
+export interface AcknowledgedHole extends WalGap {
+  readonly reason: string
+  readonly until: Date
+}
+
+/** A gap, or a part of one, and who knows of it; null: nobody. */
+export interface JudgedGap extends WalGap {
+  readonly acknowledged: AcknowledgedHole | null
+}
+
+/** Splits gaps where acknowledged holes begin and end. Of holes that overlap the one that reaches furthest is named. */
+export function* judgeGaps(
+  gaps: Iterable<WalGap>,
+  holes: readonly AcknowledgedHole[],
+  now: Date,
+): Generator<JudgedGap, void> {
+  const valid = holes.filter(({ until }) => until > now)
+  for (const { timeline, first, last } of gaps) {
+    const near = valid.filter((hole) => hole.timeline === timeline && hole.first <= last && hole.last >= first)
+    for (let at = first; at <= last; ) {
+      const here = near.filter((hole) => hole.first <= at && at <= hole.last)
+      const acknowledged = here.reduce<AcknowledgedHole | null>((a, b) => (a && a.last >= b.last ? a : b), null)
+      const later = near.filter((hole) => hole.first > at).map((hole) => hole.first - 1)
+      const end = acknowledged === null ? Math.min(last, ...later) : Math.min(last, acknowledged.last)
+      yield { timeline, first: at, last: end, acknowledged }
+      at = end + 1
+    }
+  }
+}
