@@ -9,6 +9,7 @@ export interface Finding {
     | 'work folder'
     | 'repository'
     | 'watch'
+    | 'wal'
     | 'hooks'
     | 'clock'
     | 'schedule'

@@ -1,4 +1,5 @@
 import { hostname } from 'node:os'
+import { checkArchiving } from '../check/archiving.ts'
 import { type Finding, looked, ok, warning } from '../check/finding.ts'
 import { checkHooks } from '../check/hooks.ts'
 import { checkPlaces } from '../check/places.ts'
@@ -41,6 +42,7 @@ export const checkCommand: Command = {
       ...(await checkPrograms(config, cluster?.serverMajor ?? null)),
       ...(await checkPlaces(config, largestDatabaseBytes, identities(config, context))),
       ...(await checkLeases(config, context)),
+      ...(await checkArchiving(config, context)),
       ...(await watchFindings(config, context)),
       ...(await checkHooks(config)),
       ...checkSchedule(config, context),

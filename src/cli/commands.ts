@@ -13,6 +13,7 @@ import { restoreCommand } from './restore.ts'
 import { serveCommand } from './serve.ts'
 import { tokenCommand } from './token.ts'
 import { verifyCommand } from './verify.ts'
+import { walCommand } from './wal.ts'
 
 export const commands: readonly Command[] = [
   serveCommand,
@@ -24,6 +25,7 @@ export const commands: readonly Command[] = [
   holdCommand,
   checkCommand,
   initCommand,
+  walCommand,
   adoptCommand,
   tokenCommand,
   demoCommand,

@@ -120,7 +120,7 @@ function checkTargetTimeout(tree: unknown, problems: Problems): void {
 }
 
 /**
- * No repository may lie in another, nor in the directories of our own state, nor these in it: one would take the other's
+ * No repository or WAL archive may lie in another, nor in the directories of our own state, nor these in it: one would take the other's
  * files for its own, and clean them up.
  */
 async function checkDirectories(tree: unknown, problems: Problems): Promise<void> {
@@ -135,12 +135,14 @@ async function checkDirectories(tree: unknown, problems: Problems): Promise<void
   const repositories = await Promise.all(
     texts(tree, 'repositories', '*', 'url').map((found) => real(found, parseFileUrl(found.value))),
   )
-  for (const [index, repository] of repositories.entries()) {
-    for (const other of [...own, ...repositories.slice(0, index)]) {
-      const relation = relate(repository.directory, other.directory)
+  const archives = await Promise.all(texts(tree, 'wal', 'archive').map((found) => real(found, found.value)))
+  const placed = [...repositories, ...archives]
+  for (const [index, place] of placed.entries()) {
+    for (const other of [...own, ...placed.slice(0, index)]) {
+      const relation = relate(place.directory, other.directory)
       if (relation) {
         const hint = 'Give each a directory of its own, beside the others.'
-        problems.add(repository.path, `${relation} ${formatKey(other.path)}`, hint)
+        problems.add(place.path, `${relation} ${formatKey(other.path)}`, hint)
       }
     }
   }

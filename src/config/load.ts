@@ -108,6 +108,7 @@ function build(raw: RawConfig): UnbrandedConfig {
       retention: retentionOf(retention),
     })),
     watch: raw.watch.map(watchOf),
+    wal: { archive: raw.wal.archive === undefined ? null : resolve(raw.wal.archive) },
     dump: {
       jobs: dump.jobs,
       timeoutSeconds: seconds(dump.timeout),

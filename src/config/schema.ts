@@ -6,6 +6,7 @@ import { boolean, choice, duration, integer, longestTimer, schedule, section, si
 import { postgres } from './schema-postgres.ts'
 import { retention } from './schema-retention.ts'
 import { lease, runner } from './schema-runner.ts'
+import { wal } from './schema-wal.ts'
 import { watch } from './schema-watch.ts'
 import { roles } from './validated.ts'
 
@@ -160,6 +161,7 @@ export const configSchema = section({
   postgres,
   repositories,
   watch,
+  wal,
   dump,
   verification,
   runner,

@@ -99,6 +99,8 @@ export interface ValidatedConfig {
   /** Empty: nothing is backed up, and the server is not asked for anything; `watch` is not empty then. */
   readonly repositories: readonly RepositoryConfig[]
   readonly watch: readonly WatchConfig[]
+  /** The directory that archive_command fills, absolute; null: none. */
+  readonly wal: { readonly archive: string | null }
   readonly dump: {
     readonly jobs: number
     /** Parallel workers of pg_dump. */

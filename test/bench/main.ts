@@ -8,6 +8,7 @@ import { benchJobs } from './jobs.ts'
 import { benchMemory } from './memory.ts'
 import { benchRetention } from './retention.ts'
 import { type Figure, figuresTable, mebibytes } from './table.ts'
+import { benchWal } from './wal.ts'
 import { benchWatch } from './watch.ts'
 
 /**
@@ -28,6 +29,7 @@ const parts: Readonly<Record<string, () => Promise<readonly Figure[]>>> = {
   jobs: () => benchJobs(base, Number(values.scale)),
   external: () => benchExternal(base),
   watch: () => benchWatch(base, 50_000),
+  wal: () => benchWal(base),
   memory: () => benchMemory(base, [10, 200]),
   retention: async () => benchRetention(),
 }

@@ -38,6 +38,7 @@ await t.test('defaults', async (t) => {
         },
       ],
       watch: [],
+      wal: { archive: null },
       dump: {
         jobs: 2,
         timeoutSeconds: 43_200,
@@ -278,7 +279,6 @@ await t.test('wrong values', async (t) => {
 await t.test('what this version does not do yet is said so', async (t) => {
   const later: [string, string][] = [
     ['encryption: { recipients: [age1] }', 'encryption'],
-    ['wal: { archive: /x }', 'wal'],
     ['schedule: { full: "0 3 * * 0", dump: off }', 'schedule.full'],
     ['schedule: { incremental: "0 3 * * 0" }', 'schedule.incremental'],
   ]
@@ -303,6 +303,8 @@ await t.test('names and directories that get in each other’s way', async (t) =
   const clash: [string, string][] = [
     [repositories('/srv/a', '/srv/a'), 'repositories[1].url'],
     [repositories('/srv/a', '/srv/./x/../a/'), 'repositories[1].url'],
+    [`${repositories('/srv/a')}wal: { archive: /srv/a/wal }\n`, 'wal.archive'],
+    [`${repositories('/srv/a')}wal: { archive: /var/lib/lifeboat/../lifeboat }\n`, 'wal.archive'],
     [repositories('/srv/a/b', '/srv/a'), 'repositories[1].url'],
     [repositories(join(dir, 'real'), join(dir, 'link/inner')), 'repositories[1].url'],
     [repositories(join(dir, 'real/new'), join(dir, 'link/new/deeper')), 'repositories[1].url'],
