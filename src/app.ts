@@ -12,7 +12,7 @@ import type { BackupCopy, RenderedMetrics } from './http/ports.ts'
 import { createHttpServer } from './http/server.ts'
 import { readGrowth } from './jobs/growth-reader.ts'
 import { createMetrics, type Metrics } from './metrics/registry.ts'
-import { createArchiverLook } from './observe/archiver.ts'
+import { createArchiverLook, missingFrom } from './observe/archiver.ts'
 import type { Catalog } from './observe/catalog.ts'
 import { createClockAheadReport } from './observe/clock-ahead.ts'
 import { wasDoneSince } from './observe/done-since.ts'
@@ -26,7 +26,7 @@ import { createServerMemory } from './observe/server-memory.ts'
 import { findInstallations } from './postgres/installations.ts'
 import type { Repository } from './repository/repository.ts'
 import type { ClockGuard } from './runner/clock-guard.ts'
-import type { Schedule } from './runner/runner.ts'
+import { schedulesOf } from './schedules.ts'
 import type { Version } from './version.ts'
 
 export interface AppOptions {
@@ -85,7 +85,11 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
         }),
     archiver: isWatchOnly(config)
       ? null
-      : createArchiverLook({ sample: createArchiverProbe(config.postgres), missing: null, clock }),
+      : createArchiverLook({
+          sample: createArchiverProbe(config.postgres),
+          missing: missingFrom(config.wal.archive),
+          clock,
+        }),
     databases: config.postgres.databases,
     history: runner,
     clock,
@@ -202,21 +206,6 @@ async function listen(
       cause,
     })
   }
-}
-
-function schedulesOf(config: ValidatedConfig): readonly Schedule[] {
-  const { schedule, verification } = config
-  const verify = { backup: null, repository: null, database: null, level: verification.level, rehash: false }
-  const expire = { repository: null, confirmClock: false }
-  // In the order in which those that were missed are made up for.
-  const runs = [
-    ...(schedule.dump === null ? [] : [{ job: 'dump' as const, params: { database: null }, cron: schedule.dump }]),
-    ...(schedule.verify === null ? [] : [{ job: 'verify' as const, params: verify, cron: schedule.verify }]),
-    ...(schedule.expire === null ? [] : [{ job: 'expire' as const, params: expire, cron: schedule.expire }]),
-  ]
-  // Without a repository there is nothing to dump, and maybe nothing that may expire.
-  const mayExpire = config.watch.some((one) => one.retention !== null)
-  return isWatchOnly(config) ? runs.filter(({ job }) => job === 'verify' || (job === 'expire' && mayExpire)) : runs
 }
 
 /** Holds the rendered metrics of the newest catalog. One rendering at a time; of those that wait only the newest counts. */

@@ -1,3 +1,5 @@
+import { lstat } from 'node:fs/promises'
+import { join } from 'node:path'
 import type { Clock } from '../clock.ts'
 import {
   type ArchiverSample,
@@ -37,5 +39,26 @@ export function createArchiverLook(options: ArchiverLookOptions): (signal: Abort
     const verdict = judgeArchiver(now, lately, absent)
     lately = [...lately, now]
     return Object.freeze({ ...verdict, archived: sample.archived, failed: sample.failed, ready: sample.ready })
+  }
+}
+
+/** Looks for archived files in the archive directory; null where none is configured. */
+export function missingFrom(archive: string | null): ArchiverLookOptions['missing'] {
+  if (archive === null) return null
+  return async (names, signal) => {
+    await lstat(archive) // one that is not mounted is a failed look, not a lying archiver
+    const found: string[] = []
+    for (const name of names) {
+      signal.throwIfAborted()
+      const isThere = await lstat(join(archive, name)).then(
+        () => true,
+        (error: NodeJS.ErrnoException) => {
+          if (error.code === 'ENOENT') return false
+          throw error
+        },
+      )
+      if (!isThere) found.push(name)
+    }
+    return found
   }
 }

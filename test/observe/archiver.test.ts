@@ -1,7 +1,7 @@
-import { access, chmod, mkdir, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
-import { createArchiverLook } from '../../src/observe/archiver.ts'
+import { createArchiverLook, missingFrom } from '../../src/observe/archiver.ts'
 import { sampleArchiver } from '../../src/postgres/archiver.ts'
 import { withSession } from '../../src/postgres/connection.ts'
 import { FakeClock } from '../support/fake-clock.ts'
@@ -33,13 +33,8 @@ esac
     settings: { archive_mode: 'on', archive_command: `'${command}' "%p" "%f"` },
   })
   const clock = new FakeClock()
-  const missing = async (names: readonly string[]) => {
-    const absent: string[] = []
-    for (const name of names) await access(join(archive, name)).catch(() => absent.push(name))
-    return absent
-  }
   const sample = () => withSession(cluster.source, { database: 'postgres' }, sampleArchiver)
-  const look = createArchiverLook({ sample, missing, clock })
+  const look = createArchiverLook({ sample, missing: missingFrom(archive), clock })
   const signal = new AbortController().signal
   const segment = async () => {
     await cluster.sql('select pg_create_restore_point($$here$$)')
