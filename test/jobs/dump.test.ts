@@ -239,7 +239,8 @@ t.test('PostgreSQL 15', { timeout: 100_000 }, async (t) => {
     await held.waiting(ended, inPgDump)
     await cluster.sql(`alter role fickle password 'other'`)
     await held.release() // pg_dump's workers connect now
-    t.match(await ended, { state: 'failed', failure: { code: 'server-authentication' } })
+    // Once in a while the worker that was refused ends before it has said why, and another one only says that it lost the server.
+    t.match(await ended, { state: 'failed', failure: { code: /^server-(authentication|unreachable)$/ } })
     t.same(await sidecar.leftovers(), [])
     t.same(await sidecar.manifests(), [])
     await noSessions(cluster)
