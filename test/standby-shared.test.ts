@@ -6,6 +6,7 @@ import { startCluster } from './support/postgres.ts'
 import { scratchDirectory } from './support/scratch.ts'
 import { type Served, serve, serveTokens } from './support/serve.ts'
 import { sidecarYaml } from './support/sidecar.ts'
+import { untilAnswer } from './support/until.ts'
 
 interface Shown {
   readonly leases: readonly { readonly repository: string; readonly state: string }[]
@@ -14,17 +15,6 @@ interface Shown {
 async function leases(served: Served): Promise<Record<string, string>> {
   const { leases } = (await (await served.request('/api/jobs')).json()) as Shown
   return Object.fromEntries(leases.map(({ repository, state }) => [repository, state]))
-}
-
-async function until<T>(what: string, ask: () => Promise<T | undefined | false>): Promise<T> {
-  for (const end = Date.now() + 60_000; Date.now() < end; ) {
-    const answer = await ask()
-    if (answer !== undefined && answer !== false) return answer
-    await new Promise((resolve) => {
-      setTimeout(resolve, 50)
-    })
-  }
-  throw new Error(`${what}: not within a minute`)
 }
 
 interface Ended {
@@ -36,7 +26,7 @@ interface Ended {
 /** The verdict, and the repositories that were written to. */
 async function run(served: Served, path: string): Promise<string> {
   const { id } = (await (await served.request(path, {})).json()) as { id: string }
-  const { state, items } = await until('a run', async () => {
+  const { state, items } = await untilAnswer('a run', async () => {
     const one = (await (await served.request(`/api/runs/${id}`)).json()) as Ended
     return one.finishedAt !== null && one
   })
@@ -67,12 +57,12 @@ t.test('each of two sidecars has the lease on one of two repositories', { timeou
 
   const first = await start(0, { near })
   t.equal(await run(first, '/api/admin/backup'), 'succeeded, near succeeded')
-  await until('near', async () => (await leases(first)).near === 'held')
+  await untilAnswer('near', async () => (await leases(first)).near === 'held')
   const two = await start(1, { near, far })
-  await until('two stands by', async () => (await leases(two)).near === 'waiting')
+  await untilAnswer('two stands by', async () => (await leases(two)).near === 'waiting')
   t.equal(await run(two, '/api/admin/backup'), 'succeeded, far succeeded')
   t.ok(two.lines.some(({ msg, repository }) => /^left out: /.test(String(msg)) && repository === 'near'))
-  await until('far', async () => (await leases(two)).far === 'held')
+  await untilAnswer('far', async () => (await leases(two)).far === 'held')
   t.equal(await run(two, '/api/admin/expire'), 'succeeded')
 
   // Commands beside a sidecar leave its lease alone.

@@ -7,28 +7,18 @@ import { startCluster } from './support/postgres.ts'
 import { scratchDirectory } from './support/scratch.ts'
 import { type Served, serve, serveTokens } from './support/serve.ts'
 import { sidecarYaml } from './support/sidecar.ts'
+import { untilAnswer } from './support/until.ts'
 
 async function held(served: Served): Promise<number | undefined> {
   const text = await (await served.request('/metrics')).text()
   return parseExposition(text).find(({ name }) => name === 'lifeboat_lease_held')?.value
 }
 
-async function until<T>(what: string, ask: () => Promise<T | undefined | false>): Promise<T> {
-  for (const end = Date.now() + 60_000; Date.now() < end; ) {
-    const answer = await ask()
-    if (answer !== undefined && answer !== false) return answer
-    await new Promise((resolve) => {
-      setTimeout(resolve, 50)
-    })
-  }
-  throw new Error(`${what}: not within a minute`)
-}
-
 async function ended(served: Served, path: string, body: object): Promise<{ state?: string; failure?: unknown }> {
   const answer = await served.request(path, body)
   const { id } = (await answer.json()) as { id?: string }
   if (answer.status !== 202 || id === undefined) return { failure: answer.status }
-  return until('a run', async () => {
+  return untilAnswer('a run', async () => {
     const run = (await (await served.request(`/api/runs/${id}`)).json()) as { state: string; finishedAt: string | null }
     return run.finishedAt !== null && run
   })
@@ -63,10 +53,10 @@ t.test('two sidecars on one repository', { timeout: 240_000 }, async (t) => {
   const one = await start(0)
   t.equal(await held(one), undefined, 'nothing is written where nothing was: the first backup does')
   t.match(await ended(one, '/api/admin/backup', {}), { state: 'succeeded' })
-  await until('the lease of one', async () => (await held(one)) === 1)
+  await untilAnswer('the lease of one', async () => (await held(one)) === 1)
 
   const two = await start(1)
-  await until('two sees it', async () => (await held(two)) === 0)
+  await untilAnswer('two sees it', async () => (await held(two)) === 0)
   const refused = await two.request('/api/admin/backup', {})
   t.equal(refused.status, 409)
   t.match(await refused.json(), { code: 'conflict', detail: /lease on the repository local is held by .*process \d+/ })
@@ -85,14 +75,24 @@ t.test('two sidecars on one repository', { timeout: 240_000 }, async (t) => {
   t.equal(command.code, 3)
   t.match(command.err, /waiting for the lease on local[\s\S]*held by/)
   t.equal((await cli(['expire', '-c', file])).code, 3)
+  const dumps = await scratchDirectory(t)
+  const watching = JSON.parse(yamls[2] ?? '') as object
+  const watch = [{ directory: dumps, database: 'app', retention: {} }]
+  await writeFile(file, JSON.stringify({ ...watching, watch }), { mode: 0o600 })
+  const expired = await cli(['expire', '-c', file])
+  t.match(expired, {
+    code: 0,
+    out: 'nothing had to go\n',
+    err: /left out: the lease on the repository local is held by/,
+  })
   const own = await cli(['backup', '-c', join(homes[0] ?? '', 'lifeboat.yaml')])
   t.equal(own.code, 0, 'a command on the state directory of the holder is the holder')
 
   one.child.kill('SIGSTOP')
-  await until('two takes over', async () => (await held(two)) === 1)
+  await untilAnswer('two takes over', async () => (await held(two)) === 1)
   t.match(await ended(two, '/api/admin/backup', {}), { state: 'succeeded' })
   one.child.kill('SIGCONT')
-  await until('one sees it', async () => (await held(one)) === 0)
+  await untilAnswer('one sees it', async () => (await held(one)) === 0)
   t.equal((await one.request('/api/admin/backup', {})).status, 409)
   t.match(
     one.lines.find(({ wasHeld }) => wasHeld === true),
@@ -100,12 +100,12 @@ t.test('two sidecars on one repository', { timeout: 240_000 }, async (t) => {
   )
 
   await two.end('SIGTERM')
-  await until('one takes over at once', async () => (await held(one)) === 1)
+  await untilAnswer('one takes over at once', async () => (await held(one)) === 1)
   t.match(await ended(one, '/api/admin/backup', {}), { state: 'succeeded' })
 
   const again = await start(1)
   await one.end('SIGKILL')
-  await until('two takes over from a dead one', async () => (await held(again)) === 1)
+  await untilAnswer('two takes over from a dead one', async () => (await held(again)) === 1)
   t.match(await ended(again, '/api/admin/backup', {}), { state: 'succeeded' })
   await rm(join(root, 'repository', 'test', 'leases'), { recursive: true })
   t.match(await ended(again, '/api/admin/backup', {}), { state: 'succeeded' }, 'one that was removed is taken again')

@@ -2,15 +2,9 @@ import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Clock } from '../clock.ts'
 import type { ValidatedConfig } from '../config/validated.ts'
-import {
-  type ArchiverStatus,
-  archiverStatus,
-  archivingFacts,
-  canSwitchSegment,
-  incomingDirectory,
-  isOurs,
-  switchSegment,
-} from '../postgres/archiving.ts'
+import type { ArchiverSample } from '../domain/archiver.ts'
+import { sampleArchiver } from '../postgres/archiver.ts'
+import { archivingFacts, canSwitchSegment, incomingDirectory, isOurs, switchSegment } from '../postgres/archiving.ts'
 import { type Session, withSession } from '../postgres/connection.ts'
 import { quoteIdentifier } from '../postgres/conninfo.ts'
 import { type Finding, looked, ok, problem, warning } from './finding.ts'
@@ -96,19 +90,19 @@ async function proveArrival(
   segmentBytes: number,
   { clock, signal, deadlineMs = defaultDeadlineMs }: Looking,
 ): Promise<Finding> {
-  const before = await archiverStatus(session)
+  const before = await sampleArchiver(session)
   const segment = await switchSegment(session)
   const began = clock.monotonic()
   let last = before
   for (;;) {
     // Asked before the directory is looked at: what is archived now must be there then.
-    const status = await archiverStatus(session)
-    const died = last.pid !== null && status.pid !== last.pid
+    const status = await sampleArchiver(session)
+    const died = last.process !== null && status.process?.pid !== last.process.pid
     last = status
     const tookSeconds = (clock.monotonic() - began) / 1000
     const size = await sizeOf(join(archive, segment))
     if (size === segmentBytes) return ok('wal', `${segment} arrived in ${archive} after ${tookSeconds.toFixed(1)} s`)
-    if (status.notes?.includes(`${segment}.done`) === true) {
+    if (status.files?.done.includes(segment) === true) {
       const what = size === null ? 'it is not there' : `it has ${size} bytes instead of ${segmentBytes}`
       return problem('wal', `the server counts ${segment} as archived, but in ${archive} ${what}`, setup)
     }
@@ -129,7 +123,7 @@ async function sizeOf(path: string): Promise<number | null> {
   }
 }
 
-const failing = ({ lastFailed }: ArchiverStatus) =>
+const failing = ({ lastFailed }: ArchiverSample) =>
   problem(
     'wal',
     `archive_command fails${lastFailed === null ? '' : ` for ${lastFailed}`}: the server keeps its WAL until it does not`,
@@ -145,15 +139,14 @@ const dying = () =>
 
 function late(
   segment: string,
-  before: ArchiverStatus,
-  { pid, inCommand, archived, notes }: ArchiverStatus,
+  before: ArchiverSample,
+  { process, archived, files }: ArchiverSample,
   seconds: number,
 ): Finding {
-  if (pid === null && notes !== null) return dying() // a role that may list them sees the process, too
-  const waiting = notes?.filter((name) => name.endsWith('.ready')).length
-  const behind = waiting === undefined ? '' : `; ${waiting} files wait`
+  if (process === null && files !== null) return dying() // a role that may list them sees the process, too
+  const behind = files === null ? '' : `; ${files.ready} files wait`
   const took = `${segment} did not arrive within ${Math.round(seconds)} s`
-  if (archived === before.archived && inCommand)
+  if (archived === before.archived && process?.waitEvent === 'ArchiveCommand')
     return problem('wal', `${took}: archive_command does not return${behind}`, 'look at what it waits for, and end it')
   return problem('wal', `${took}${behind}`, "the server's log and pg_stat_archiver tell how far it is")
 }

@@ -41,13 +41,13 @@ export async function runJob(
   const progress = new ProgressLine(context.err)
   try {
     await refuse?.(core)
-    if (job === 'dump' || job === 'expire') {
-      const repository = typeof params.repository === 'string' ? params.repository : null
-      await core.leases.acquire(repository, signal, (words) => context.err.write(`${oneLine(words)}\n`))
-      for (const { message } of core.leases.leftOut(repository)) context.err.write(`left out: ${oneLine(message)}\n`)
-    }
+    const writes = job === 'dump' || job === 'expire'
+    const repository = typeof params.repository === 'string' ? params.repository : null
+    if (writes) await core.leases.acquire(repository, signal, (words) => context.err.write(`${oneLine(words)}\n`))
     await core.tidy()
     const { id, lane } = core.runner.trigger({ job, params, trigger: 'cli', requestedBy: context.user })
+    const leftOut = writes ? core.leases.leftOut(repository) : []
+    for (const { message } of leftOut) context.err.write(`left out: ${oneLine(message)}\n`)
     const ahead = core.runner.list({ state: 'running' }).find((run) => run.lane === lane && run.id !== id)
     if (ahead !== undefined) context.err.write(`waiting for run ${ahead.id} in lane ${lane}\n`)
     const stopListening = core.runner.onChange((run) => {

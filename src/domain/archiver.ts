@@ -1,4 +1,4 @@
-/** How the server's archiver fares. `unknown` is no state: there is none then. */
+/** How the server's archiver fares. What is not known is no state. */
 export const archiverStates = ['off', 'idle', 'archiving', 'lagging', 'failing', 'hung', 'lying'] as const
 export type ArchiverState = (typeof archiverStates)[number]
 
@@ -16,12 +16,17 @@ export interface ArchiverSample {
   readonly lastArchivedAt: Date | null
   readonly lastFailedAt: Date | null
   readonly lastFailed: string | null
-  /** Null where it does not run, and before PostgreSQL 14, which does not show it. */
+  /** Null where it does not run, before PostgreSQL 14, which does not show it, and for a role that may not see it. */
   readonly process: { readonly pid: number; readonly waitEvent: string | null } | null
-  /** Files that wait to be archived. */
+  /** Null: the role may not list them. */
+  readonly files: ArchiverFiles | null
+}
+
+export interface ArchiverFiles {
+  /** So many wait to be archived. */
   readonly ready: number
   readonly oldestReady: { readonly name: string; readonly since: Date } | null
-  /** The newest files that the server takes for archived. */
+  /** The newest ones that the server takes for archived. */
   readonly done: readonly string[]
 }
 
@@ -32,7 +37,8 @@ export interface TimedSample {
 }
 
 export interface ArchiverVerdict {
-  readonly state: ArchiverState
+  /** Null: the role may not see what tells. */
+  readonly state: ArchiverState | null
   /** For people: what shows it. */
   readonly detail: string
 }
@@ -64,13 +70,20 @@ export function judgeArchiver(
   const { sample } = now
   if (sample.mode === 'off') return { state: 'off', detail: 'archive_mode is off' }
   if (!sample.hasCommand) return { state: 'off', detail: 'archive_command is empty: WAL piles up on the server' }
+  const { files } = sample
+  if (files === null) {
+    const failing = whyFailing(sample, [])
+    const hidden = 'what waits to be archived is not for this role to see: it needs pg_monitor'
+    return { state: failing === null ? null : 'failing', detail: failing ?? hidden }
+  }
   const [absent] = missing
   if (absent !== undefined) {
     const more = missing.length > 1 ? ` and ${missing.length - 1} more` : ''
     return { state: 'lying', detail: `the server takes ${absent}${more} for archived, and it is not in the archive` }
   }
-  if (sample.oldestReady === null) return { state: 'idle', detail: 'nothing waits' }
-  const waits = `${sample.ready} ${sample.ready === 1 ? 'file waits' : 'files wait'}, ${sample.oldestReady.name} first`
+  const { ready, oldestReady } = files
+  if (oldestReady === null) return { state: 'idle', detail: 'nothing waits' }
+  const waits = `${ready} ${ready === 1 ? 'file waits' : 'files wait'}, ${oldestReady.name} first`
   const failing = whyFailing(sample, lately)
   if (failing !== null) return { state: 'failing', detail: `${failing}; ${waits}` }
   const stillMs = stillFor(now, lately)
@@ -78,8 +91,8 @@ export function judgeArchiver(
     const seconds = Math.round(stillMs / 1000)
     return { state: 'hung', detail: `archive_command has not returned for ${seconds} s; ${waits}` }
   }
-  const isSlow = sample.at.getTime() - sample.oldestReady.since.getTime() > laggingMs
-  return { state: sample.ready >= laggingFiles || isSlow ? 'lagging' : 'archiving', detail: waits }
+  const isSlow = sample.at.getTime() - oldestReady.since.getTime() > laggingMs
+  return { state: ready >= laggingFiles || isSlow ? 'lagging' : 'archiving', detail: waits }
 }
 
 function whyFailing(sample: ArchiverSample, lately: readonly TimedSample[]): string | null {
@@ -102,9 +115,11 @@ function isInCommand({ serverMajor, process }: ArchiverSample): boolean {
 
 /** For how long the same file has been the first to wait, and nothing was counted. */
 function stillFor(now: TimedSample, lately: readonly TimedSample[]): number {
-  const { oldestReady, archived, failed } = now.sample
+  const { files, archived, failed } = now.sample
   const isStill = ({ sample }: TimedSample) =>
-    sample.oldestReady?.name === oldestReady?.name && sample.archived === archived && sample.failed === failed
+    sample.files?.oldestReady?.name === files?.oldestReady?.name &&
+    sample.archived === archived &&
+    sample.failed === failed
   let since = now.atMs
   for (const earlier of lately.toReversed()) {
     if (!isStill(earlier)) break

@@ -1,4 +1,3 @@
-import { join } from 'node:path'
 import type { Inspection } from '../domain/external.ts'
 import type { RestoreErrors } from '../external/restore-errors.ts'
 import { restoreExternal } from '../external/restore-external.ts'
@@ -6,15 +5,13 @@ import { clientEnvironment } from '../postgres/client-environment.ts'
 import { chooseClient, type Installation } from '../postgres/installations.ts'
 import { workMarker } from '../postgres/orphans.ts'
 import { restoreSettings } from '../postgres/restore.ts'
-import { type ScratchServer, startScratchServer } from '../postgres/scratch-server.ts'
 import { describeCopy, makeDatabase, restoredDatabases } from './external-databases.ts'
 import { type LevelRecorder, VerdictError } from './level-recorder.ts'
 import type { Phases } from './phases.ts'
-import { reserveBytes, whileRoom } from './room.ts'
-import { type ScratchAccount, scratchAccount } from './scratch-account.ts'
+import { whileRoom } from './room.ts'
 import { type RestoredCopy, removeScratch, whileAlive } from './scratch-restore.ts'
+import { type StartedScratch, startScratch } from './scratch-start.ts'
 import type { VerifyExternalOptions } from './verify-external.ts'
-import { freeBytes } from './work-folder.ts'
 
 export interface CopyParts {
   readonly inspection: Inspection
@@ -57,9 +54,7 @@ export async function restoreExternalCopy(
   }
 }
 
-interface Started {
-  readonly server: ScratchServer
-  readonly account: ScratchAccount
+interface Started extends StartedScratch {
   readonly clients: Installation
 }
 
@@ -109,32 +104,18 @@ function assertHarmless(errors: RestoreErrors, inspection: Inspection, { major }
 
 /** Compressed dumps of text grow to several times their size. */
 const growth = { none: 2, gzip: 10, zstd: 10 } as const
-const spareBytes = 256 * 1024 * 1024 + reserveBytes
 
 async function start(
   { config, folder, signal }: VerifyExternalOptions,
   { inspection, installations, phases }: CopyParts,
-): Promise<{ server: ScratchServer; account: ScratchAccount }> {
-  const needed = inspection.bytes * growth[inspection.compression ?? 'none'] + spareBytes
-  const free = await freeBytes(folder)
-  if (free < needed) {
-    const words = `the restore needs about ${needed} bytes, ${folder} has ${free} free`
-    throw new VerdictError('inconclusive', 'disk-full', 'scratch server', words)
-  }
-  const installation = serverFor(installations, majorOf(inspection.serverVersion))
-  const account = await scratchAccount(config, [folder, installation.directory], signal)
-  const server = await startScratchServer({
-    installation,
-    directory: join(folder, 'scratch'),
-    osUser: account.osUser,
-    through: account.isolation.through,
+): Promise<StartedScratch> {
+  return startScratch({
+    ...{ config, folder, phases, signal },
+    dataBytes: inspection.bytes * growth[inspection.compression ?? 'none'],
+    installation: () => serverFor(installations, majorOf(inspection.serverVersion)),
     superuser: 'postgres',
     initdbArgs: ['-E', 'UTF8', '--locale=C'],
-    workFolder: folder,
-    signal,
-    onPhase: (phase) => phases.begin(phase),
-  }).finally(() => phases.end())
-  return { server, account }
+  })
 }
 
 /** The very major version, or else the next newer one: a dump is what one moves to a newer version with. */

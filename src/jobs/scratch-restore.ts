@@ -1,4 +1,3 @@
-import { join } from 'node:path'
 import type { Logger } from 'pino'
 import type { Clock } from '../clock.ts'
 import type { ValidatedConfig } from '../config/validated.ts'
@@ -11,13 +10,12 @@ import { quoteIdentifier, quoteLiteral } from '../postgres/conninfo.ts'
 import { applyGlobals, bootstrapSuperuserOf, globalsForScratch } from '../postgres/globals.ts'
 import { chooseClient, chooseServer, type Installation } from '../postgres/installations.ts'
 import { restoreDump, restoreSettings } from '../postgres/restore.ts'
-import { type ScratchServer, startScratchServer } from '../postgres/scratch-server.ts'
+import type { ScratchServer } from '../postgres/scratch-server.ts'
 import { type LevelRecorder, VerdictError } from './level-recorder.ts'
 import type { Phases } from './phases.ts'
-import { reserveBytes, whileRoom } from './room.ts'
-import { type ScratchAccount, scratchAccount } from './scratch-account.ts'
+import { whileRoom } from './room.ts'
+import { type StartedScratch, startScratch } from './scratch-start.ts'
 import { dumpMajor } from './verify-artifacts.ts'
-import { freeBytes } from './work-folder.ts'
 
 export interface ScratchRestoreOptions {
   readonly config: ValidatedConfig
@@ -42,9 +40,6 @@ export interface RestoredCopy {
   readonly env: Readonly<Record<string, string>>
   readonly clients: Installation
 }
-
-/** Restored data and its indexes take about what the source took; the rest is WAL, an empty cluster and what stays free. */
-const spareBytes = 256 * 1024 * 1024 + reserveBytes
 
 /**
  * The level `restore`: the backup is really restored, roles first, into a new server of its own major version. What the
@@ -128,41 +123,17 @@ export async function whileAlive<T>(server: ScratchServer, check: string, work: 
   }
 }
 
-async function start({
-  config,
-  manifest,
-  folder,
-  installations,
-  globals,
-  fingerprint,
-  phases,
-  signal,
-}: ScratchRestoreOptions): Promise<{ server: ScratchServer; account: ScratchAccount }> {
-  const needed = (manifest.database?.sourceBytes ?? 0) + spareBytes
-  const free = await freeBytes(folder)
-  if (free < needed) {
-    throw new VerdictError(
-      'inconclusive',
-      'disk-full',
-      'scratch server',
-      `the restore needs about ${needed} bytes, ${folder} has ${free} free`,
-    )
-  }
-  const installation = chooseServer(installations, Math.floor(manifest.serverVersionNum / 10_000))
-  const account = await scratchAccount(config, [folder, installation.directory], signal)
-  const server = await startScratchServer({
-    installation,
-    directory: join(folder, 'scratch'),
-    osUser: account.osUser,
-    through: account.isolation.through,
+async function start(options: ScratchRestoreOptions): Promise<StartedScratch> {
+  const { config, manifest, folder, installations, globals, fingerprint, phases, signal } = options
+  return startScratch({
+    ...{ config, folder, phases, signal },
+    // Restored data and its indexes take about what the source took.
+    dataBytes: manifest.database?.sourceBytes ?? 0,
+    installation: () => chooseServer(installations, Math.floor(manifest.serverVersionNum / 10_000)),
     superuser: bootstrapSuperuserOf(globals),
     // Names of roles are stored in the bytes of the database that they were made in: one encoding for all of them here.
     initdbArgs: ['-E', String(fingerprint?.database.encoding ?? 'UTF8'), '--locale=C'],
-    workFolder: folder,
-    signal,
-    onPhase: (phase) => phases.begin(phase),
-  }).finally(() => phases.end())
-  return { server, account }
+  })
 }
 
 /** What the dump needs and this machine may lack. */

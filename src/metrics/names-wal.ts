@@ -5,7 +5,7 @@ export const walDefinitions = {
     type: 'gauge',
     unit: '0 or 1',
     labels: ['state'],
-    help: 'How the server archives its WAL: one of the states is 1. `off`, `idle` (nothing waits), `archiving`, `lagging` (16 files wait, or one for five minutes), `failing`, `hung` (archive_command has not returned for a minute), `lying` (a file counts as archived and is not in the archive). No series before the first look.',
+    help: 'How the server archives its WAL: one of the states is 1. `off`, `idle` (nothing waits), `archiving`, `lagging` (16 files wait, or one for five minutes), `failing`, `hung` (archive_command has not returned for a minute), `lying` (a file counts as archived and is not in the archive). No series before the first look, and while the role may not see what waits (`pg_monitor`).',
   },
   lifeboat_wal_archived_segments_total: {
     family: 'wal',

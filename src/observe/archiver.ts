@@ -1,4 +1,4 @@
-import { lstat } from 'node:fs/promises'
+import { lstat, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Clock } from '../clock.ts'
 import {
@@ -8,14 +8,15 @@ import {
   sampleAgeMs,
   type TimedSample,
 } from '../domain/archiver.ts'
+import { LifeboatError } from '../domain/errors.ts'
 
 /** What is known of the server's archiver. */
 export interface ArchiverView extends ArchiverVerdict {
   /** Since the server's statistics were reset. */
   readonly archived: number
   readonly failed: number
-  /** Files that wait to be archived. */
-  readonly ready: number
+  /** Files that wait to be archived; null: the role may not see them. */
+  readonly ready: number | null
 }
 
 export interface ArchiverLookOptions {
@@ -35,18 +36,31 @@ export function createArchiverLook(options: ArchiverLookOptions): (signal: Abort
     // From the newest one that is just too old on, so that a whole such time can be seen.
     const keep = lately.findLastIndex(({ atMs }) => now.atMs - atMs >= sampleAgeMs)
     lately = lately.slice(Math.max(keep, 0))
-    const absent = missing === null || sample.mode === 'off' ? [] : await missing(sample.done, signal)
+    const done = sample.mode === 'off' ? [] : (sample.files?.done ?? [])
+    const absent = missing === null || done.length === 0 ? [] : await missing(done, signal)
     const verdict = judgeArchiver(now, lately, absent)
     lately = [...lately, now]
-    return Object.freeze({ ...verdict, archived: sample.archived, failed: sample.failed, ready: sample.ready })
+    return Object.freeze({
+      ...verdict,
+      archived: sample.archived,
+      failed: sample.failed,
+      ready: sample.files?.ready ?? null,
+    })
   }
 }
 
-/** Looks for archived files in the archive directory; null where none is configured. */
+/**
+ * Looks for archived files in the archive directory; null where none is configured. An empty directory may be the mount point
+ * of a disk that is not there: that is a failed look (`storage-failed`), not a lying archiver.
+ */
 export function missingFrom(archive: string | null): ArchiverLookOptions['missing'] {
   if (archive === null) return null
   return async (names, signal) => {
-    await lstat(archive) // one that is not mounted is a failed look, not a lying archiver
+    if ((await readdir(archive)).length === 0) {
+      throw new LifeboatError('storage-failed', `the archive directory ${archive} is empty`, {
+        hint: 'mount what belongs there, or correct wal.archive; `lifeboat wal setup` shows how it is filled',
+      })
+    }
     const found: string[] = []
     for (const name of names) {
       signal.throwIfAborted()

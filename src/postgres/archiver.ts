@@ -1,4 +1,4 @@
-import type { ArchiverSample } from '../domain/archiver.ts'
+import type { ArchiverFiles, ArchiverSample } from '../domain/archiver.ts'
 import { LifeboatError } from '../domain/errors.ts'
 import type { Session } from './connection.ts'
 
@@ -6,10 +6,9 @@ import type { Session } from './connection.ts'
 const mostDone = 64
 
 /**
- * Asks the server how its archiver fares. Needs the role pg_monitor.
+ * Asks the server how its archiver fares. To see what waits takes the role pg_monitor.
  *
- * Source: https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ARCHIVER-VIEW,
- * https://www.postgresql.org/docs/current/functions-admin.html (pg_ls_archive_statusdir)
+ * Source: https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ARCHIVER-VIEW
  */
 export async function sampleArchiver(session: Session): Promise<ArchiverSample> {
   const [row] = await session.query<{
@@ -24,33 +23,19 @@ export async function sampleArchiver(session: Session): Promise<ArchiverSample> 
     last_failed_at: Date | null
     pid: number | null
     wait_event: string | null
-    ready: string
-    oldest: string | null
-    oldest_since: Date | null
-    done: readonly string[] | null
+    lists: boolean
   }>(
-    `with status as materialized (
-       select regexp_replace(name, '\\.(ready|done)$', '') as name, name like '%.ready' as is_ready, modification
-       from pg_ls_archive_statusdir() where name ~ '\\.(ready|done)$'
-     ), archiver as (
-       select pid, wait_event from pg_stat_activity where backend_type = 'archiver'
-     )
-     select current_setting('server_version_num') as version_num, statement_timestamp() as at,
+    `select current_setting('server_version_num') as version_num, statement_timestamp() as at,
        current_setting('archive_mode') as mode,
        coalesce(current_setting('archive_library', true), '') <> '' or
          current_setting('archive_command') not in ('', '(disabled)') as has_command,
        archived_count::text as archived, failed_count::text as failed, last_archived_time as last_archived_at,
-       last_failed_wal as last_failed, last_failed_time as last_failed_at,
-       (select pid from archiver) as pid, (select wait_event from archiver) as wait_event,
-       (select count(*)::text from status where is_ready) as ready,
-       (select name from status where is_ready order by modification, name limit 1) as oldest,
-       (select min(modification) from status where is_ready) as oldest_since,
-       (select array_agg(name) from (
-          select name from status where not is_ready order by modification desc, name desc limit ${mostDone}) d) as done
-     from pg_stat_archiver`,
+       last_failed_wal as last_failed, last_failed_time as last_failed_at, a.pid, a.wait_event,
+       has_function_privilege('pg_ls_archive_statusdir()', 'execute') as lists
+     from pg_stat_archiver left join pg_stat_activity a on a.backend_type = 'archiver'`,
   )
   if (row === undefined) throw new LifeboatError('server-error', 'the server said nothing of its archiver')
-  const { mode, oldest, oldest_since: since, pid } = row
+  const { mode, pid } = row
   return {
     serverMajor: Math.floor(Number(row.version_num) / 10_000),
     at: row.at,
@@ -62,8 +47,32 @@ export async function sampleArchiver(session: Session): Promise<ArchiverSample> 
     lastFailedAt: row.last_failed_at,
     lastFailed: row.last_failed,
     process: pid === null ? null : { pid, waitEvent: row.wait_event },
-    ready: Number(row.ready),
+    files: row.lists ? await listFiles(session) : null,
+  }
+}
+
+/** Source: https://www.postgresql.org/docs/current/functions-admin.html (pg_ls_archive_statusdir) */
+async function listFiles(session: Session): Promise<ArchiverFiles> {
+  const [row] = await session.query<{
+    ready: string
+    oldest: string | null
+    oldest_since: Date | null
+    done: readonly string[] | null
+  }>(
+    `with status as materialized (
+       select regexp_replace(name, '\\.(ready|done)$', '') as name, name like '%.ready' as is_ready, modification
+       from pg_ls_archive_statusdir() where name ~ '\\.(ready|done)$'
+     )
+     select (select count(*)::text from status where is_ready) as ready,
+       (select name from status where is_ready order by modification, name limit 1) as oldest,
+       (select min(modification) from status where is_ready) as oldest_since,
+       (select array_agg(name) from (
+          select name from status where not is_ready order by modification desc, name desc limit ${mostDone}) d) as done`,
+  )
+  const { oldest = null, oldest_since: since = null } = row ?? {}
+  return {
+    ready: Number(row?.ready),
     oldestReady: oldest === null || since === null ? null : { name: oldest, since },
-    done: row.done ?? [],
+    done: row?.done ?? [],
   }
 }

@@ -146,33 +146,6 @@ function forCommand(path: string): string {
   return word.replaceAll('%', '%%')
 }
 
-/** What the archiver says of itself. Counters are decimal; null: nothing yet, or not for this role to see. */
-export interface ArchiverStatus {
-  readonly archived: string
-  readonly failed: string
-  readonly lastFailed: string | null
-  /** Of the archiver's process; null also when it is between two lives. */
-  readonly pid: number | null
-  /** It waits for its command. */
-  readonly inCommand: boolean
-  /** What it counts as archived, or is still to archive; null when the role may not list it. */
-  readonly notes: readonly string[] | null
-}
-
-export async function archiverStatus(session: Session): Promise<ArchiverStatus> {
-  const [row] = await session.query<Omit<ArchiverStatus, 'notes'> & { lists: boolean }>(
-    `select s.archived_count::text as archived, s.failed_count::text as failed, s.last_failed_wal as "lastFailed",
-       a.pid, coalesce(a.wait_event = 'ArchiveCommand', false) as "inCommand",
-       has_function_privilege('pg_ls_archive_statusdir()', 'execute') as lists
-     from pg_stat_archiver s left join pg_stat_activity a on a.backend_type = 'archiver'`,
-  )
-  if (row === undefined) throw new Error('pg_stat_archiver is empty')
-  const { lists, ...status } = row
-  if (!lists) return { ...status, notes: null }
-  const notes = await session.query<{ name: string }>('select name from pg_ls_archive_statusdir()')
-  return { ...status, notes: notes.map(({ name }) => name) }
-}
-
 /**
  * Makes the server finish its current segment, also when it is idle, and gives that segment's name.
  *

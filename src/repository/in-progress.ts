@@ -1,6 +1,6 @@
 import { hostname } from 'node:os'
 import { pid } from 'node:process'
-import { checked, integer, nonEmptyText, objectOf, oneOf, ShapeError, timestamp } from './shape.ts'
+import { integer, nonEmptyText, objectOf, oneOf, parseOrNull, timestamp } from './shape.ts'
 
 /** What is being done with a backup that exists. Whoever writes a new one says nothing. */
 const purposes = ['verify', 'restore', 'expire'] as const
@@ -54,11 +54,5 @@ export function serializeInProgress(inProgress: InProgress): Buffer {
 
 /** Null if it is not what we write: then nobody is known to be at work. */
 export function parseInProgress(bytes: Buffer): InProgress | null {
-  try {
-    const value: unknown = JSON.parse(bytes.toString())
-    return checked(shape, value)
-  } catch (error) {
-    if (error instanceof SyntaxError || error instanceof ShapeError) return null
-    throw error
-  }
+  return parseOrNull(shape, bytes)
 }

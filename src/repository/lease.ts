@@ -7,7 +7,7 @@ import { heldByAnother, type Lease, type LeaseState, longestTtlSeconds } from '.
 import type { PutOptions } from '../storage/storage.ts'
 import { type Place, readWhole, type Stoppable } from './backup-folder.ts'
 import { leaseKey, leasesPrefix, leaseToken, tokensPrefix } from './layout.ts'
-import { checked, integer, nonEmptyText, objectOf, ShapeError, satisfying, timestamp } from './shape.ts'
+import { integer, nonEmptyText, objectOf, parseOrNull, satisfying, timestamp } from './shape.ts'
 
 const formatVersion = 1
 const maxLeaseBytes = 64 * 1024
@@ -41,7 +41,7 @@ export async function readLease(place: Place, options: Stoppable = {}): Promise<
     try {
       const { info, bytes } = await readWhole(place.storage, leaseKey(place.cluster, token), maxLeaseBytes, options)
       const content = bytes === null ? info.version : hash('sha256', bytes)
-      return { token, content, lease: bytes === null ? null : parseLease(bytes) }
+      return { token, content, lease: bytes === null ? null : parseOrNull(shape, bytes) }
     } catch (error) {
       // Superseded between the two looks.
       if (error instanceof LifeboatError && error.code === 'object-missing' && attempt < 5) continue
@@ -57,16 +57,6 @@ async function tokens({ storage, cluster }: Place, options: Stoppable): Promise<
     if (token !== null) found.push(token)
   }
   return found // keys are of one length: byte order is the order of tokens
-}
-
-function parseLease(bytes: Buffer): Lease | null {
-  try {
-    const value: unknown = JSON.parse(bytes.toString())
-    return checked(shape, value)
-  } catch (error) {
-    if (error instanceof SyntaxError || error instanceof ShapeError) return null
-    throw error
-  }
 }
 
 export interface LeaseClaimOptions {

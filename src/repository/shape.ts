@@ -23,6 +23,17 @@ export function checked<T>(shape: Shape<T>, value: unknown): T {
   return value as T
 }
 
+/** The document that JSON text is; null when it is no JSON, or does not have the shape: then nothing is known of it. */
+export function parseOrNull<T>(shape: Shape<T>, bytes: Buffer): T | null {
+  try {
+    const value: unknown = JSON.parse(bytes.toString())
+    return checked(shape, value)
+  } catch (error) {
+    if (error instanceof SyntaxError || error instanceof ShapeError) return null
+    throw error
+  }
+}
+
 /** Shows a value in a message, shortened. */
 function show(value: unknown): string {
   const json = JSON.stringify(value) ?? String(value)

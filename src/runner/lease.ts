@@ -149,19 +149,18 @@ export class LeaseKeeper {
   }
 
   /**
-   * Takes the leases for a process that does one thing, and keeps them. Waits as long as it takes to see whether the
-   * holder of one lives; a repository that is not there, or does not answer, is left to what is done with it.
+   * Takes the leases for a process that does one thing, and keeps them: those that it can get, `standby` tells of the others.
+   * Waits as long as it takes to see whether the holder of one lives; a repository that is not there, or does not answer, is
+   * left to what is done with it.
    *
    * @param waiting is told, once for each, on whom
-   * @throws LifeboatError `conflict` when the holder of one lives; the signal's reason
+   * @throws the signal's reason
    */
   async acquire(name: string | null, signal: AbortSignal, waiting: (words: string) => void): Promise<void> {
     const meant = this.#options.repositories.filter((one) => name === null || one.name === name)
     const hold = new KeepAlive().hold()
     await Promise.all(meant.map((one) => this.#acquire(one, signal, waiting))).finally(hold)
     for (const one of meant) this.#keep(one)
-    const refusal = this.standby(name)
-    if (refusal !== null) throw refusal
   }
 
   /**
@@ -196,21 +195,29 @@ export class LeaseKeeper {
 
   async #stop(): Promise<void> {
     this.#stopping.abort(new LifeboatError('interrupted', 'lifeboat is shutting down'))
-    const { clock, repositories, log, isShared } = this.#options
     const hold = new KeepAlive().hold()
+    try {
+      await this.#giveBack()
+    } finally {
+      hold()
+    }
+  }
+
+  async #giveBack(): Promise<void> {
+    const { clock, repositories, log, isShared } = this.#options
     // A look at a disk that hangs may never end.
     const reason = new LifeboatError('timed-out', 'the repository does not answer')
     const kept = Promise.all(this.#kept.values())
     await withDeadline(clock, { ms: releaseMs, reason, signals: [] }, (signal) => abortable(kept, signal)).catch(
       () => {},
     )
-    if (isShared?.()) return hold()
+    if (isShared?.()) return
     const releases = repositories.map(async ({ name, claim }) => {
       await withDeadline(clock, { ms: releaseMs, reason, signals: [] }, (signal) =>
         abortable(claim.release({ signal }), signal),
       ).catch((error: unknown) => log.warn({ repository: name, ...toFailure(error) }, 'lease could not be given back'))
     })
-    await Promise.all(releases).finally(hold)
+    await Promise.all(releases)
   }
 
   #named(name: string): LeasedRepository {

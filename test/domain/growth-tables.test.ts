@@ -1,7 +1,8 @@
 import fc from 'fast-check'
 import t from 'tap'
-import type { Fingerprint, TableFingerprint } from '../../src/domain/fingerprint.ts'
+import type { TableFingerprint } from '../../src/domain/fingerprint.ts'
 import { compareGrowth, describeChange } from '../../src/domain/growth-tables.ts'
+import { fingerprintOf } from '../support/fingerprint.ts'
 
 const table = (name: string, rows: number | null, bytes: number, schema = 'public'): TableFingerprint => ({
   schema,
@@ -11,30 +12,14 @@ const table = (name: string, rows: number | null, bytes: number, schema = 'publi
   ...(rows === null ? {} : { whole: { rows, hash: '1' } }),
 })
 
-const print = (tables: readonly TableFingerprint[], fields: Partial<Fingerprint> = {}): Fingerprint => ({
-  formatVersion: 1,
-  takenAt: '2026-03-01T00:00:00Z',
-  lsn: '0/1000000',
-  serverVersionNum: 150018,
-  database: {},
-  settings: [],
-  extensions: [],
-  collations: [],
-  objects: {},
-  largeObjects: null,
-  tables,
-  warnings: [],
-  ...fields,
-})
-
 t.test('which tables', async (t) => {
-  const before = print([
+  const before = fingerprintOf([
     table('users', 10, 8192),
     table('orders', 1_000_000, 80_000_000),
     table('old', 5, 8192),
     table('big', null, 9e7),
   ])
-  const after = print([
+  const after = fingerprintOf([
     table('users', 10, 8192),
     table('orders', 10, 80_000_000),
     table('Odd\n"x"', 5, 16_384),
@@ -66,8 +51,8 @@ t.test('which tables', async (t) => {
 })
 
 t.test('one of a hundred', async (t) => {
-  const many = print(Array.from({ length: 100 }, (_, number) => table(`t${number}`, number, number * 8192)))
-  const { tables, differing } = compareGrowth(print([]), many)
+  const many = fingerprintOf(Array.from({ length: 100 }, (_, number) => table(`t${number}`, number, number * 8192)))
+  const { tables, differing } = compareGrowth(fingerprintOf([]), many)
   t.equal(tables.length, 10)
   t.equal(tables[0]?.table, 'public.t99')
   t.equal(differing, 100, 'an empty table is new as well')
@@ -75,7 +60,7 @@ t.test('one of a hundred', async (t) => {
 
 t.test('rows', async (t) => {
   const ratio = (before: readonly TableFingerprint[], after: readonly TableFingerprint[]) =>
-    compareGrowth(print(before), print(after)).rowsRatio
+    compareGrowth(fingerprintOf(before), fingerprintOf(after)).rowsRatio
   t.equal(ratio([table('a', 10, 8192)], [table('a', 5, 8192)]), 0.5)
   t.equal(ratio([table('a', 10, 8192), table('b', 10, 8192)], [table('a', 10, 8192)]), 0.5, 'a dropped table')
   t.equal(ratio([table('a', 10, 8192)], []), 0)
@@ -87,8 +72,8 @@ t.test('rows', async (t) => {
 })
 
 t.test('large objects', async (t) => {
-  const hashed = print([], { largeObjects: { rows: 7, hash: '1' }, objects: { 'large object': 7 } })
-  const unread = print([], { objects: { 'large object': 2 } })
+  const hashed = fingerprintOf([], { largeObjects: { rows: 7, hash: '1' }, objects: { 'large object': 7 } })
+  const unread = fingerprintOf([], { objects: { 'large object': 2 } })
   const [change] = compareGrowth(hashed, unread).tables
   t.match(change, { table: 'large objects', rowsBefore: 7, rowsAfter: 2, bytesBefore: null, bytesAfter: null })
   t.same(compareGrowth(hashed, hashed).tables, [])
@@ -98,16 +83,17 @@ t.test('a damaged fingerprint is not known, and nothing breaks', async (t) => {
   const whole = table('a', 10, 8192)
   for (const value of [null, 'x', -1, 0.5, {}]) {
     const damaged = { ...whole, bytes: value, whole: { rows: value } } as unknown as TableFingerprint
-    const { tables, rowsRatio } = compareGrowth(print([whole]), print([damaged]))
+    const { tables, rowsRatio } = compareGrowth(fingerprintOf([whole]), fingerprintOf([damaged]))
     t.same([tables, rowsRatio], [[], null], JSON.stringify(value))
   }
 })
 
 t.test('in words', async (t) => {
   const words = (before: TableFingerprint | null, after: TableFingerprint | null) =>
-    compareGrowth(print(before === null ? [] : [before]), print(after === null ? [] : [after])).tables.map(
-      describeChange,
-    )
+    compareGrowth(
+      fingerprintOf(before === null ? [] : [before]),
+      fingerprintOf(after === null ? [] : [after]),
+    ).tables.map(describeChange)
   t.same(words(table('a', 1_000_000, 8192), table('a', 10, 8192)), ['public.a (1,000,000 to 10 rows)'])
   t.same(words(table('a', 9, 80_000), table('a', 8, 0)), ['public.a (9 to 8 rows, 80,000 to 0 bytes)'])
   t.same(words(table('a', null, 80_000), table('a', 0, 0)), ['public.a (80,000 to 0 bytes)'])
@@ -129,7 +115,10 @@ t.test('of any two databases', async (t) => {
   )
   fc.assert(
     fc.property(tables, tables, (one, other) => {
-      const [there, back] = [compareGrowth(print(one), print(other)), compareGrowth(print(other), print(one))]
+      const [there, back] = [
+        compareGrowth(fingerprintOf(one), fingerprintOf(other)),
+        compareGrowth(fingerprintOf(other), fingerprintOf(one)),
+      ]
       const mirrored = { new: 'dropped', dropped: 'new', changed: 'changed' } as const
       t.same(
         back.tables.map(({ table: name, change, rowsBefore, rowsAfter, bytesBefore, bytesAfter }) => ({
@@ -144,8 +133,8 @@ t.test('of any two databases', async (t) => {
         'the way back is the way there',
       )
       if (there.rowsRatio && back.rowsRatio) t.ok(Math.abs(there.rowsRatio * back.rowsRatio - 1) < 1e-9)
-      t.same(compareGrowth(print(one.toReversed()), print(other)), there, 'their order does not matter')
-      t.same(compareGrowth(print(one), print(one)).tables, [])
+      t.same(compareGrowth(fingerprintOf(one.toReversed()), fingerprintOf(other)), there, 'their order does not matter')
+      t.same(compareGrowth(fingerprintOf(one), fingerprintOf(one)).tables, [])
       t.notMatch(there.tables.map(describeChange).join(''), /[\r\n]|null|undefined|NaN/)
     }),
   )

@@ -5,6 +5,7 @@ import { cli } from '../support/cli.ts'
 import { parseExposition } from '../support/exposition.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 import { type Served, serve, serveTokens } from '../support/serve.ts'
+import { untilAnswer } from '../support/until.ts'
 import { plainDump } from '../support/watch-only.ts'
 
 const day = 86_400_000
@@ -33,21 +34,10 @@ async function listed(served: Served): Promise<readonly Listed[]> {
   return ((await (await served.request('/api/backups?limit=500')).json()) as { backups: Listed[] }).backups
 }
 
-async function until<T>(what: string, ask: () => Promise<T | undefined | false>): Promise<T> {
-  for (const end = Date.now() + 60_000; Date.now() < end; ) {
-    const answer = await ask()
-    if (answer !== undefined && answer !== false) return answer
-    await new Promise((resolve) => {
-      setTimeout(resolve, 50)
-    })
-  }
-  throw new Error(`${what}: not within a minute`)
-}
-
 async function expire(served: Served, repository?: string) {
   const answer = await served.request('/api/admin/expire', repository === undefined ? {} : { repository })
   const { id } = (await answer.json()) as { id: string }
-  return until('the expiry', async () => {
+  return untilAnswer('the expiry', async () => {
     const run = (await (await served.request(`/api/runs/${id}`)).json()) as { finishedAt: string | null; state: string }
     return run.finishedAt !== null && run
   })
@@ -78,7 +68,7 @@ t.test('files of other tools expire where the configuration says so', { timeout:
   const file = join(home, 'lifeboat.yaml')
   const files = (name: string) => readdir(name).then((names) => names.sort())
 
-  const before = await until('all to be read', async () => {
+  const before = await untilAnswer('all to be read', async () => {
     const all = await listed(served)
     return all.length === 12 && all.every((one) => one.file?.state === 'sound') && all
   })
@@ -103,7 +93,7 @@ t.test('files of other tools expire where the configuration says so', { timeout:
   t.notMatch(preview.out, /other: /)
   t.equal((await files(nightly)).length, 12, 'nothing was removed')
   t.equal((await cli(['expire', '--dry-run', '-r', 'other', '-c', file])).code, 2)
-  await until('the hold is shown', async () => {
+  await untilAnswer('the hold is shown', async () => {
     const metrics = parseExposition(await (await served.request('/metrics')).text())
     const value = (name: string) =>
       metrics.find((one) => one.name === name && one.labels.repository === 'nightly')?.value

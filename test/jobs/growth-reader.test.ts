@@ -6,28 +6,23 @@ import { systemClock } from '../../src/clock.ts'
 import { readGrowth } from '../../src/jobs/growth-reader.ts'
 import { Repository } from '../../src/repository/repository.ts'
 import { LocalStorage } from '../../src/storage/local.ts'
+import { fingerprintOf } from '../support/fingerprint.ts'
 
 const id = (number: number) => `20260301T0200${number}0Z-dump-0a1b2c`
 const [first, second, none] = [id(0), id(1), id(2)]
 
 const print = (rows: number, tables = 1) =>
-  JSON.stringify({
-    formatVersion: 1,
-    database: {},
-    settings: [],
-    extensions: [],
-    collations: [],
-    objects: {},
-    largeObjects: null,
-    warnings: [],
-    tables: Array.from({ length: tables }, (_, number) => ({
-      schema: 'it\'s "odd"\n',
-      name: `t${number}`,
-      bytes: 8192,
-      method: 'full',
-      whole: { rows, hash: '1' },
-    })),
-  })
+  JSON.stringify(
+    fingerprintOf(
+      Array.from({ length: tables }, (_, number) => ({
+        schema: 'it\'s "odd"\n',
+        name: `t${number}`,
+        bytes: 8192,
+        method: 'full' as const,
+        whole: { rows, hash: '1' },
+      })),
+    ),
+  )
 
 /** A repository of backups of which there is only the fingerprint; null: not even that. */
 function reading(t: Test, files: Readonly<Record<string, string | null>>, signal = new AbortController().signal) {

@@ -4,6 +4,7 @@ import t from 'tap'
 import { createSampleDatabase } from '../../src/demo/sample-database.ts'
 import { connect } from '../../src/postgres/connection.ts'
 import { createAwkwardDatabase } from '../support/awkward.ts'
+import { fingerprintOf } from '../support/fingerprint.ts'
 import { type Cluster, startCluster } from '../support/postgres.ts'
 import { startSidecar } from '../support/sidecar.ts'
 import { noSessions, stall } from '../support/stall.ts'
@@ -85,20 +86,7 @@ t.test('PostgreSQL 15', { timeout: 200_000 }, async (t) => {
   t.test('not equal to the source: no swap', async (t) => {
     const repository = await copyRepository(t, source)
     await forge(folderIn(repository, manifest), manifest, {
-      'fingerprint.json': JSON.stringify({
-        formatVersion: 1,
-        takenAt: '',
-        lsn: '',
-        serverVersionNum: 0,
-        database: {},
-        settings: [],
-        extensions: [],
-        collations: [],
-        objects: {},
-        largeObjects: null,
-        tables: [],
-        warnings: [],
-      }),
+      'fingerprint.json': JSON.stringify(fingerprintOf([])),
     })
     const sidecar = await startSidecar(t, cluster, { repositories: { local: repository } })
     const run = await sidecar.run('restore', { backup, replace: true })

@@ -119,3 +119,26 @@ t.test('archiving that is off', async (t) => {
   })
   t.match(await other(signal), { state: 'off', detail: /archive_command is empty/ })
 })
+
+t.test('a role that may not see what waits', async (t) => {
+  const cluster = await startCluster(t, { settings: { archive_mode: 'on', archive_command: 'exit 1' } })
+  await cluster.sql('create role plain login')
+  const look = createArchiverLook({
+    sample: () => withSession(cluster.as('plain'), { database: 'postgres' }, sampleArchiver),
+    missing: missingFrom('/nowhere'),
+    clock: new FakeClock(),
+  })
+  const { signal } = new AbortController()
+  const hidden = { state: null, detail: /needs pg_monitor/, ready: null }
+  const first = await look(signal)
+  if (first.failed === 0) t.match(first, hidden)
+  await cluster.sql('select pg_create_restore_point($$here$$)')
+  await cluster.sql('select pg_switch_wal()')
+  for (let view = first; view.state !== 'failing'; view = await look(signal)) {
+    if (view.state !== null) throw new Error(JSON.stringify(view))
+    await new Promise((resolve) => {
+      setTimeout(resolve, 20)
+    })
+  }
+  t.pass('what the counters tell, everybody may know')
+})

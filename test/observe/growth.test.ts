@@ -4,6 +4,7 @@ import { compareGrowth } from '../../src/domain/growth-tables.ts'
 import type { BackupSummary, Catalog } from '../../src/observe/catalog.ts'
 import { createGrowth, deviations } from '../../src/observe/growth.ts'
 import { backup, catalogOf, repositoryState, serverState } from '../support/catalog.ts'
+import { fingerprintOf } from '../support/fingerprint.ts'
 import { keptLog } from '../support/log.ts'
 
 const bounds = { shrinkBelow: 0.7, growAbove: 1.5 }
@@ -14,20 +15,8 @@ const catalog = (backups: readonly BackupSummary[]) =>
   catalogOf({ at: new Date('2027-01-01T00:00:00Z'), repositories: [repositoryState('local', backups)] })
 
 /** The fingerprint of a database with one table of so many rows. */
-const print = (rows: number): Fingerprint => ({
-  formatVersion: 1,
-  takenAt: '2026-03-01T00:00:00Z',
-  lsn: '0/1000000',
-  serverVersionNum: 150018,
-  database: {},
-  settings: [],
-  extensions: [],
-  collations: [],
-  objects: {},
-  largeObjects: null,
-  tables: [{ schema: 'public', name: 'orders', bytes: 8192, method: 'full', whole: { rows, hash: '1' } }],
-  warnings: [],
-})
+const print = (rows: number) =>
+  fingerprintOf([{ schema: 'public', name: 'orders', bytes: 8192, method: 'full', whole: { rows, hash: '1' } }])
 
 /** What is said and known of the newest of some backups, whose fingerprints count so many rows. */
 async function explained(

@@ -20,6 +20,11 @@ try {
       { package: 'prometheus', present: () => onPath('promtool') },
       { package: 'faketime', present: () => onPath('faketime') },
       { package: 'zstd', present: () => onPath('zstd') },
+      // What others pack their dumps with, and what signatures and certificates are made with.
+      { package: 'xz-utils', present: () => onPath('xz') },
+      { package: 'bzip2', present: () => onPath('bzip2') },
+      { package: 'lz4', present: () => onPath('lz4') },
+      { package: 'openssl', present: () => onPath('openssl') },
     ],
     process.stdout,
   )
