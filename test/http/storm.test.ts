@@ -42,6 +42,8 @@ t.test('ten thousand triggers at once', { timeout: 280_000 }, async (t) => {
   const held = await stall(cluster, 'app', 't')
   const before = await served.status('VmRSS')
   const accepted = new Set<string>()
+  /** Of a run that dumps what is there: most are for databases that are not. */
+  let whole = ''
   const seen = new Map<number, number>()
   const wrong: unknown[] = []
   let answered = 0
@@ -63,6 +65,7 @@ t.test('ten thousand triggers at once', { timeout: 280_000 }, async (t) => {
       wrong.push({ status: answer.status, headers: Object.fromEntries(headers), body })
     }
     if (answer.status === 202) accepted.add(body.id ?? '')
+    if (answer.status === 202 && n % 2 === 0) whole ||= body.id ?? ''
     answered += 1
     if (answered === triggers / 2) {
       t.equal(accepted.size, queueLimit + 1, 'one that runs, and so many that wait')
@@ -98,9 +101,8 @@ t.test('ten thousand triggers at once', { timeout: 280_000 }, async (t) => {
   t.ok(scrapes > 1, 'metrics are answered meanwhile')
   t.ok(grown < 150, 'nothing piles up')
   t.equal((await served.request('/-/healthy')).status, 200)
-  const [first] = accepted
-  const run = await eventually('the first run has its verdict', 120, async () => {
-    const found = (await (await served.request(`/api/runs/${first}`)).json()) as Run
+  const run = await eventually('a run has its verdict', 120, async () => {
+    const found = (await (await served.request(`/api/runs/${whole}`)).json()) as Run
     return found.finishedAt === null ? null : found
   })
   t.match(run, { state: 'succeeded' }, 'backups were taken meanwhile')
