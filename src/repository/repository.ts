@@ -31,6 +31,7 @@ import { parseManifest } from './manifest.ts'
 import type { ProofBody } from './proof.ts'
 import { latestProof, listProofs, type ProofEntry, publishProof, readProof } from './proofs.ts'
 import { type BackupUse, listUses, markUse, type UseEntry, type UseOptions } from './uses.ts'
+import { WalStore } from './wal.ts'
 
 export type { BackupFolder } from './backup-folder.ts'
 export type { BackupWriter } from './backup-writer.ts'
@@ -62,6 +63,8 @@ export class Repository {
   readonly cluster: string
   readonly storage: Storage
   readonly fence: (options: Stoppable) => Promise<void>
+  /** The WAL that is stored beside the backups. */
+  readonly wal: WalStore
   readonly #clock: Clock
   readonly #identified: IdentifiedPlace | null
 
@@ -85,6 +88,11 @@ export class Repository {
     this.#clock = options.clock
     const { name, cluster, storage, clock, identity } = options
     this.#identified = identity === undefined ? null : { ...identity, name, cluster, storage, clock }
+    this.wal = new WalStore({
+      ...{ storage, cluster, fence: this.fence },
+      ensureIdentity: (options) => this.#ensureIdentity(options),
+      checkPresence: (options) => this.checkPresence(options),
+    })
   }
 
   /**

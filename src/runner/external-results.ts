@@ -1,5 +1,6 @@
 import type { DatabaseSync } from 'node:sqlite'
 import { text } from './history-rows.ts'
+import type { Access } from './wal-records.ts'
 
 /** Proofs kept of one file, and files of one watch of which anything is kept. */
 const mostProofs = 20
@@ -8,12 +9,6 @@ const mostFiles = 100_000
 interface KeptInspection {
   readonly identity: string
   readonly found: string
-}
-
-/** How the history reads and writes its file: with its own errors, and each write a transaction. */
-interface Access {
-  read<T>(work: () => T): T
-  write<T>(work: () => T): T
 }
 
 /** What was found in files of other tools (by reading them) and about them (by restoring them), and which must stay. */

@@ -20,6 +20,7 @@ import { canonicalParams } from './params.ts'
 import { ownProcess, type ProcessIdentity } from './process-identity.ts'
 import { queueFull } from './queue-full.ts'
 import { newRunId } from './run-id.ts'
+import { WalRecords } from './wal-records.ts'
 
 export type { ListOptions } from './history-rows.ts'
 
@@ -64,6 +65,7 @@ export function openHistory(options: HistoryOptions): History {
 export class History {
   /** What was found in and about files of other tools. */
   readonly external: ExternalResults
+  readonly wal: WalRecords
   readonly #db: DatabaseSync
   readonly #file: string
   readonly #clock: Clock
@@ -74,10 +76,9 @@ export class History {
   constructor(options: HistoryOptions) {
     this.#self = ownProcess()
     this.#db = openHistoryFile(options)
-    this.external = new ExternalResults(this.#db, {
-      read: (work) => this.#read(work),
-      write: (work) => this.#write(work),
-    })
+    const access = { read: this.#read.bind(this), write: this.#write.bind(this) }
+    this.external = new ExternalResults(this.#db, access)
+    this.wal = new WalRecords(this.#db, access)
     this.#file = options.file
     this.#clock = options.clock
     this.#keepRuns = options.keepRuns ?? 10_000

@@ -1,0 +1,140 @@
+import type { Readable } from 'node:stream'
+import { LifeboatError } from '../domain/errors.ts'
+import type { ObjectInfo } from '../storage/storage.ts'
+import { type Place, readWhole, type Stoppable } from './backup-folder.ts'
+import { parseWalKey, type StoredWal, walKey, walPrefix, walSegmentPrefix, walTimelinePrefix } from './layout.ts'
+
+/** A stored file of WAL, and the object that it is in. */
+export interface StoredWalObject extends StoredWal {
+  readonly info: ObjectInfo
+}
+
+/** What is needed of the repository that the WAL lies in. */
+interface WalPlace extends Place {
+  readonly ensureIdentity: (options: Stoppable) => Promise<void>
+  readonly checkPresence: (options: Stoppable) => Promise<void>
+}
+
+/**
+ * The WAL in one repository. As the rest of it: nothing is kept in memory, and an object never changes once it is there.
+ * Methods fail with `usage-invalid` on names and identifiers that are not well-formed, and pass on what the storage says.
+ */
+export class WalStore {
+  readonly #place: WalPlace
+
+  constructor(place: WalPlace) {
+    this.#place = place
+  }
+
+  /** The system identifiers of which there is WAL, in byte order. */
+  async *systems(options: Stoppable = {}): AsyncGenerator<string> {
+    const prefix = walPrefix(this.#place.cluster)
+    for await (const item of this.#place.storage.list(prefix, { ...options, delimiter: '/' })) {
+      if ('prefix' in item) yield item.prefix.slice(prefix.length, -1)
+    }
+  }
+
+  /** Timelines of which segments are stored, by number; histories alone do not count. */
+  async *timelines(systemIdentifier: string, options: Stoppable = {}): AsyncGenerator<number> {
+    const prefix = walPrefix(this.#place.cluster, systemIdentifier)
+    for await (const item of this.#place.storage.list(prefix, { ...options, delimiter: '/' })) {
+      const digits = 'prefix' in item ? item.prefix.slice(prefix.length, -1) : ''
+      if (/^[0-9A-F]{8}$/.test(digits)) yield Number.parseInt(digits, 16)
+    }
+  }
+
+  /**
+   * Segments and partials of one timeline in the order of their keys, which is that of their places in the WAL. What is no
+   * WAL file of ours is left out.
+   *
+   * @param options.from a segment: only it and what comes after
+   */
+  async *list(
+    systemIdentifier: string,
+    timeline: number,
+    { from, ...options }: Stoppable & { readonly from?: string } = {},
+  ): AsyncGenerator<StoredWalObject> {
+    const { cluster } = this.#place
+    const startAfter = from === undefined ? {} : { startAfter: walSegmentPrefix(cluster, systemIdentifier, from) }
+    yield* this.#list(walTimelinePrefix(cluster, systemIdentifier, timeline), { ...options, ...startAfter })
+  }
+
+  /** Histories and labels. */
+  async *listPlain(systemIdentifier: string, options: Stoppable = {}): AsyncGenerator<StoredWalObject> {
+    const prefix = walPrefix(this.#place.cluster, systemIdentifier)
+    for await (const item of this.#place.storage.list(prefix, { ...options, delimiter: '/' })) {
+      if (!('key' in item)) continue
+      const wal = parseWalKey(this.#place.cluster, item.key)
+      if (wal !== null) yield { ...wal, info: item }
+    }
+  }
+
+  /**
+   * All that is stored of one segment: the whole one and its partials, of whatever content. Two whole ones of different
+   * content are possible only where somebody else has written here.
+   */
+  async ofSegment(
+    systemIdentifier: string,
+    segment: string,
+    options: Stoppable = {},
+  ): Promise<readonly StoredWalObject[]> {
+    const found: StoredWalObject[] = []
+    const prefix = walSegmentPrefix(this.#place.cluster, systemIdentifier, segment)
+    for await (const object of this.#list(prefix, options)) found.push(object)
+    return found
+  }
+
+  /** A history or label, which are stored as they are; null if it is not there. */
+  async headPlain(systemIdentifier: string, name: string, options: Stoppable = {}): Promise<ObjectInfo | null> {
+    const key = walKey(this.#place.cluster, { systemIdentifier, name, hash: null, isEncrypted: false })
+    return this.#place.storage.head(key, options)
+  }
+
+  /**
+   * Stores one file, durably; `there`: the same name with the same content is stored already. A segment or partial comes
+   * compressed, with the hash of what PostgreSQL wrote; a history or label as it is.
+   *
+   * @throws LifeboatError `conflict` for a history or label of which other bytes are stored
+   */
+  async put(
+    file: Pick<StoredWal, 'systemIdentifier' | 'name' | 'hash'>,
+    body: Uint8Array | Readable,
+    options: Stoppable = {},
+  ): Promise<'stored' | 'there'> {
+    await this.#place.ensureIdentity(options)
+    await this.#place.fence?.(options)
+    const key = walKey(this.#place.cluster, { ...file, isEncrypted: false })
+    try {
+      await this.#place.storage.put(key, body, { ...options, ifAbsent: true })
+      return 'stored'
+    } catch (error) {
+      if (!(error instanceof LifeboatError && error.code === 'object-exists')) throw error
+    }
+    if (file.hash !== null || !(body instanceof Uint8Array)) return 'there'
+    const { bytes } = await readWhole(this.#place.storage, key, body.length, options)
+    if (bytes?.equals(body)) return 'there'
+    throw new LifeboatError('conflict', `other bytes are stored as ${file.name}`, {
+      hint: 'another server, or a restored copy of this one, writes its WAL to the same place: give each its own',
+    })
+  }
+
+  /** Opens the stored bytes, unchecked. Fails with `object-missing`. */
+  async read({ info }: Pick<StoredWalObject, 'info'>, options: Stoppable = {}): Promise<Readable> {
+    return (await this.#place.storage.get(info.key, options)).body
+  }
+
+  /** Removes one file. */
+  async remove({ info }: Pick<StoredWalObject, 'info'>, options: Stoppable = {}): Promise<void> {
+    await this.#place.checkPresence(options)
+    await this.#place.fence?.(options)
+    await this.#place.storage.remove(info.key, options)
+  }
+
+  async *#list(prefix: string, options: Stoppable & { readonly startAfter?: string }): AsyncGenerator<StoredWalObject> {
+    for await (const item of this.#place.storage.list(prefix, options)) {
+      if (!('key' in item)) continue
+      const wal = parseWalKey(this.#place.cluster, item.key)
+      if (wal !== null) yield { ...wal, info: item }
+    }
+  }
+}
