@@ -32,6 +32,30 @@ export interface DumpedDatabase {
   readonly sourceBytes: number
 }
 
+/** WAL on one timeline, from its first place to the one after its last. */
+export interface WalInterval {
+  readonly timeline: number
+  readonly start: string
+  readonly end: string
+}
+
+/** What a physical backup is made of, besides its artifacts. */
+export interface PhysicalFacts {
+  /** The WAL without which it cannot be used, in order: `WAL-Ranges` of PostgreSQL's own manifest. */
+  readonly wal: readonly WalInterval[]
+  /** Tablespaces besides the default ones: where they were, and the artifact that holds them. */
+  readonly tablespaces: readonly { readonly oid: number; readonly path: string; readonly artifact: string }[]
+  /** Of the WAL, bytes. */
+  readonly segmentSize: number
+  /** The pages carry checksums. */
+  readonly dataChecksums: boolean
+  /** Of the cluster when the backup began, as the server told it, bytes. */
+  readonly sourceBytes: number
+  readonly fromStandby: boolean
+  /** The artifact `config.tar` holds configuration that lies outside of the data directory. */
+  readonly configSaved: boolean
+}
+
 /** The contents of `manifest.json`. Published last: a backup exists when its manifest does. */
 export interface Manifest {
   readonly formatVersion: typeof manifestFormatVersion
@@ -50,6 +74,8 @@ export interface Manifest {
   readonly stop: WalMoment
   readonly parent: string | null
   readonly database: DumpedDatabase | null
+  /** Of a physical backup; a dump has none. */
+  readonly physical?: PhysicalFacts
   readonly artifacts: readonly Artifact[]
   readonly producer: {
     readonly lifeboat: string

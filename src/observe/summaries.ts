@@ -46,7 +46,7 @@ export function summarizeManifest(manifest: Manifest, intern: Intern): BackupSum
     lsn: manifest.type === 'dump' ? manifest.start.lsn : manifest.stop.lsn,
     durationSeconds: manifest.durationSeconds,
     storedBytes: manifest.artifacts.reduce((sum, artifact) => sum + artifact.stored.bytes, 0),
-    sourceBytes: manifest.database?.sourceBytes ?? null,
+    sourceBytes: manifest.database?.sourceBytes ?? manifest.physical?.sourceBytes ?? null,
     warnings: manifest.warnings.length,
     manifestChecksum: manifest.checksum,
     parent: manifest.parent,

@@ -6,10 +6,12 @@ import {
   isBackupId,
   type Manifest,
   manifestFormatVersion,
+  type PhysicalFacts,
   parseBackupId,
   type WalMoment,
 } from '../domain/backup.ts'
 import { LifeboatError } from '../domain/errors.ts'
+import { isSegmentSize } from '../domain/wal.ts'
 import { parseWithChecksum, serializeWithChecksum } from './canonical.ts'
 import { isArtifactName, isClusterName } from './layout.ts'
 import {
@@ -43,43 +45,67 @@ const artifactShape = objectOf<Artifact>({
   stored: digestShape,
 })
 
-const momentShape = objectOf<WalMoment>({
-  lsn: textThat('an LSN such as 16/B374D848', (value) => /^[0-9A-F]{1,8}\/[0-9A-F]{1,8}$/.test(value)),
-  time: timestamp,
+const lsn = textThat('an LSN such as 16/B374D848', (value) => /^[0-9A-F]{1,8}\/[0-9A-F]{1,8}$/.test(value))
+const timelineShape = integer(1, 2 ** 32 - 1)
+
+const momentShape = objectOf<WalMoment>({ lsn, time: timestamp })
+
+const oid = integer(1, 2 ** 32 - 1)
+const yesOrNo = satisfying<boolean>('true or false', (value) => typeof value === 'boolean')
+
+const physicalShape = objectOf<PhysicalFacts>({
+  wal: listOf(objectOf<PhysicalFacts['wal'][number]>({ timeline: timelineShape, start: lsn, end: lsn })),
+  tablespaces: listOf(
+    objectOf<PhysicalFacts['tablespaces'][number]>({
+      oid,
+      path: nonEmptyText,
+      artifact: textThat('the name of an artifact', isArtifactName),
+    }),
+  ),
+  segmentSize: satisfying('the size of a WAL segment', (value) => typeof value === 'number' && isSegmentSize(value)),
+  dataChecksums: yesOrNo,
+  sourceBytes: integer(0),
+  fromStandby: yesOrNo,
+  configSaved: yesOrNo,
 })
 
 const databaseShape = objectOf<DumpedDatabase>({
   name: nonEmptyText,
-  oid: integer(1, 2 ** 32 - 1),
+  oid,
   sourceBytes: integer(0),
 })
 
-const manifestShape = objectOf<Manifest>({
-  formatVersion: satisfying(String(manifestFormatVersion), (value) => value === manifestFormatVersion),
-  backupId: backupIdShape,
-  type: oneOf(backupTypes.filter((type) => type !== 'external')),
-  cluster: textThat('a cluster name', isClusterName),
-  systemIdentifier: textThat('a system identifier in decimal', (value) => /^[1-9]\d{0,19}$/.test(value)),
-  serverVersion: nonEmptyText,
-  serverVersionNum: integer(1),
-  timeline: integer(1, 2 ** 32 - 1),
-  start: momentShape,
-  stop: momentShape,
-  parent: nullable(backupIdShape),
-  database: nullable(databaseShape),
-  artifacts: listOf(artifactShape),
-  producer: objectOf<Manifest['producer']>({
-    lifeboat: nonEmptyText,
-    programs: mapOf(/^[A-Za-z0-9][A-Za-z0-9_.-]*$/, text),
-    options: listOf(text),
-  }),
-  warnings: listOf(text),
-  durationSeconds: seconds,
-  checksum: sha256,
-})
+const manifestShape = objectOf<Manifest>(
+  {
+    formatVersion: satisfying(String(manifestFormatVersion), (value) => value === manifestFormatVersion),
+    backupId: backupIdShape,
+    type: oneOf(backupTypes.filter((type) => type !== 'external')),
+    cluster: textThat('a cluster name', isClusterName),
+    systemIdentifier: textThat('a system identifier in decimal', (value) => /^[1-9]\d{0,19}$/.test(value)),
+    serverVersion: nonEmptyText,
+    serverVersionNum: integer(1),
+    timeline: timelineShape,
+    start: momentShape,
+    stop: momentShape,
+    parent: nullable(backupIdShape),
+    database: nullable(databaseShape),
+    physical: physicalShape,
+    artifacts: listOf(artifactShape),
+    producer: objectOf<Manifest['producer']>({
+      lifeboat: nonEmptyText,
+      programs: mapOf(/^[A-Za-z0-9][A-Za-z0-9_.-]*$/, text),
+      options: listOf(text),
+    }),
+    warnings: listOf(text),
+    durationSeconds: seconds,
+    checksum: sha256,
+  },
+  ['physical'],
+)
 
 /** Without one of these a dump does not bring everything back, or not by hand. A fingerprint can be switched off. */
 const requiredOfDump = ['dump.tar', 'globals.sql', 'RESTORE.md']
+const requiredOfPhysical = ['base.tar.zst', 'backup_manifest', 'RESTORE.md']
 
 /** The manifest, complete, and the text of its file. Fails with `usage-invalid` on what `parseManifest` would refuse. */
 export function serializeManifest(
@@ -100,6 +126,7 @@ export function serializeManifest(
     stop: body.stop,
     parent: body.parent,
     database: body.database,
+    ...(body.physical === undefined ? {} : { physical: body.physical }),
     artifacts,
     producer: body.producer,
     warnings: body.warnings,
@@ -153,8 +180,12 @@ function checkManifest(value: Record<string, unknown>): Manifest {
   if (artifacts.length === 0) throw new ShapeError('artifacts must not be empty')
   if (new Set(artifacts.map(({ name }) => name)).size < artifacts.length)
     throw new ShapeError('artifacts has a name twice')
-  const missing = requiredOfDump.filter((required) => !artifacts.some(({ name }) => name === required))
-  if (type === 'dump' && missing.length > 0) throw new ShapeError(`artifacts has no ${missing.join(', no ')}`)
+  if ((type === 'dump') === (manifest.physical !== undefined))
+    throw new ShapeError('physical must be given for a physical backup, only')
+  const required = type === 'dump' ? requiredOfDump : requiredOfPhysical
+  const tablespaces = manifest.physical?.tablespaces.map(({ artifact }) => artifact) ?? []
+  const missing = [...required, ...tablespaces].filter((wanted) => !artifacts.some(({ name }) => name === wanted))
+  if (missing.length > 0) throw new ShapeError(`artifacts has no ${missing.join(', no ')}`)
   return manifest
 }
 

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import t from 'tap'
+import type { PhysicalFacts } from '../../src/domain/backup.ts'
 import { LifeboatError } from '../../src/domain/errors.ts'
 import { parseWithChecksum, serializeWithChecksum } from '../../src/repository/canonical.ts'
 import { artifactKey, isArtifactName, isClusterName, proofBackupId, proofKey } from '../../src/repository/layout.ts'
@@ -327,5 +328,48 @@ await t.test('names', async (t) => {
   t.match(
     refusal(() => proofKey('prod', new Date(), '../x')),
     /^usage-invalid/,
+  )
+})
+
+await t.test('a physical backup says what it is made of', async (t) => {
+  const id = '20260301T030000Z-full-abcdef'
+  const physical: PhysicalFacts = {
+    wal: [{ timeline: 1, start: '0/2000028', end: '0/2000138' }],
+    tablespaces: [{ oid: 16_384, path: '/mnt/fast', artifact: '16384.tar.zst' }],
+    segmentSize: 16_777_216,
+    dataChecksums: true,
+    sourceBytes: 30_000_000,
+    fromStandby: false,
+    configSaved: false,
+  }
+  const body: ManifestBody = { ...dumpBody(), backupId: id, type: 'full', database: null, physical }
+  const names = ['base.tar.zst', '16384.tar.zst', 'backup_manifest', 'RESTORE.md']
+  const artifacts = names.map((name) => ({ ...artifact, name }))
+  const { text, manifest } = serializeManifest(body, artifacts)
+  t.same(manifest.physical, physical)
+  t.same(parseManifest(Buffer.from(text), { backupId: id, cluster: 'prod' }), manifest)
+  const refused = (fields: Partial<ManifestBody>, held = artifacts) =>
+    refusal(() => serializeManifest({ ...body, ...fields }, held))
+  const { physical: _, ...without } = body
+  t.match(
+    refusal(() => serializeManifest(without, artifacts)),
+    /physical must be given for a physical backup/,
+  )
+  t.match(
+    refusal(() => serializeManifest({ ...dumpBody(), physical }, dumpArtifacts)),
+    /physical must be given for a physical backup, only/,
+  )
+  t.match(refused({}, artifacts.slice(1)), /artifacts has no base.tar.zst/)
+  t.match(
+    refused(
+      {},
+      artifacts.filter(({ name }) => name !== '16384.tar.zst'),
+    ),
+    /artifacts has no 16384.tar.zst/,
+  )
+  t.match(refused({ physical: { ...physical, segmentSize: 1000 } }), /physical.segmentSize must be the size of a WAL/)
+  t.match(
+    refused({ physical: { ...physical, wal: [{ timeline: 0, start: '0/1', end: '0/2' }] } }),
+    /physical.wal\[0\].timeline must be/,
   )
 })
