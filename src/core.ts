@@ -119,8 +119,9 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
     createExternalProofs(history.external, log),
     createExternalHolds(history.external),
   ]
+  const present = async (signal: AbortSignal) => (await server(signal))?.systemIdentifier ?? null
   const expireOptions = {
-    ...{ config, repositories: all, clock, guard, survey, isOver, watches, writable },
+    ...{ config, repositories: all, clock, guard, survey, present, isOver, watches, writable },
     external: {
       survey: async (name: string, signal: AbortSignal) => {
         const place = watches.find((one) => one.name === name)

@@ -11,7 +11,10 @@ import type { BackupSummary, RepositoryState } from '../observe/catalog.ts'
 import { createExternalHolds } from '../observe/external-holds.ts'
 import { createRepositoryLook } from '../observe/repository.ts'
 import { createRetentionView, tracesOf } from '../observe/retention.ts'
+import { createServerProbe } from '../observe/server.ts'
 import { chooseRepositories } from '../repository/choose.ts'
+import type { Repository } from '../repository/repository.ts'
+import { walTraces } from '../repository/wal-expiry.ts'
 import { ClockGuard } from '../runner/clock-guard.ts'
 import type { History } from '../runner/history.ts'
 import {
@@ -27,16 +30,20 @@ import {
   verboseOption,
 } from './command.ts'
 import { errorText } from './error-text.ts'
+import { previewWal, type WalTold, walText } from './expire-wal.ts'
 import { formatTime, oneLine, printable, table } from './format.ts'
 import { runJob } from './run-job.ts'
 import { planWatch } from './watch-plan.ts'
 
 export const expireCommand: Command = {
   name: 'expire',
-  summary: 'remove the backups that the retention policy lets go, or tell why each stays or goes',
+  summary: 'remove the backups and the WAL that the retention policy lets go, or tell why each stays or goes',
   usage: 'expire [--dry-run] [--repository NAME] [--confirm-clock] [--json]',
   options: [
-    ['-n, --dry-run', 'remove nothing: tell for every backup whether it stays, why, and until when'],
+    [
+      '-n, --dry-run',
+      'remove nothing: tell for every backup whether it stays, why, and until when, and of the WAL how much',
+    ],
     ['-r, --repository NAME', 'in this repository only'],
     ['--confirm-clock', 'the clock of this machine is right, although it jumped or was not seen for long'],
     configHelp,
@@ -73,7 +80,9 @@ export const expireCommand: Command = {
             if (outcome === 'succeeded') context.out.write(`removed ${what}\n`)
             else context.err.write(`${what}: ${errorText(failure ?? run.failure)}`)
           }
-          if (run.items.length === 0 && run.state === 'succeeded') context.out.write('nothing had to go\n')
+          const wal = run.progress?.unit === 'files' ? run.progress.message : undefined
+          if (wal !== undefined && run.state === 'succeeded') context.out.write(`${wal}\n`)
+          else if (run.items.length === 0 && run.state === 'succeeded') context.out.write('nothing had to go\n')
           if (run.failure !== null) context.err.write(errorText(run.failure))
         },
       },
@@ -95,19 +104,35 @@ async function preview(config: ValidatedConfig, options: PreviewOptions, context
   const history = openHistoryIfThere(config, { clock, log: makeLog('silent', 'err') })
   const failures: Failure[] = []
   const states: RepositoryState[] = []
+  const looked: Repository[] = []
+  const traces: Date[] = []
   try {
     for (const { repository } of makeRepositories(config, { clock, version: version.version, ledger: history })) {
       if (repository.name !== (options.repository ?? repository.name)) continue
       try {
-        states.push(await createRepositoryLook({ repository, capacity: null, log })(signal))
+        const state = await createRepositoryLook({ repository, capacity: null, log })(signal)
+        traces.push(...(await walTraces(repository, { signal })))
+        states.push(state)
+        looked.push(repository)
       } catch (error) {
         signal.throwIfAborted()
         failures.push(toFailure(error))
       }
     }
-    const plans = plansOf(config, states, { ...context, history, confirmClock: options.confirmClock })
-    const told: Told[] = states.map((state) => ({ ...state, plan: plans.get(state.name) }))
-    const doubt = options.confirmClock ? null : guardOf(context, history).doubt(() => tracesOf(states))
+    const doubt = options.confirmClock ? null : guardOf(context, history).doubt(() => [...tracesOf(states), ...traces])
+    const plans = plansOf(config, states, { ...context, history, confirmClock: options.confirmClock, traces })
+    const told: Told[] = []
+    for (const [index, state] of states.entries()) {
+      const plan = plans.get(state.name)
+      const one: Told = { ...state, plan, wal: null }
+      try {
+        told.push({ ...one, wal: await tellWal(config, { repository: looked[index], plan }, context) })
+      } catch (error) {
+        signal.throwIfAborted()
+        failures.push(toFailure(error))
+        told.push(one)
+      }
+    }
     for (const place of config.watch) {
       if (place.retention === null || place.name !== (options.repository ?? place.name)) continue
       try {
@@ -128,6 +153,20 @@ async function preview(config: ValidatedConfig, options: PreviewOptions, context
   }
 }
 
+/** Null where nothing may go: all of it stays for ever, or the repository is blocked. */
+async function tellWal(
+  config: ValidatedConfig,
+  { repository, plan }: { readonly repository: Repository | undefined; readonly plan: RetentionPlan | undefined },
+  { clock, signal }: CliContext,
+): Promise<readonly WalTold[] | null> {
+  const keepForSeconds = config.repositories.find(({ name }) => name === repository?.name)?.walKeepForSeconds ?? null
+  if (repository === undefined || keepForSeconds === null || plan === undefined || plan.refusal !== null) return null
+  const probe = createServerProbe({ ...config.postgres })
+  const present = async () => (await probe(signal).catch(() => null))?.systemIdentifier ?? null
+  const going = new Set(plan.removals.map(({ id }) => id))
+  return previewWal(repository, { keepForSeconds, now: clock.now(), present }, going, signal)
+}
+
 async function tellWatch(
   place: WatchConfig,
   policy: RetentionPolicy,
@@ -136,7 +175,13 @@ async function tellWatch(
 ): Promise<Told> {
   const { backups, files, plan } = await planWatch(place, policy, known, context)
   const holds = known.history === null ? new Map() : createExternalHolds(known.history.external)()
-  return { name: place.name, backups: backups.map((one) => ({ ...one, file: files.get(one.id)?.name })), holds, plan }
+  return {
+    name: place.name,
+    backups: backups.map((one) => ({ ...one, file: files.get(one.id)?.name })),
+    holds,
+    plan,
+    wal: null,
+  }
 }
 
 function guardOf({ clock }: Pick<CliContext, 'clock'>, history: History | null): ClockGuard {
@@ -151,11 +196,18 @@ export function plansOf(
     clock,
     history,
     confirmClock,
-  }: Pick<CliContext, 'clock'> & { readonly history: History | null; readonly confirmClock: boolean },
+    traces,
+  }: Pick<CliContext, 'clock'> & {
+    readonly history: History | null
+    readonly confirmClock: boolean
+    /** Of the time that has passed, besides the backups. */
+    readonly traces?: readonly Date[]
+  },
 ): ReadonlyMap<string, RetentionPlan> {
   const guard = guardOf({ clock }, history)
   const policies = retentionPolicies(config)
-  const clockDoubt = confirmClock ? () => null : (traces: () => readonly Date[]) => guard.doubt(traces)
+  const clockDoubt = (backups: () => readonly Date[]) =>
+    confirmClock ? null : guard.doubt(() => [...backups(), ...(traces ?? [])])
   return createRetentionView({ policies, clockDoubt })({
     at: clock.now(),
     watches: [],
@@ -170,12 +222,15 @@ interface Told extends Pick<RepositoryState, 'name' | 'holds'> {
     readonly file?: string | undefined
   })[]
   readonly plan: RetentionPlan | undefined
+  /** Null: not looked at; of a watched directory always. */
+  readonly wal: readonly WalTold[] | null
 }
 
-function asJson({ name, backups, holds, plan }: Told) {
+function asJson({ name, backups, holds, plan, wal }: Told) {
   return {
     repository: name,
     blocked: plan?.refusal ?? null,
+    wal,
     backups: backups.map(({ id, type, database, finishedAt, file }) => ({
       id,
       type,
@@ -188,7 +243,7 @@ function asJson({ name, backups, holds, plan }: Told) {
   }
 }
 
-function asText({ name, backups, holds, plan }: Told): string {
+function asText({ name, backups, holds, plan, wal }: Told): string {
   const rows = backups
     .toSorted((a, b) => b.finishedAt.getTime() - a.finishedAt.getTime())
     .map(({ id, database, finishedAt, file }) => {
@@ -211,5 +266,5 @@ function asText({ name, backups, holds, plan }: Told): string {
   const blocked = plan?.refusal
     ? `${name}: nothing expires: ${oneLine(plan.refusal.message)}\nHINT: ${oneLine(plan.refusal.hint)}\n`
     : ''
-  return `${summary}${blocked}${table([['  BACKUP', 'DATABASE', 'FINISHED', 'DECISION', 'WHY'], ...rows])}`
+  return `${summary}${blocked}${table([['  BACKUP', 'DATABASE', 'FINISHED', 'DECISION', 'WHY'], ...rows])}${walText(name, wal ?? [])}`
 }

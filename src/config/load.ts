@@ -6,7 +6,7 @@ import { applyEnvironment, checkVariables, type Environment, fileVariable, keysF
 import { hookOf, notifyOf } from './hooks.ts'
 import { type KeyPath, Problems } from './problems.ts'
 import { type ReadYaml, readConfigFile, readYaml } from './read.ts'
-import { retentionOf } from './retention.ts'
+import { retentionOf, walKeepForOf } from './retention.ts'
 import { maxAgeSeconds } from './schedule.ts'
 import type { RawConfig } from './schema.ts'
 import { accessHint, accessProblem, readSecretFile } from './secrets.ts'
@@ -106,6 +106,7 @@ function build(raw: RawConfig): UnbrandedConfig {
       url,
       path: parseFileUrl(url),
       retention: retentionOf(retention),
+      walKeepForSeconds: walKeepForOf(retention),
     })),
     watch: raw.watch.map(watchOf),
     wal: { archive: raw.wal.archive === undefined ? null : resolve(raw.wal.archive) },

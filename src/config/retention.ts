@@ -7,7 +7,12 @@ import { formatDuration, parseDuration } from './units.ts'
 type RawRetention = RawConfig['repositories'][number]['retention']
 
 /** The policy of one repository, from its sound section. */
-export function retentionOf({ keepFor, keepAtLeast, window, ...periods }: RawRetention): RetentionPolicy {
+export function retentionOf({
+  keepFor,
+  keepAtLeast,
+  window,
+  ...periods
+}: Omit<RawRetention, 'walKeepFor'>): RetentionPolicy {
   const { daily, weekly, monthly, yearly } = periods
   return {
     keepForSeconds: keepFor === 'forever' ? null : parseDuration(keepFor) / 1000,
@@ -18,6 +23,11 @@ export function retentionOf({ keepFor, keepAtLeast, window, ...periods }: RawRet
     monthly,
     yearly,
   }
+}
+
+/** For how many seconds WAL stays in any case; null: for ever. */
+export function walKeepForOf({ keepFor, walKeepFor = keepFor }: RawRetention): number | null {
+  return walKeepFor === 'forever' ? null : parseDuration(walKeepFor) / 1000
 }
 
 /**

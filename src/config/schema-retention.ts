@@ -43,9 +43,24 @@ const keys = {
 }
 
 /** The keys below `repositories[].retention`. */
-export const retention = section(keys, {
-  description: 'What stays when backups expire: a backup goes only when no rule keeps it.',
-})
+export const retention = section(
+  {
+    ...keys,
+    walKeepFor: Type.Optional(
+      text({
+        kind: 'keepFor',
+        description:
+          'How long WAL stays at least, counted from when it was stored here; `forever`: all of it. What a physical backup that stays needs for a recovery, to any later moment, stays anyhow.',
+        absent: 'as long as `keepFor`',
+        example: '14d',
+        atLeast: '1h',
+      }),
+    ),
+  },
+  {
+    description: 'What stays when backups expire: a backup goes only when no rule keeps it, WAL when nothing needs it.',
+  },
+)
 
 /** The keys below `watch[].retention`. */
 export const watchRetention = section(keys, {

@@ -33,6 +33,8 @@ export interface RepositoryConfig {
   /** Absolute path of a `file://` repository. */
   readonly path: string
   readonly retention: RetentionPolicy
+  /** WAL stays for so long in any case; null: for ever. */
+  readonly walKeepForSeconds: number | null
 }
 
 /** A directory in which another tool puts dumps. */

@@ -6,9 +6,11 @@ import { planRetention } from '../domain/retention-plan.ts'
 import { chooseRepositories } from '../repository/choose.ts'
 import { isSilent } from '../repository/in-progress.ts'
 import type { Repository } from '../repository/repository.ts'
+import { walTraces } from '../repository/wal-expiry.ts'
 import type { ClockGuard } from '../runner/clock-guard.ts'
 import type { Job, JobContext, JobParams } from '../runner/job.ts'
 import { findDeadUses, type UseMark } from './dead-uses.ts'
+import { expireWal, type RemovedWal, walInWords } from './expire-wal.ts'
 import { type ExpireWatchOptions, type ExpiringWatch, expireWatch } from './expire-watch.ts'
 import { clockChanged, refused } from './retention-refused.ts'
 import { leaveOut, type Writable } from './writable.ts'
@@ -33,6 +35,8 @@ export interface ExpireJobOptions {
   readonly writable: Writable
   /** Looks at everything in a repository, or fails: part of it would not do. */
   readonly survey: (repository: Repository, signal: AbortSignal) => Promise<ExpirySurvey>
+  /** The system identifier of the server, if it answers. */
+  readonly present: (signal: AbortSignal) => Promise<string | null>
   /** True for a run that is known to have ended. */
   readonly isOver: (runId: string) => boolean
   /** Watched directories with a policy, and how to look at them. */
@@ -44,7 +48,7 @@ const timeoutSeconds = 6 * 3600
 
 /**
  * The job `expire`: removes from every repository and from the watched directories that have a policy (or the one that
- * params name) the backups that its policy lets go, one item for each. A repository that refuses, because something about it is not known, loses nothing and fails the run, and
+ * params name) the backups that its policy lets go, one item for each, and then the WAL that none of the others needs. A repository that refuses, because something about it is not known, loses nothing and fails the run, and
  * keeps no other from being looked after.
  *
  * Params: `{ repository: name | null, confirmClock: boolean (the clock is right, whatever it had shown before) }`.
@@ -62,7 +66,11 @@ export function expireJob(options: ExpireJobOptions): Job {
 interface Surveyed {
   readonly repository: Repository
   readonly policy: RetentionPolicy
+  /** Null: all WAL stays. */
+  readonly walKeepForSeconds: number | null
   readonly survey: ExpirySurvey
+  /** When its newest WAL was stored. */
+  readonly walTraces: readonly Date[]
 }
 
 async function runExpire(options: ExpireJobOptions, params: JobParams, context: JobContext): Promise<void> {
@@ -78,26 +86,62 @@ async function runExpire(options: ExpireJobOptions, params: JobParams, context: 
   const stored = chosen.filter((one): one is Repository => !isWatch(one))
   const mayBeNone = chosen.some(isWatch)
   for (const repository of leaveOut(stored, options.writable, { log: context.log, mayBeNone })) {
-    const policy = config.repositories.find(({ name }) => name === repository.name)?.retention
-    if (policy === undefined || policy.keepForSeconds === null) continue
+    const configured = config.repositories.find(({ name }) => name === repository.name)
+    if (configured === undefined) continue
+    const { retention: policy, walKeepForSeconds } = configured
+    if (policy.keepForSeconds === null && walKeepForSeconds === null) continue
     context.progress({ done: 0, total: null, unit: 'backups', message: `looking at ${repository.name}` })
     await attempt(failures, repository, context, async () => {
       await clearInterrupted(options, repository, context)
-      surveyed.push({ repository, policy, survey: await options.survey(repository, context.signal) })
+      const { signal } = context
+      const survey = await options.survey(repository, signal)
+      surveyed.push({
+        repository,
+        policy,
+        walKeepForSeconds,
+        survey,
+        walTraces: await walTraces(repository, { signal }),
+      })
     })
   }
-  const traces = () => surveyed.flatMap(({ survey }) => survey.traces)
+  const traces = () => surveyed.flatMap(({ survey, walTraces }) => [...survey.traces, ...walTraces])
   const doubt = guard.look(traces)
   const isClockRight = () => guard.doubt(traces) === null
+  const wal = new Map<string, RemovedWal>()
   for (const one of surveyed) {
-    await attempt(failures, one.repository, context, () => expireIn(options, one, doubt, isClockRight, context))
+    await attempt(failures, one.repository, context, async () => {
+      await expireIn(options, one, doubt, isClockRight, context)
+      const removed = await expireWalIn(options, one, isClockRight, context)
+      if (removed.files > 0) wal.set(one.repository.name, removed)
+    })
   }
   for (const watch of chosen) {
     if (!('directory' in watch)) continue
     const how = { ...options.external, clock: options.clock, doubt, isClockRight }
     await attempt(failures, watch, context, () => expireWatch(watch, how, context))
   }
+  tellWal(wal, context)
   if (failures[0] !== undefined) throw failures[0]
+}
+
+/** After its backups, since what is left of them decides. */
+async function expireWalIn(
+  { clock, present }: ExpireJobOptions,
+  { repository, walKeepForSeconds }: Surveyed,
+  isClockRight: () => boolean,
+  context: JobContext,
+): Promise<RemovedWal> {
+  if (walKeepForSeconds === null) return { files: 0, bytes: 0 }
+  const policy = { keepForSeconds: walKeepForSeconds, now: clock.now(), present: () => present(context.signal) }
+  return expireWal(repository, { ...policy, isClockRight }, context)
+}
+
+/** WAL has no items: the last word of the run tells what went. */
+function tellWal(wal: ReadonlyMap<string, RemovedWal>, context: JobContext): void {
+  if (wal.size === 0) return
+  const files = [...wal.values()].reduce((sum, removed) => sum + removed.files, 0)
+  const words = [...wal].map(([name, removed]) => `${walInWords(removed)} from ${name}`)
+  context.progress({ done: files, total: files, unit: 'files', message: `removed ${words.join(', ')}` })
 }
 
 /** What fails in one repository keeps no other from being looked after. */

@@ -59,6 +59,20 @@ export class WalStore {
     yield* this.#list(walTimelinePrefix(cluster, systemIdentifier, timeline), { ...options, ...startAfter })
   }
 
+  /** What `list` gives, of the newest log (4 GiB of WAL) of a timeline alone. */
+  async *listNewest(
+    systemIdentifier: string,
+    timeline: number,
+    options: Stoppable = {},
+  ): AsyncGenerator<StoredWalObject> {
+    const prefix = walTimelinePrefix(this.#place.cluster, systemIdentifier, timeline)
+    let newest: string | null = null
+    for await (const item of this.#place.storage.list(prefix, { ...options, delimiter: '/' })) {
+      if ('prefix' in item) newest = item.prefix
+    }
+    if (newest !== null) yield* this.#list(newest, options)
+  }
+
   /** Histories and labels. */
   async *listPlain(systemIdentifier: string, options: Stoppable = {}): AsyncGenerator<StoredWalObject> {
     const prefix = walPrefix(this.#place.cluster, systemIdentifier)
@@ -128,6 +142,22 @@ export class WalStore {
     await this.#place.checkPresence(options)
     await this.#place.fence?.(options)
     await this.#place.storage.remove(info.key, options)
+  }
+
+  /**
+   * Removes a few files one after the other, and tells of each once it is gone. It is looked only once, before the first one,
+   * whether this is the repository that it was and still ours to write to: that costs more than to remove a file.
+   */
+  async *removeInOrder<File extends Pick<StoredWalObject, 'info'>>(
+    files: readonly File[],
+    options: Stoppable = {},
+  ): AsyncGenerator<File> {
+    await this.#place.checkPresence(options)
+    await this.#place.fence?.(options)
+    for (const file of files) {
+      await this.#place.storage.remove(file.info.key, options)
+      yield file
+    }
   }
 
   async *#list(prefix: string, options: Stoppable & { readonly startAfter?: string }): AsyncGenerator<StoredWalObject> {

@@ -26,6 +26,20 @@ await t.test('a policy for each repository', async (t) => {
   t.same((await loadConfig({ text: config('{}'), env: {} })).repositories[0]?.retention, defaultRetention)
 })
 
+await t.test('how long WAL stays', async (t) => {
+  const seconds = async (retention: string) =>
+    (await loadConfig({ text: config(retention), env: {} })).repositories[0]?.walKeepForSeconds
+  t.equal(await seconds('{}'), 30 * 86_400)
+  t.equal(await seconds('{ keepFor: 90d }'), 90 * 86_400, 'as backups')
+  t.equal(await seconds('{ keepFor: 90d, walKeepFor: 2w }'), 14 * 86_400)
+  t.equal(await seconds('{ keepFor: 1d, walKeepFor: 2w }'), 14 * 86_400, 'longer than backups')
+  t.equal(await seconds('{ keepFor: forever }'), null)
+  t.equal(await seconds('{ keepFor: forever, walKeepFor: 2w }'), 14 * 86_400)
+  t.equal(await seconds('{ keepFor: 1d, walKeepFor: forever }'), null)
+  const watch = 'cluster: a\nwatch: [{ directory: /srv, pattern: "{database}", retention: { walKeepFor: 1d } }]\n'
+  t.same(await badKeys(watch), ['watch[0].retention.walKeepFor'], 'files have no WAL')
+})
+
 await t.test('what cannot be meant', async (t) => {
   const at = (key: string) => `repositories[0].retention.${key}`
   const bad: [string, string][] = [
@@ -40,6 +54,8 @@ await t.test('what cannot be meant', async (t) => {
     ['{ keepFor: forever, window: 1d }', 'window'],
     ['{ keepFor: forever, monthly: 1 }', 'monthly'],
     ['{ keep: 30d }', 'keep'],
+    ['{ walKeepFor: 30m }', 'walKeepFor'],
+    ['{ walKeepFor: ever }', 'walKeepFor'],
   ]
   for (const [retention, key] of bad) t.same(await badKeys(config(retention)), [at(key)], retention)
   const { problems } = await refusal({ text: config('{ keepFor: 7d, window: 14d }'), env: {} })

@@ -9,7 +9,7 @@ import { checkFirstPage, type ExpectedSegment, readWalPageHeader } from '../../s
 import { programPath } from '../../src/postgres/installations.ts'
 import { serverOsUser } from '../../src/postgres/os-user.ts'
 import { runProgram } from '../../src/postgres/programs.ts'
-import { type Major, startCluster } from '../support/postgres.ts'
+import { cannotHave, type Major, startCluster } from '../support/postgres.ts'
 import { openDirectory, scratchDirectory } from '../support/scratch.ts'
 
 const lsn = (text: string) => parseLsn(text) as bigint
@@ -124,8 +124,10 @@ async function readHead(path: string, length = 8192): Promise<Buffer> {
 for (const [major, megabytes, firstSegment] of [
   [15, 1, 0xffd],
   [17, 16, 3],
+  [18, 4, 0x3fe],
 ] as const) {
-  t.test(`PostgreSQL ${major} with segments of ${megabytes} MB`, { timeout: 120_000 }, async (t) => {
+  const skip = await cannotHave(major)
+  t.test(`PostgreSQL ${major} with segments of ${megabytes} MB`, { skip, timeout: 120_000 }, async (t) => {
     const cluster = await archivingCluster(t, major, megabytes, firstSegment)
     const { archive, segmentSize, begin, control, listing, history, coverage } = cluster
     const told = await control()

@@ -19,3 +19,8 @@ export function unpackedRoot(major: number): string {
 export function unpackedBinDir(major: number): string {
   return join(unpackedRoot(major), 'usr/lib/postgresql', String(major), 'bin')
 }
+
+/** Says why this major could not be had when it was last tried; not there when it could, or never was tried. */
+export function whyNotFile(major: number): string {
+  return `${unpackedRoot(major)}.why-not`
+}

@@ -39,6 +39,8 @@ apt=(-o "Dir::Etc::sourcelist=$work/.apt/sources.list" -o Dir::Etc::sourceparts=
   -o "Dir::State::Lists=$work/.apt/lists" -o "Dir::Cache=$work/.apt/cache" -o Dir::State::status=/dev/null
   -o APT::Install-Recommends=false -o "APT::Sandbox::User=$(id -un)" -o Debug::NoLocking=1 -o Acquire::Retries=3)
 apt-get "${apt[@]}" -qq update
+apt-cache "${apt[@]}" show "postgresql-$major" >"$work/.apt/shown" 2>&1 && [ -s "$work/.apt/shown" ] ||
+  { echo "Debian $suite has no postgresql-$major" >&2 && exit 1; }
 apt-get "${apt[@]}" -qq install -y --download-only "postgresql-$major"
 for deb in "$work"/.apt/cache/archives/*.deb; do dpkg -x "$deb" "$work"; done
 # Not needed to run a server, and most of its size: just-in-time compilation is off in every server started here.

@@ -1,10 +1,10 @@
 import { access } from 'node:fs/promises'
 import t from 'tap'
 import { withSession } from '../../src/postgres/connection.ts'
-import { startCluster } from './postgres.ts'
+import { cannotHave, startCluster } from './postgres.ts'
 
-for (const major of [15, 17] as const) {
-  t.test(`PostgreSQL ${major} runs for one test`, async (t) => {
+for (const major of [15, 17, 18] as const) {
+  t.test(`PostgreSQL ${major} runs for one test`, { skip: await cannotHave(major) }, async (t) => {
     let data = ''
     await t.test('the test', async (t) => {
       const cluster = await startCluster(t, { major, tcp: major === 15, settings: { work_mem: '5MB' } })

@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
@@ -9,10 +10,10 @@ import { quoteIdentifier } from '../../src/postgres/conninfo.ts'
 import { findInstallations, type Installation } from '../../src/postgres/installations.ts'
 import { serverOsUser } from '../../src/postgres/os-user.ts'
 import { type ScratchServer, startScratchServer } from '../../src/postgres/scratch-server.ts'
-import { unpackedBinDir } from './cache.ts'
+import { unpackedBinDir, whyNotFile } from './cache.ts'
 import { scratchDirectory } from './scratch.ts'
 
-export type Major = 15 | 17
+export type Major = 15 | 17 | 18
 
 export interface ClusterOptions {
   /** Default 15, which Debian 12 has. */
@@ -89,6 +90,16 @@ export async function startCluster(t: Test, options: ClusterOptions = {}): Promi
       if (text !== undefined) await sql(text, name)
     },
   }
+}
+
+/**
+ * What `skip` of a test is: why this major cannot be had on this machine. False where it is there, and where nothing was
+ * noted: then the test says what is missing.
+ */
+export async function cannotHave(major: Major): Promise<string | false> {
+  const found = await installationOf(major).catch(() => null)
+  const why = found === null ? await readFile(whyNotFile(major), 'utf8').catch(() => null) : null
+  return why !== null && why
 }
 
 /** The server programs of one major version: the system's, else those that `npm test` has unpacked. */

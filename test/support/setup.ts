@@ -2,13 +2,14 @@
  * What `npm test` runs first: sees to it that the machine has what the tests need. Nothing to do takes a few
  * milliseconds. Exits 2, with the command to run, when a package is missing and may not be installed.
  */
+import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { removeLeftovers } from '../../src/demo/leftovers.ts'
 import { ensurePackages, isExecutable, onPath, proxyVariables } from '../../src/demo/packages.ts'
 import { LifeboatError } from '../../src/domain/errors.ts'
 import { findInstallations } from '../../src/postgres/installations.ts'
 import { runProgram } from '../../src/postgres/programs.ts'
-import { unpackedBinDir, unpackedRoot } from './cache.ts'
+import { cacheDirectory, unpackedBinDir, unpackedRoot, whyNotFile } from './cache.ts'
 import { scratchPrefix, unmount } from './scratch.ts'
 
 try {
@@ -28,22 +29,55 @@ try {
     ],
     process.stdout,
   )
-  await ensurePostgres17()
+  await ensurePostgres(17, ['trixie'])
+  await ensurePostgresIfCan(18, ['forky', 'sid'])
 } catch (error) {
   if (!(error instanceof LifeboatError)) throw error
   process.stderr.write(`error: ${error.message}\n${error.hint ? `hint: ${error.hint}\n` : ''}`)
   process.exitCode = error.code === 'program-missing' ? 2 : 1
 }
 
-async function ensurePostgres17(): Promise<void> {
-  if (await hasServer(17, unpackedBinDir(17))) return
+/** Unpacks a major from the first of these Debian suites that has it. */
+async function ensurePostgres(major: number, suites: readonly string[]): Promise<void> {
+  if (await hasServer(major, unpackedBinDir(major))) return
   await ensurePackages(
     ['patchelf', 'file'].map((name) => ({ package: name, present: () => onPath(name) })),
     process.stdout,
   )
-  process.stdout.write(`unpacking PostgreSQL 17 into ${unpackedRoot(17)}\n`)
   const script = join(import.meta.dirname, 'postgres-from-debian.sh')
-  await runProgram({ program: 'bash', args: [script, 'trixie', '17', unpackedRoot(17)], env: proxyVariables() })
+  const failures: LifeboatError[] = []
+  for (const suite of suites) {
+    process.stdout.write(`unpacking PostgreSQL ${major} of Debian ${suite} into ${unpackedRoot(major)}\n`)
+    const args = [script, suite, String(major), unpackedRoot(major)]
+    try {
+      await runProgram({ program: 'bash', args, env: proxyVariables() })
+      return
+    } catch (error) {
+      if (!(error instanceof LifeboatError)) throw error
+      failures.push(error)
+    }
+  }
+  const why = failures.map((failure, index) => `${suites[index]}: ${failure.message}`).join('; ')
+  throw new LifeboatError('program-missing', `PostgreSQL ${major} could not be unpacked from Debian (${why})`, {
+    hint: `install PostgreSQL ${major} by hand: the tests use it wherever it is`,
+    cause: failures[0],
+  })
+}
+
+/**
+ * The same for a major that no released Debian has. Suites that are still in the making drop what they had: that must fail
+ * no tests. Those for this major are skipped then, and name the reason that is noted here.
+ */
+async function ensurePostgresIfCan(major: number, suites: readonly string[]): Promise<void> {
+  try {
+    await ensurePostgres(major, suites)
+    await rm(whyNotFile(major), { force: true })
+  } catch (error) {
+    if (!(error instanceof LifeboatError)) throw error
+    process.stdout.write(`WARNING: the tests for PostgreSQL ${major} will be skipped: ${error.message}\n`)
+    await mkdir(cacheDirectory(), { recursive: true })
+    await writeFile(whyNotFile(major), error.message)
+  }
 }
 
 async function hasServer(major: number, usualPlace: string): Promise<boolean> {

@@ -6,11 +6,12 @@ import { archiveCommand, restoreCommand } from '../../src/postgres/archiving.ts'
 import { withSession } from '../../src/postgres/connection.ts'
 import { programPath } from '../../src/postgres/installations.ts'
 import { runProgram, startProgram } from '../../src/postgres/programs.ts'
-import { type Cluster, type Major, startCluster } from '../support/postgres.ts'
+import { type Cluster, cannotHave, type Major, startCluster } from '../support/postgres.ts'
 import { type Archive, killingPrograms, makeArchive, startedPrograms } from '../support/wal.ts'
 
-for (const major of [15, 17] as const) {
-  t.test(`PostgreSQL ${major}: archived while killed, recovered to the end`, { timeout: 240_000 }, async (t) => {
+for (const major of [15, 17, 18] as const) {
+  const skip = await cannotHave(major)
+  t.test(`PostgreSQL ${major}: archived while killed, recovered to the end`, { skip, timeout: 240_000 }, async (t) => {
     const { cluster, archive } = await archivingCluster(t, major)
     await cluster.sql('create table t (i int, text text)')
     const copy = join(archive.base, 'copy')

@@ -1,0 +1,113 @@
+import { LifeboatError } from '../domain/errors.ts'
+import type { RetentionRefusal } from '../domain/retention.ts'
+import type { Repository } from '../repository/repository.ts'
+import {
+  type JudgedWal,
+  judgeWal,
+  type PhysicalBackups,
+  readPhysicalBackups,
+  type WalPolicy,
+} from '../repository/wal-expiry.ts'
+import type { JobContext } from '../runner/job.ts'
+import { clockChanged, refused } from './retention-refused.ts'
+
+/** What an expiry has removed of the WAL of a repository. */
+export interface RemovedWal {
+  readonly files: number
+  /** As stored. */
+  readonly bytes: number
+}
+
+export interface ExpireWalOptions extends WalPolicy {
+  readonly isClockRight: () => boolean
+}
+
+/** So many files are removed between two looks at the clock, at the lease and at what repository this is. */
+const batch = 16
+
+/** The beginning of a timeline that was removed. */
+interface Went {
+  readonly first: string
+  last: string
+  files: number
+  bytes: number
+}
+
+/**
+ * Removes from a repository the WAL that no backup which is still there and no window needs, of each timeline the oldest
+ * first: interrupted at any point, what is left of a timeline has no hole that was not there before. The first file that
+ * cannot be removed ends it.
+ *
+ * @throws LifeboatError `retention-refused` when a physical backup cannot be read, or the clock was set meanwhile;
+ *   `conflict` when the repository has got another writer
+ */
+export async function expireWal(
+  repository: Repository,
+  { isClockRight, ...policy }: ExpireWalOptions,
+  context: JobContext,
+): Promise<RemovedWal> {
+  const { signal, log } = context
+  const physical = await readPhysical(repository, signal)
+  const went = new Map<string, Went>()
+  let files = 0
+  let bytes = 0
+  async function remove(some: readonly JudgedWal[]): Promise<void> {
+    if (!isClockRight()) throw refused(repository.name, clockChanged)
+    const message = `removing WAL from ${repository.name}: ${some[0]?.file.name ?? ''}`
+    context.progress({ done: files, total: null, unit: 'files', message })
+    const removed = repository.wal.removeInOrder(
+      some.map((judged) => ({ judged, info: judged.file.info })),
+      { signal },
+    )
+    for await (const { judged, info } of removed) {
+      files += 1
+      bytes += info.bytes
+      note(went, judged)
+    }
+  }
+  let going: JudgedWal[] = []
+  try {
+    for await (const judged of judgeWal(repository, policy, physical, { signal })) {
+      if (!judged.keep) going.push(judged)
+      if (going.length < batch) continue
+      await remove(going)
+      going = []
+    }
+    if (going.length > 0) await remove(going)
+  } finally {
+    for (const [key, { first, last, files: count, bytes: size }] of went) {
+      const [systemIdentifier, timeline] = key.split('/')
+      const about = { repository: repository.name, systemIdentifier, timeline: Number(timeline), first, last }
+      log.info({ ...about, files: count, bytes: size }, 'WAL has expired')
+    }
+  }
+  return { files, bytes }
+}
+
+/** In words, e.g. `1200 files of WAL (4711 MiB)`. */
+export function walInWords({ files, bytes }: RemovedWal): string {
+  return `${files} file${files === 1 ? '' : 's'} of WAL (${Math.ceil(bytes / 2 ** 20)} MiB)`
+}
+
+function note(went: Map<string, Went>, { systemIdentifier, timeline, file }: JudgedWal): void {
+  const key = `${systemIdentifier}/${timeline}`
+  const one = went.get(key) ?? { first: file.name, last: file.name, files: 0, bytes: 0 }
+  went.set(key, one)
+  one.last = file.name
+  one.files += 1
+  one.bytes += file.info.bytes
+}
+
+async function readPhysical(repository: Repository, signal: AbortSignal): Promise<PhysicalBackups> {
+  try {
+    return await readPhysicalBackups(repository, { signal })
+  } catch (error) {
+    if (!(error instanceof LifeboatError && /^manifest-/.test(error.code))) throw error
+    const refusal: RetentionRefusal = {
+      cause: 'manifest-invalid',
+      message: error.message,
+      hint: 'the next expiry decides anew',
+    }
+    throw refused(repository.name, refusal)
+  }
+}
