@@ -86,6 +86,12 @@ export class WalCoverage {
     return made
   }
 
+  /** The timelines of which there are whole segments, ascending. */
+  timelinesHeld(): readonly number[] {
+    const held = [...this.#segments].filter(([, set]) => set.size > 0).map(([timeline]) => timeline)
+    return held.sort((a, b) => a - b)
+  }
+
   /** How many whole segments there are, of all timelines. */
   get size(): number {
     let size = 0

@@ -31,6 +31,11 @@ export class SegmentSet {
     return this.#size
   }
 
+  /** How many ranges there are that do not touch. */
+  get rangeCount(): number {
+    return this.#chunks.reduce((count, { firsts }) => count + firsts.length, 0)
+  }
+
   get first(): number | null {
     return this.#chunks[0]?.firsts[0] ?? null
   }

@@ -26,6 +26,7 @@ export async function registerOpenApi(app: App, version: string): Promise<void> 
       tags: [
         { name: 'operations', description: 'For people, probes and Prometheus; always open' },
         { name: 'backups', description: 'What there is, and what was proven' },
+        { name: 'wal', description: 'How little would be lost' },
         { name: 'runs', description: 'What is done, was done and will be done' },
         { name: 'admin', description: 'Starting and stopping work' },
       ],

@@ -7,6 +7,7 @@ import { type RetentionReason, retentionReasons } from '../domain/retention.ts'
 import { jobNames, runStates } from '../runner/job.ts'
 import { FailureSchema, moment, orNull } from './schema-parts.ts'
 import { JobSchema, RunSchema } from './schema-runs.ts'
+import { WalReportSchema } from './schema-wal.ts'
 
 /*
  * What the API takes and gives. Every object that comes in is closed: an unknown key is refused, never dropped, since it
@@ -234,7 +235,15 @@ export const RunRef = ref(RunSchema)
 export const JobRef = ref(JobSchema)
 export const BackupRef = ref(BackupSchema)
 export const UnusableRef = ref(UnusableSchema)
-export const namedSchemas = [ProblemSchema, RunSchema, JobSchema, BackupSchema, UnusableSchema] as const
+export const WalReportRef = ref(WalReportSchema)
+export const namedSchemas = [
+  ProblemSchema,
+  RunSchema,
+  JobSchema,
+  BackupSchema,
+  UnusableSchema,
+  WalReportSchema,
+] as const
 
 const problemDescriptions = {
   400: 'The request is not what this route takes',

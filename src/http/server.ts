@@ -23,6 +23,7 @@ import { backupRoutes } from './routes/backups.ts'
 import { operationsRoutes } from './routes/operations.ts'
 import { runEventRoutes } from './routes/run-events.ts'
 import { runRoutes } from './routes/runs.ts'
+import { walRoutes } from './routes/wal.ts'
 
 /**
  * Builds the HTTP server: the page, health, `/metrics`, the reads and the triggers. It is ready for `inject` and
@@ -42,6 +43,7 @@ export async function createHttpServer(
   const listing = createListing()
   operationsRoutes(app, deps, listing)
   backupRoutes(app, deps, listing, limits)
+  walRoutes(app, deps)
   runRoutes(app, deps)
   runEventRoutes(app, deps, limits)
   adminRoutes(app, deps)

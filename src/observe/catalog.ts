@@ -5,6 +5,7 @@ import type { BackupFailure, JobSummary } from '../runner/job.ts'
 import type { Capacity } from '../storage/storage.ts'
 import type { ArchiverView } from './archiver.ts'
 import type { WatchState } from './external-catalog.ts'
+import type { WalState } from './wal-state.ts'
 
 /** One complete backup in one repository, small enough to keep ten thousand of them in memory. */
 export interface BackupSummary {
@@ -138,6 +139,8 @@ export interface Catalog {
   readonly server: ServerState | null
   /** The server's archiver; null before the first look, and without a server. */
   readonly archiver: ArchiverView | null
+  /** Null: nobody looks at the WAL. */
+  readonly wal: WalState | null
   readonly repositories: readonly RepositoryState[]
   /** Directories in which other tools put dumps. */
   readonly watches: readonly WatchState[]

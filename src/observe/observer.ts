@@ -157,6 +157,7 @@ export function createObserver(options: ObserverOptions): Observer {
       server:
         server?.value() ?? source?.remembered ?? (server?.state().success === false ? infer(seen, clock.now()) : null),
       archiver: archiver?.value() ?? null,
+      wal: null,
       repositories: seen,
       watches: Object.freeze(watched.flatMap(({ collector }) => collector.value() ?? [])),
       collectors: Object.freeze(states),

@@ -46,6 +46,7 @@ await t.test('the description', async (t) => {
       'GET /api/runs',
       'GET /api/runs/{id}',
       'GET /api/runs/{id}/events',
+      'GET /api/wal',
       'GET /metrics',
       'GET /openapi.json',
       'POST /api/admin/backup',

@@ -123,6 +123,7 @@ export function catalogOf(fields: Partial<Catalog> = {}): Catalog {
     at: at(600),
     server: serverState(['app']),
     archiver: null,
+    wal: null,
     repositories: [],
     watches: [],
     collectors: [],

@@ -1,0 +1,221 @@
+import type { WalCoverage, WalPosition } from '../domain/coverage.ts'
+import type { JudgedGap } from '../domain/holes.ts'
+import { formatLsn } from '../domain/lsn.ts'
+import { segmentName } from '../domain/wal.ts'
+import type { ArchiverView } from './archiver.ts'
+import type { StoredSystem, StoredWalState, WalArchiveState, WalState } from './wal-state.ts'
+
+/*
+ * What is known of the WAL, for `GET /api/wal` and `lifeboat wal status`: plain values, no more of them than people read.
+ * Times are RFC 3339, places in the WAL as PostgreSQL writes them, segments by their names. Null: not known, or none.
+ */
+
+/** Of one timeline, what one place holds. */
+export interface TimelineReport {
+  readonly timeline: number
+  /** Where it comes from; null: it is the first, or its history is not here. */
+  readonly parent: { readonly timeline: number; readonly lsn: string } | null
+  readonly segments: number
+  readonly first: string | null
+  readonly last: string | null
+  /** Gaps between the first and the last. */
+  readonly gaps: number
+}
+
+export interface PlaceReport {
+  readonly timeline: number
+  readonly lsn: string
+}
+
+export interface GapReport {
+  readonly timeline: number
+  readonly first: string
+  readonly last: string
+  readonly segments: number
+  /** Where some of it is: `archive`, or names of repositories. */
+  readonly elsewhere: readonly string[]
+  readonly acknowledged: { readonly reason: string; readonly until: string } | null
+}
+
+export interface ArchiveReport {
+  readonly directory: string
+  readonly segments: number
+  readonly bytes: number
+  readonly partials: number
+  readonly histories: number
+  readonly labels: number
+  readonly foreign: number
+  readonly newest: { readonly name: string; readonly at: string } | null
+  readonly freeBytes: number | null
+  readonly capacityBytes: number | null
+  readonly timelines: readonly TimelineReport[]
+}
+
+export interface StoredReport {
+  readonly repository: string
+  readonly segments: number
+  readonly bytes: number
+  /** When everything was listed last. */
+  readonly listedAt: string | null
+  readonly hasBackup: boolean
+  readonly from: PlaceReport | null
+  readonly end: PlaceReport | null
+  readonly coveredUntil: string | null
+  readonly recoveryPoint: string | null
+  readonly exposureBytes: number | null
+  readonly backlogSegments: number | null
+  readonly backlogBytes: number | null
+  readonly missingSegments: number | null
+  readonly gaps: readonly GapReport[]
+  /** Of the server's system identifier. */
+  readonly timelines: readonly TimelineReport[]
+  /** System identifiers of other clusters that are stored here, before an upgrade for example. */
+  readonly others: readonly string[]
+  readonly contradictions: number
+}
+
+export interface WalReport {
+  readonly at: string
+  readonly systemIdentifier: string | null
+  readonly segmentSize: number | null
+  readonly server: {
+    readonly at: string
+    readonly timeline: number
+    readonly lsn: string
+    readonly inRecovery: boolean
+  } | null
+  readonly archiver: ArchiverView | null
+  readonly archive: ArchiveReport | null
+  readonly repositories: readonly StoredReport[]
+  readonly slots: WalState['slots']
+}
+
+/** So many timelines of each place are told, the newest. */
+const mostTimelines = 100
+
+/** Makes the report. */
+export function reportWal(wal: WalState | null, archiver: ArchiverView | null, at: Date): WalReport {
+  const { archive, clock } = wal ?? { archive: null, clock: null }
+  const systemIdentifier = clock?.systemIdentifier ?? archive?.systemIdentifier ?? onlySystem(wal?.stored ?? [])
+  return {
+    at: at.toISOString(),
+    systemIdentifier,
+    segmentSize: clock?.segmentSize ?? archive?.segmentSize ?? null,
+    server:
+      clock === null
+        ? null
+        : {
+            at: clock.at.toISOString(),
+            timeline: clock.timeline,
+            lsn: formatLsn(clock.lsn),
+            inRecovery: clock.inRecovery,
+          },
+    archiver,
+    archive: archive === null ? null : reportArchive(archive),
+    repositories: (wal?.stored ?? []).map((stored) => reportStored(wal, stored, systemIdentifier)),
+    slots: wal?.slots ?? null,
+  }
+}
+
+/** Before the server and the archive were seen: the one cluster of which there is WAL. */
+function onlySystem(stored: readonly StoredWalState[]): string | null {
+  const all = new Set(stored.flatMap(({ systems }) => [...systems.keys()]))
+  const [first] = all
+  return all.size === 1 && first !== undefined ? first : null
+}
+
+function reportArchive(archive: WalArchiveState): ArchiveReport {
+  const { directory, segments, bytes, partials, histories, labels, foreign, newest, capacity, coverage } = archive
+  return {
+    ...{ directory, segments, bytes, partials, histories, labels, foreign },
+    newest: newest === null ? null : { name: newest.name, at: newest.at.toISOString() },
+    freeBytes: capacity?.freeBytes ?? null,
+    capacityBytes: capacity?.totalBytes ?? null,
+    timelines: coverage === null ? [] : reportTimelines(coverage),
+  }
+}
+
+function reportStored(wal: WalState | null, stored: StoredWalState, systemIdentifier: string | null): StoredReport {
+  const judged = wal?.repositories.find(({ repository }) => repository === stored.repository)
+  const system = systemIdentifier === null ? undefined : stored.systems.get(systemIdentifier)
+  const all = [...stored.systems.values()]
+  const place = (position: WalPosition | null) =>
+    position === null ? null : { timeline: position.timeline, lsn: formatLsn(position.lsn) }
+  return {
+    repository: stored.repository,
+    segments: sum(all, ({ segments }) => segments),
+    bytes: sum(all, ({ bytes }) => bytes),
+    listedAt: stored.listedAt?.toISOString() ?? null,
+    hasBackup: judged?.hasBackup ?? false,
+    from: place(judged?.from ?? null),
+    end: place(judged?.end ?? null),
+    coveredUntil: judged?.coveredUntil?.toISOString() ?? null,
+    recoveryPoint: judged?.recoveryPoint?.toISOString() ?? null,
+    exposureBytes: judged?.exposureBytes ?? null,
+    backlogSegments: judged?.backlogSegments ?? null,
+    backlogBytes: judged?.backlogBytes ?? null,
+    missingSegments: judged?.missingSegments ?? null,
+    gaps: (judged?.gaps ?? []).flatMap((gap) => reportGap(gap, wal, stored.repository, system)),
+    timelines: system === undefined ? [] : reportTimelines(system.coverage),
+    others: [...stored.systems.keys()].filter((one) => one !== systemIdentifier),
+    contradictions: sum(all, ({ contradictions }) => contradictions),
+  }
+}
+
+function reportGap(
+  { timeline, first, last, acknowledged }: JudgedGap,
+  wal: WalState | null,
+  repository: string,
+  system: StoredSystem | undefined,
+): GapReport[] {
+  if (system === undefined) return []
+  const { segmentSize } = system.coverage
+  const has = (coverage: WalCoverage | null | undefined) =>
+    coverage?.segmentSize === segmentSize && !coverage.segments(timeline).ranges(first, last).next().done
+  const { archive, stored } = wal ?? { archive: null, stored: [] }
+  const isSame = archive?.systemIdentifier === system.systemIdentifier
+  const others = stored.filter(
+    (one) => one.repository !== repository && has(one.systems.get(system.systemIdentifier)?.coverage),
+  )
+  return [
+    {
+      timeline,
+      first: segmentName(timeline, first, segmentSize),
+      last: segmentName(timeline, last, segmentSize),
+      segments: last - first + 1,
+      elsewhere: [
+        ...(isSame && has(archive.coverage) ? ['archive'] : []),
+        ...others.map(({ repository: name }) => name),
+      ],
+      acknowledged:
+        acknowledged === null ? null : { reason: acknowledged.reason, until: acknowledged.until.toISOString() },
+    },
+  ]
+}
+
+function reportTimelines(coverage: WalCoverage): readonly TimelineReport[] {
+  const { segmentSize, timelines } = coverage
+  return coverage
+    .timelinesHeld()
+    .slice(-mostTimelines)
+    .map((timeline) => {
+      const held = coverage.segments(timeline)
+      const parent = timelines.lineage(timeline).at(-2)
+      const name = (segment: number | null) => (segment === null ? null : segmentName(timeline, segment, segmentSize))
+      return {
+        timeline,
+        parent:
+          parent === undefined || parent.end === null
+            ? null
+            : { timeline: parent.timeline, lsn: formatLsn(parent.end) },
+        segments: held.size,
+        first: name(held.first),
+        last: name(held.last),
+        gaps: Math.max(held.rangeCount - 1, 0),
+      }
+    })
+}
+
+function sum<Item>(items: readonly Item[], value: (item: Item) => number): number {
+  return items.reduce((total, item) => total + value(item), 0)
+}
