@@ -153,7 +153,8 @@ function segmentId(name: string, segmentSize: number): SegmentId | null {
   return timeline === 0 || within >= perLog ? null : { timeline, segment: hex(name.slice(8, 16)) * perLog + within }
 }
 
-function segmentsPerLog(segmentSize: number): number {
+/** How many segments a log (4 GiB) has. Fails with `usage-invalid` if this is no size of a segment. */
+export function segmentsPerLog(segmentSize: number): number {
   if (!isSegmentSize(segmentSize))
     throw new LifeboatError('usage-invalid', `${segmentSize} bytes are no size of a WAL segment`, {
       hint: 'it is a power of two from 1 MB to 1 GB: see `show wal_segment_size`',

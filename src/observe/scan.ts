@@ -29,7 +29,8 @@ export type Task =
  * @throws LifeboatError `storage-failed` when it cannot be read; the signal's reason
  */
 export async function scanDirectory(directory: string, signal: AbortSignal): Promise<Scan> {
-  const answer = await inThread<Scan>({ what: 'scan', directory }, signal)
+  const task: Task = { what: 'scan', directory }
+  const answer = await inThread<Scan>('scan-thread', task, signal)
   if ('result' in answer) return answer.result
   throw unreadable(directory, answer)
 }
@@ -39,19 +40,21 @@ export async function scanDirectory(directory: string, signal: AbortSignal): Pro
  * in it. Linux only, and only processes that may be looked at; elsewhere none is seen.
  */
 export async function findWriters(names: readonly string[], signal: AbortSignal): Promise<ReadonlySet<string>> {
-  const answer = await inThread<readonly string[]>({ what: 'writers', names }, signal)
+  const task: Task = { what: 'writers', names }
+  const answer = await inThread<readonly string[]>('scan-thread', task, signal)
   return new Set('result' in answer ? answer.result : [])
 }
 
-type Answer<T> = { readonly result: T } | { readonly code: string; readonly message: string }
+/** What a thread sends back: one message. */
+export type Answer<T> = { readonly result: T } | { readonly code: string; readonly message: string }
 
 /**
- * Ends only when its thread has: one that hangs in the system cannot be ended, and whoever waits for it has to know that it
- * is still there before starting another.
+ * Runs a script of this folder in a thread of its own. Ends only when the thread has: one that hangs in the system cannot
+ * be ended, and whoever waits for it has to know that it is still there before starting another.
  */
-async function inThread<T>(task: Task, signal: AbortSignal): Promise<Answer<T>> {
+export async function inThread<T>(script: string, task: object, signal: AbortSignal): Promise<Answer<T>> {
   signal.throwIfAborted()
-  const worker = new Worker(new URL(`./scan-thread${extname(import.meta.filename)}`, import.meta.url), {
+  const worker = new Worker(new URL(`./${script}${extname(import.meta.filename)}`, import.meta.url), {
     name: 'lifeboat-scan',
     workerData: task,
     execArgv: [],

@@ -9,6 +9,7 @@ import { benchMemory } from './memory.ts'
 import { benchRetention } from './retention.ts'
 import { type Figure, figuresTable, mebibytes } from './table.ts'
 import { benchWal } from './wal.ts'
+import { benchWalArchive } from './wal-archive.ts'
 import { benchWatch } from './watch.ts'
 
 /**
@@ -30,6 +31,7 @@ const parts: Readonly<Record<string, () => Promise<readonly Figure[]>>> = {
   external: () => benchExternal(base),
   watch: () => benchWatch(base, 50_000),
   wal: () => benchWal(base),
+  'wal-archive': () => benchWalArchive(base, 1_000_000),
   memory: () => benchMemory(base, [10, 200]),
   retention: async () => benchRetention(),
 }
