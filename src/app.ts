@@ -28,6 +28,7 @@ import type { Repository } from './repository/repository.ts'
 import type { ClockGuard } from './runner/clock-guard.ts'
 import { schedulesOf } from './schedules.ts'
 import type { Version } from './version.ts'
+import { walSources } from './wal-sources.ts'
 
 export interface AppOptions {
   readonly clock: Clock
@@ -90,6 +91,7 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
           missing: missingFrom(config.wal.archive),
           clock,
         }),
+    wal: isWatchOnly(config) ? null : walSources(config, { history: core.history, clock, log }),
     databases: config.postgres.databases,
     history: runner,
     clock,

@@ -5,6 +5,7 @@ import type { BackupFailure, JobSummary } from '../runner/job.ts'
 import type { Capacity } from '../storage/storage.ts'
 import type { ArchiverView } from './archiver.ts'
 import type { WatchState } from './external-catalog.ts'
+import type { WalState } from './wal-state.ts'
 
 /** One complete backup in one repository, small enough to keep ten thousand of them in memory. */
 export interface BackupSummary {
@@ -21,6 +22,9 @@ export interface BackupSummary {
   /** The place in the WAL that belongs to that moment: unlike a clock it never goes back. */
   readonly timeline: number
   readonly lsn: string
+  /** From where on a physical backup needs WAL; of a dump it is the same place. */
+  readonly startTimeline: number
+  readonly startLsn: string
   /** Null where nothing tells when it began. */
   readonly durationSeconds: number | null
   readonly storedBytes: number
@@ -139,6 +143,8 @@ export interface Catalog {
   /** The server's archiver; null before the first look, and without a server. */
   readonly archiver: ArchiverView | null
   readonly repositories: readonly RepositoryState[]
+  /** What is known of the WAL; null where nobody looks at it. */
+  readonly wal: WalState | null
   /** Directories in which other tools put dumps. */
   readonly watches: readonly WatchState[]
   readonly collectors: readonly CollectorState[]

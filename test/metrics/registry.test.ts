@@ -24,6 +24,7 @@ import {
   serverState,
 } from '../support/catalog.ts'
 import { parseExposition, promtoolComplaints } from '../support/exposition.ts'
+import { repositoryWal, walState } from '../support/wal-state.ts'
 
 const options: MetricsOptions = {
   tellings: {
@@ -90,6 +91,12 @@ function watchedState(): WatchState {
   return watchState(files, options, null)
 }
 
+/** A repository whose WAL was not listed yet. */
+const unknownWal = {
+  ...{ end: null, coveredUntil: null, recoveryPoint: null, exposureBytes: null },
+  ...{ backlogSegments: null, backlogBytes: null, missingSegments: null },
+}
+
 /** A catalog in which every metric has a value. */
 function fullCatalog(): Catalog {
   const older = backup(100)
@@ -118,6 +125,7 @@ function fullCatalog(): Catalog {
       },
       repositoryState('offsite', [newer, other]),
     ],
+    wal: walState(repositoryWal('local'), repositoryWal('offsite', unknownWal)),
     watches: [watchedState()],
     collectors: [
       collectorState('server'),
@@ -291,7 +299,7 @@ await t.test('series of what is gone end, counters are the history’s', async (
 
 await t.test('what changes is seen, whatever stays the same', async (t) => {
   const metrics = createMetrics(options)
-  const full = fullCatalog()
+  const full = { ...fullCatalog(), wal: null }
   const repositories = (samples: ReturnType<typeof parseExposition>) =>
     samples
       .filter((sample) => sample.name === 'lifeboat_recovery_point_timestamp_seconds')

@@ -1,0 +1,14 @@
+import type { Catalog } from '../observe/catalog.ts'
+import type { MetricWriter } from './snapshot.ts'
+
+/** The WAL in each repository that was looked at. */
+export function writeWal(metrics: MetricWriter, { wal }: Catalog): void {
+  for (const one of wal?.repositories ?? []) {
+    const { repository } = one
+    metrics.set('lifeboat_wal_segments', { repository }, one.segments)
+    metrics.set('lifeboat_wal_size_bytes', { repository }, one.bytes)
+    metrics.set('lifeboat_wal_backlog_bytes', { repository }, one.backlogBytes)
+    metrics.set('lifeboat_wal_missing_segments', { repository }, one.missingSegments)
+    metrics.set('lifeboat_recovery_exposure_bytes', { repository }, one.exposureBytes)
+  }
+}
