@@ -28,6 +28,7 @@ import type { Repository } from './repository/repository.ts'
 import type { ClockGuard } from './runner/clock-guard.ts'
 import { schedulesOf } from './schedules.ts'
 import type { Version } from './version.ts'
+import { walSources } from './wal-sources.ts'
 
 export interface AppOptions {
   readonly clock: Clock
@@ -67,7 +68,7 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
   const inspect = async (path: string, signal: AbortSignal) =>
     // Without PostgreSQL's programs plain dumps can still be told.
     inspectDump(path, { installations: await findInstallations(config.postgres.binDir).catch(() => []), signal })
-  const observer = createObserver({
+  const observer: Observer = createObserver({
     repositories: core.repositories.map(({ repository, storage, path }) => ({
       repository,
       watchRoot: path,
@@ -90,6 +91,9 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
           missing: missingFrom(config.wal.archive),
           clock,
         }),
+    wal: isWatchOnly(config)
+      ? null
+      : walSources(config, { history: core.history, clock, log, hint: (name) => observer.hint(name) }),
     databases: config.postgres.databases,
     history: runner,
     clock,

@@ -9,6 +9,7 @@ import { longestGapSeconds } from './schedule.ts'
 import { readSecretFile } from './secrets.ts'
 import { isRecord } from './shape.ts'
 import { formatDuration, parseDuration } from './units.ts'
+import { checkHoles } from './wal-holes.ts'
 import { checkWatches } from './watch.ts'
 
 /** A sound text of the configuration, with its place. */
@@ -39,6 +40,7 @@ export async function checkConsistency(tree: unknown, problems: Problems): Promi
   checkRetention(tree, problems)
   checkWatches(tree, problems)
   checkHooks(tree, problems)
+  checkHoles(tree, problems)
   await checkDirectories(tree, problems)
   await checkPassword(tree, problems)
 }

@@ -1,8 +1,10 @@
 import { isAbsolute } from 'node:path'
 import { LifeboatError } from '../domain/errors.ts'
 import { compilePattern } from '../domain/file-pattern.ts'
+import { walFileKind } from '../domain/wal.ts'
 import { jobNames } from '../runner/job.ts'
 import { parseFileUrl, parseListen } from './addresses.ts'
+import { parseMoment } from './moment.ts'
 import { parseCron } from './schedule.ts'
 import { formatDuration, formatPercent, formatSize, parseDuration, parsePercent, parseSize, quote } from './units.ts'
 
@@ -191,6 +193,24 @@ export const kinds = {
     shown: true,
     check: (value) => {
       compilePattern(String(value))
+    },
+  },
+  walSegment: {
+    label: 'name of a WAL segment',
+    expected: 'the name of a WAL segment',
+    shown: true,
+    check: matching(
+      (name) => walFileKind(name) === 'segment',
+      'must be the name of a WAL segment: 24 digits, of which the first eight are its timeline',
+      'As the server has it in pg_wal, with capital letters.',
+    ),
+  },
+  moment: {
+    label: 'date, or date and time',
+    expected: 'a date in quotes',
+    shown: true,
+    check: (value) => {
+      parseMoment(String(value))
     },
   },
   jobName: {

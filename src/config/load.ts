@@ -13,6 +13,7 @@ import { accessHint, accessProblem, readSecretFile } from './secrets.ts'
 import { checkShape } from './shape.ts'
 import { parseDuration, parsePercent, parseSize } from './units.ts'
 import type { UnbrandedConfig, ValidatedConfig } from './validated.ts'
+import { holeOf } from './wal-holes.ts'
 import { watchOf } from './watch.ts'
 
 export interface LoadOptions {
@@ -109,7 +110,11 @@ function build(raw: RawConfig): UnbrandedConfig {
       walKeepForSeconds: walKeepForOf(retention),
     })),
     watch: raw.watch.map(watchOf),
-    wal: { archive: raw.wal.archive === undefined ? null : resolve(raw.wal.archive) },
+    wal: {
+      archive: raw.wal.archive === undefined ? null : resolve(raw.wal.archive),
+      clockSeconds: seconds(raw.wal.clockInterval),
+      holes: raw.wal.holes.map(holeOf),
+    },
     dump: {
       jobs: dump.jobs,
       timeoutSeconds: seconds(dump.timeout),

@@ -15,4 +15,4 @@ export function rpoWarning({ schedule, objectives }: Pick<ValidatedConfig, 'sche
   return `dumps alone cannot hold an RPO of ${rpo}: the longest gap between dumps is ${gap}`
 }
 
-export const rpoHint = 'set objectives.rpo, or dump more often; WAL archiving comes later'
+export const rpoHint = 'set objectives.rpo, or dump more often; archived WAL counts only after a physical backup'

@@ -1,5 +1,6 @@
 import { Type } from 'typebox'
-import { section, text } from './schema-keys.ts'
+import { duration, section, text } from './schema-keys.ts'
+import { holes } from './schema-wal-holes.ts'
 
 /** The key `wal`. */
 export const wal = section(
@@ -13,6 +14,14 @@ export const wal = section(
         example: '/var/lib/postgresql/wal_archive',
       }),
     ),
+    clockInterval: duration({
+      description:
+        'How often the moment and the place in the WAL are noted on the server: a recovery point is as exact as that.',
+      default: '5s',
+      atLeast: '1s',
+      atMost: '1h',
+    }),
+    holes,
   },
   { description: 'The WAL of the server: what was committed since the last backup.' },
 )

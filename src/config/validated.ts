@@ -1,5 +1,6 @@
 import type { FilePattern } from '../domain/file-pattern.ts'
 import type { GrowthBounds } from '../domain/growth.ts'
+import type { NamedHole } from '../domain/holes.ts'
 import type { VerificationLevel } from '../domain/proof.ts'
 import type { RetentionPolicy } from '../domain/retention.ts'
 import type { JobName } from '../runner/job.ts'
@@ -101,8 +102,13 @@ export interface ValidatedConfig {
   /** Empty: nothing is backed up, and the server is not asked for anything; `watch` is not empty then. */
   readonly repositories: readonly RepositoryConfig[]
   readonly watch: readonly WatchConfig[]
-  /** The directory that archive_command fills, absolute; null: none. */
-  readonly wal: { readonly archive: string | null }
+  readonly wal: {
+    /** The directory that archive_command fills, absolute; null: none. */
+    readonly archive: string | null
+    readonly clockSeconds: number
+    /** Segments that are known to be missing. */
+    readonly holes: readonly NamedHole[]
+  }
   readonly dump: {
     readonly jobs: number
     /** Parallel workers of pg_dump. */

@@ -1,4 +1,5 @@
 import type { WalGap } from './coverage.ts'
+import { parseWalName } from './wal.ts'
 
 /** A gap that somebody knows of and does not want to be told of again until a date. It stays a gap: nothing is replayed over it. */
 export interface AcknowledgedHole extends WalGap {
@@ -29,4 +30,21 @@ export function* judgeGaps(
       at = end + 1
     }
   }
+}
+
+/** An acknowledged hole as people name it: by its first and its last segment, of one timeline. */
+export interface NamedHole {
+  readonly first: string
+  readonly last: string
+  readonly reason: string
+  readonly until: Date
+}
+
+/** The holes by number. A name that segments of this size do not have names none, and acknowledges nothing. */
+export function numberHoles(holes: readonly NamedHole[], segmentSize: number): readonly AcknowledgedHole[] {
+  return holes.flatMap(({ first, last, reason, until }) => {
+    const [from, to] = [parseWalName(first, segmentSize), parseWalName(last, segmentSize)]
+    if (from?.kind !== 'segment' || to?.kind !== 'segment' || from.timeline !== to.timeline) return []
+    return [{ timeline: from.timeline, first: from.segment, last: to.segment, reason, until }]
+  })
 }

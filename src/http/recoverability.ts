@@ -3,6 +3,8 @@ import type { BackupSummary, Catalog, CollectorState, ProofSummary, RepositorySt
 import {
   compareBackups,
   countingBackups,
+  latest,
+  physicalPoint,
   repositoryOfCollector,
   type Standing,
   standing,
@@ -51,7 +53,7 @@ export interface Recovery {
   readonly newest: BackupSummary | null
   /** The newest backup that a restore has proven, and the proof. */
   readonly proven: { readonly backup: BackupSummary; readonly verification: Verification } | null
-  /** Seconds of work that a recovery from `newest` would lose by now. */
+  /** Seconds of work that a recovery would lose by now: from `newest`, or from a physical backup and WAL. */
   readonly exposureSeconds: number | null
   readonly backupOverdue: boolean
   readonly proofOverdue: boolean
@@ -88,7 +90,7 @@ export function recoverability(catalog: Catalog, policy: RecoveryPolicy, now: Da
     database,
     onServer: catalog.server === null || catalog.server.source === 'inferred' ? null : isWanted.has(database),
     recoveries: dumped.map(({ repository, byDatabase }) =>
-      judge(repository, byDatabase.get(database) ?? [], policy, now.getTime()),
+      judge(repository, byDatabase.get(database) ?? [], policy, now.getTime(), physicalPoint(catalog, repository.name)),
     ),
   }))
 }
@@ -123,7 +125,13 @@ function byDatabase(
   return found
 }
 
-function judge(repository: RepositoryState, dumps: BackupSummary[], policy: RecoveryPolicy, now: number): Recovery {
+function judge(
+  repository: RepositoryState,
+  dumps: BackupSummary[],
+  policy: RecoveryPolicy,
+  now: number,
+  physical: Date | null = null,
+): Recovery {
   const newestFirst = dumps.toSorted((a, b) => compareBackups(b, a))
   // One by one, newest first: the first few decide, and there may be thousands.
   const standingOf = (backup: BackupSummary) => standing(repository.proofs.get(backup.id))
@@ -140,12 +148,13 @@ function judge(repository: RepositoryState, dumps: BackupSummary[], policy: Reco
     if (newest !== newestFirst[0]) return 'damaged'
     return backupOverdue || proofOverdue ? 'overdue' : 'proven'
   }
+  const point = latest(newest?.consistentAt ?? null, physical)
   return {
     repository: repository.name,
     state: state(),
     newest,
     proven,
-    exposureSeconds: newest === null ? null : Math.max(0, (now - newest.consistentAt.getTime()) / 1000),
+    exposureSeconds: point === null ? null : Math.max(0, (now - point.getTime()) / 1000),
     backupOverdue,
     proofOverdue,
   }

@@ -204,7 +204,7 @@ export const metricDefinitions = {
     type: 'gauge',
     unit: 'seconds since 1970',
     labels: ['repository'],
-    help: 'The moment to which everything that must be backed up can be restored from this repository. No series when something cannot be restored at all, but for a database that is newer than the maximum age of backups.',
+    help: 'The moment to which everything that must be backed up can be restored from this repository: by a physical backup and the WAL after it, or by dumps, whichever is later. It is the present on an idle server whose WAL is stored. No series when something cannot be restored at all, but for a database that is newer than the maximum age of backups.',
   },
   lifeboat_repository_up: {
     family: 'repositories',

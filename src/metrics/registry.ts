@@ -15,6 +15,7 @@ import { writeServer } from './server.ts'
 import { createSnapshot } from './snapshot.ts'
 import { type Tellings, writeTellings } from './tellings.ts'
 import { writeVerification } from './verification.ts'
+import { writeWal } from './wal.ts'
 
 export interface MetricsOptions extends BuildInfo {
   /** `cluster_name` of every series but the build's and the process's. */
@@ -61,6 +62,7 @@ export async function renderCatalog(
   writeBuild(snapshot, options)
   writeServer(snapshot, catalog)
   writeArchiver(snapshot, catalog)
+  writeWal(snapshot, catalog)
   writeCollectors(snapshot, catalog)
   writeBackups(snapshot, catalog, findings, options.growth)
   writeVerification(snapshot, findings)

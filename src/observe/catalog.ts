@@ -22,6 +22,9 @@ export interface BackupSummary {
   /** The place in the WAL that belongs to that moment: unlike a clock it never goes back. */
   readonly timeline: number
   readonly lsn: string
+  /** From where on a physical backup needs WAL; of a dump it is the same place. */
+  readonly startTimeline: number
+  readonly startLsn: string
   /** Null where nothing tells when it began. */
   readonly durationSeconds: number | null
   readonly storedBytes: number
@@ -139,9 +142,9 @@ export interface Catalog {
   readonly server: ServerState | null
   /** The server's archiver; null before the first look, and without a server. */
   readonly archiver: ArchiverView | null
-  /** Null: nobody looks at the WAL. */
-  readonly wal: WalState | null
   readonly repositories: readonly RepositoryState[]
+  /** What is known of the WAL; null where nobody looks at it. */
+  readonly wal: WalState | null
   /** Directories in which other tools put dumps. */
   readonly watches: readonly WatchState[]
   readonly collectors: readonly CollectorState[]

@@ -79,6 +79,8 @@ export function summaryOf(file: KnownFile): BackupSummary {
     consistentAt: startedAt,
     timeline: 0,
     lsn: '0/0',
+    startTimeline: 0,
+    startLsn: '0/0',
     durationSeconds: startedAt < finishedAt ? (finishedAt.getTime() - startedAt.getTime()) / 1000 : null,
     storedBytes: file.inspection?.bytes ?? file.facts.bytes,
     sourceBytes: null,

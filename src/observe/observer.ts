@@ -11,6 +11,7 @@ import { repositoryCollector, watchCollector } from './questions.ts'
 import { createRepositoryLook, type ObservableRepository } from './repository.ts'
 import { inferServer } from './server-memory.ts'
 import { createThrottle } from './throttle.ts'
+import { observeWal, type WalSources } from './wal-collectors.ts'
 import { createRepositoryWatch, type RepositoryWatch } from './watch.ts'
 import { WatchedDirectory, type WatchedDirectoryOptions } from './watched-directory.ts'
 
@@ -33,6 +34,8 @@ export interface ObserverOptions {
   }
   /** Looks at the server's archiver; null: there is no server to look at. */
   readonly archiver: ((signal: AbortSignal) => Promise<ArchiverView>) | null
+  /** What looks at the WAL; null: nobody wants to know. */
+  readonly wal: WalSources | null
   /** Databases that the user wants backed up; null: all that the server has. */
   readonly databases: readonly string[] | null
   readonly history: { jobs(): readonly JobSummary[]; backupFailures(): readonly BackupFailure[] }
@@ -50,10 +53,12 @@ export interface Observer {
   /** The newest catalog; before the first look everything in it is unknown. */
   catalog(): Catalog
   /**
-   * Looks now: everywhere, or with one collector (`server`, `repository:<name>`, `history`). When it resolves the
+   * Looks now: everywhere, or with one collector (`server`, `repository:<name>`, `history`, …). When it resolves the
    * catalog is new and the listeners know it. A look that fails is no failure here; an unknown collector is `not-found`.
    */
   refresh(collector?: string): Promise<void>
+  /** Says that a collector of the WAL (`wal-archive`, `wal:<repository>`) has something to see: it looks soon. Others do not listen. */
+  hint(collector: string): void
   /** Says that a run began, moved on or ended. */
   historyChanged(): void
   /** Calls the listener with the catalog after changes, at most five times a second. Gives back what ends it. */
@@ -79,8 +84,12 @@ export function createObserver(options: ObserverOptions): Observer {
   const notifier = createThrottle({ clock, delayMs: 0, spacingMs, action: notify })
   const throttles = [notifier]
 
-  function collect<T>(name: string, look: (signal: AbortSignal) => Promise<T>): Collector<T> {
-    const { intervalSeconds, timeoutSeconds } = options
+  function collect<T>(
+    name: string,
+    look: (signal: AbortSignal) => Promise<T>,
+    intervalSeconds = options.intervalSeconds,
+  ): Collector<T> {
+    const { timeoutSeconds } = options
     return createCollector({ name, look, clock, log, intervalSeconds, timeoutSeconds, onChange: changed })
   }
 
@@ -93,11 +102,13 @@ export function createObserver(options: ObserverOptions): Observer {
   }))
   const repositories = options.repositories.map(observeRepository)
   const watched = options.watches.map(observeDirectory)
+  const wal = options.wal === null ? null : observeWal(options.wal, { collect, clock })
   const collectors: readonly Collector<unknown>[] = [
     ...(server === null ? [] : [server]),
     ...(archiver === null ? [] : [archiver]),
     ...repositories,
     ...watched.map(({ collector }) => collector),
+    ...(wal?.collectors ?? []),
     history,
   ]
   const historyThrottle = createThrottle({
@@ -151,14 +162,14 @@ export function createObserver(options: ObserverOptions): Observer {
     const states = collectors.map((collector) => collector.state())
     const known = history.value()
     const seen = Object.freeze(repositories.flatMap((repository) => repository.value() ?? []))
+    const at = clock.now()
     return Object.freeze({
-      at: clock.now(),
+      at,
       // While its first look is under way, nobody needs to guess yet.
-      server:
-        server?.value() ?? source?.remembered ?? (server?.state().success === false ? infer(seen, clock.now()) : null),
+      server: server?.value() ?? source?.remembered ?? (server?.state().success === false ? infer(seen, at) : null),
       archiver: archiver?.value() ?? null,
-      wal: null,
       repositories: seen,
+      wal: wal?.state(seen, at) ?? null,
       watches: Object.freeze(watched.flatMap(({ collector }) => collector.value() ?? [])),
       collectors: Object.freeze(states),
       jobs: known?.jobs ?? [],
@@ -188,8 +199,10 @@ export function createObserver(options: ObserverOptions): Observer {
     },
     async stop() {
       for (const throttle of throttles) throttle.stop()
+      wal?.stopHints()
       await Promise.all(collectors.map((collector) => collector.stop()))
       await Promise.all([...watches, ...watched.map(({ directory }) => directory)].map((watch) => watch.close()))
+      await wal?.close()
     },
     catalog: () => catalog,
     async refresh(name) {
@@ -202,6 +215,7 @@ export function createObserver(options: ObserverOptions): Observer {
       await Promise.all(chosen.map((collector) => collector.refresh()))
       notifier.flush()
     },
+    hint: (name) => wal?.hint(name),
     historyChanged: () => historyThrottle.request(),
     onChange(listener) {
       listeners.add(listener)

@@ -215,8 +215,8 @@ export function newestUsableDumps(catalog: Catalog, ranked = rankBackups(catalog
 }
 
 /**
- * The moment to which each repository can bring back everything that must be backed up, from dumps alone: the oldest of
- * the databases' newest usable dumps. A repository has no recovery point (which is not the same as an old one) when a
+ * The moment to which each repository can bring back everything that must be backed up: the later of two. From a physical
+ * backup and the WAL after it, if it has them. From dumps alone: the oldest of the databases' newest usable dumps. Dumps give no recovery point (which is not the same as an old one) when a
  * database that is due has no such dump in it, and when no database is required or known. A database that appeared less
  * than `graceSeconds` ago is not due yet: nobody could have backed it up, and it must not hide how old the others are.
  */
@@ -230,9 +230,16 @@ export function recoveryPoints(catalog: Catalog, usable: readonly Located[], gra
   return catalog.repositories.flatMap(({ name: repository }) => {
     const own = usable.filter((located) => located.repository === repository)
     const newest = new Map(own.map(({ backup }) => [backup.database, backup.consistentAt]))
-    const at = earliest(required.flatMap((database) => newest.get(database) ?? []))
-    return at === null || !due.every((database) => newest.has(database)) ? [] : [{ repository, at }]
+    const oldest = earliest(required.flatMap((database) => newest.get(database) ?? []))
+    const ofDumps = due.every((database) => newest.has(database)) ? oldest : null
+    const at = latest(ofDumps, physicalPoint(catalog, repository))
+    return at === null ? [] : [{ repository, at }]
   })
+}
+
+/** The moment to which a repository can bring back the whole cluster from a physical backup and WAL; null: it cannot. */
+export function physicalPoint({ wal }: Catalog, repository: string): Date | null {
+  return wal?.repositories.find((one) => one.repository === repository)?.recoveryPoint ?? null
 }
 
 function newestOf(
@@ -278,6 +285,10 @@ function isStillRequired(catalog: Catalog, backup: BackupSummary): boolean {
 
 function earliest(moments: readonly Date[]): Date | null {
   return moments.reduce<Date | null>((oldest, at) => (oldest === null || isAfter(oldest, at) ? at : oldest), null)
+}
+
+export function latest(a: Date | null, b: Date | null): Date | null {
+  return a === null || (b !== null && isAfter(b, a)) ? b : a
 }
 
 /** Comparing dates by `>` turns both into primitives the long way round: six times slower. */

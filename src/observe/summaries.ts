@@ -44,6 +44,8 @@ export function summarizeManifest(manifest: Manifest, intern: Intern): BackupSum
     consistentAt: manifest.type === 'dump' ? startedAt : finishedAt,
     timeline: manifest.timeline,
     lsn: manifest.type === 'dump' ? manifest.start.lsn : manifest.stop.lsn,
+    startTimeline: manifest.physical?.wal[0]?.timeline ?? manifest.timeline,
+    startLsn: manifest.physical?.wal[0]?.start ?? manifest.start.lsn,
     durationSeconds: manifest.durationSeconds,
     storedBytes: manifest.artifacts.reduce((sum, artifact) => sum + artifact.stored.bytes, 0),
     sourceBytes: manifest.database?.sourceBytes ?? manifest.physical?.sourceBytes ?? null,

@@ -126,6 +126,23 @@ const steps: readonly string[] = [
     hold text not null
   ) strict, without rowid;
   `,
+  `
+  -- The clock of the WAL, in the order of its samples: moments (milliseconds since 1970) and places (16 hexadecimal digits).
+  create table lsn_clock (
+    seq integer primary key autoincrement,
+    system_identifier text not null,
+    timeline integer not null,
+    state text,
+    lsn text not null,
+    last_lsn text not null,
+    segment_size integer not null,
+    at integer not null,
+    least_at integer not null,
+    went_back integer not null
+  ) strict;
+  create index lsn_clock_by_place on lsn_clock (system_identifier, timeline, lsn, seq);
+  create index lsn_clock_set_back on lsn_clock (system_identifier, seq) where went_back = 1;
+  `,
 ]
 
 export const schemaVersion = steps.length

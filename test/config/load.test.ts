@@ -39,7 +39,7 @@ await t.test('defaults', async (t) => {
         },
       ],
       watch: [],
-      wal: { archive: null },
+      wal: { archive: null, clockSeconds: 5, holes: [] },
       dump: {
         jobs: 2,
         timeoutSeconds: 43_200,

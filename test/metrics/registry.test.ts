@@ -1,6 +1,8 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import t from 'tap'
+import { WalCoverage } from '../../src/domain/coverage.ts'
 import { notInspected } from '../../src/domain/external.ts'
+import { Timelines } from '../../src/domain/timeline.ts'
 import { metricDefinitions } from '../../src/metrics/names.ts'
 import { createMetrics, type MetricsOptions, renderCatalog } from '../../src/metrics/registry.ts'
 import type { Catalog } from '../../src/observe/catalog.ts'
@@ -24,6 +26,7 @@ import {
   serverState,
 } from '../support/catalog.ts'
 import { parseExposition, promtoolComplaints } from '../support/exposition.ts'
+import { repositoryWal, walArchive, walState } from '../support/wal-state.ts'
 
 const options: MetricsOptions = {
   tellings: {
@@ -90,6 +93,12 @@ function watchedState(): WatchState {
   return watchState(files, options, null)
 }
 
+/** A repository whose WAL was not listed yet. */
+const unknownWal = {
+  ...{ end: null, coveredUntil: null, recoveryPoint: null, exposureBytes: null },
+  ...{ backlogSegments: null, backlogBytes: null, missingSegments: null },
+}
+
 /** A catalog in which every metric has a value. */
 function fullCatalog(): Catalog {
   const older = backup(100)
@@ -118,6 +127,13 @@ function fullCatalog(): Catalog {
       },
       repositoryState('offsite', [newer, other]),
     ],
+    wal: {
+      ...walState(repositoryWal('local'), repositoryWal('offsite', unknownWal)),
+      archive: walArchive(new WalCoverage(16 * 1024 * 1024, new Timelines()), {
+        newest: { name: '000000010000000000000001', at: at(590) },
+        capacity: { freeBytes: 6_000_000, totalBytes: 9_000_000 },
+      }),
+    },
     watches: [watchedState()],
     collectors: [
       collectorState('server'),
@@ -291,7 +307,7 @@ await t.test('series of what is gone end, counters are the history’s', async (
 
 await t.test('what changes is seen, whatever stays the same', async (t) => {
   const metrics = createMetrics(options)
-  const full = fullCatalog()
+  const full = { ...fullCatalog(), wal: null }
   const repositories = (samples: ReturnType<typeof parseExposition>) =>
     samples
       .filter((sample) => sample.name === 'lifeboat_recovery_point_timestamp_seconds')

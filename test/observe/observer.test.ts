@@ -32,6 +32,7 @@ function observe(t: Test, root: string, options: Partial<ObserverOptions> & { re
     watches: [],
     server: { look: async () => serverState(['app']), remembered: null },
     archiver: null,
+    wal: null,
     databases: null,
     history: noHistory,
     clock: systemClock,

@@ -65,6 +65,7 @@ async function watch(
     ],
     server: null,
     archiver: null,
+    wal: null,
     databases: null,
     history: { jobs: () => [], backupFailures: () => [] },
     clock: systemClock,
