@@ -76,6 +76,11 @@ async function checkFileAccess(file: string, tree: unknown, problems: Problems):
 const seconds = (duration: string) => parseDuration(duration) / 1000
 const offIsNull = (schedule: string | null) => (schedule === 'off' ? null : schedule)
 
+function streamOf(raw: RawConfig['wal']['stream']): UnbrandedConfig['wal']['stream'] {
+  if (raw === undefined) return null
+  return { slot: raw.slot, synchronous: raw.synchronous, shipEveryMs: parseDuration(raw.shipEvery) }
+}
+
 function build(raw: RawConfig): UnbrandedConfig {
   const { postgres, dump, verification, policy } = raw
   const schedule = {
@@ -109,7 +114,11 @@ function build(raw: RawConfig): UnbrandedConfig {
       walKeepForSeconds: walKeepForOf(retention),
     })),
     watch: raw.watch.map(watchOf),
-    wal: { archive: raw.wal.archive === undefined ? null : resolve(raw.wal.archive) },
+    wal: {
+      archive: raw.wal.archive === undefined ? null : resolve(raw.wal.archive),
+      stream: streamOf(raw.wal.stream),
+      slotLimitBytes: parseSize(String(raw.wal.slotLimit)),
+    },
     dump: {
       jobs: dump.jobs,
       timeoutSeconds: seconds(dump.timeout),

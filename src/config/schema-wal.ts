@@ -1,5 +1,6 @@
 import { Type } from 'typebox'
 import { section, text } from './schema-keys.ts'
+import { slotLimit, walStream } from './schema-wal-stream.ts'
 
 /** The key `wal`. */
 export const wal = section(
@@ -8,11 +9,13 @@ export const wal = section(
       text({
         kind: 'path',
         description:
-          'Directory into which the archive_command of the server puts its WAL (`lifeboat wal setup`). It is there before Lifeboat is, and is never made by it.',
+          'Directory into which the archive_command of the server puts its WAL (`lifeboat wal setup`). It is there before Lifeboat is; only with `wal.stream` Lifeboat makes it.',
         absent: 'WAL is not looked at',
         example: '/var/lib/postgresql/wal_archive',
       }),
     ),
+    slotLimit,
+    stream: walStream,
   },
   { description: 'The WAL of the server: what was committed since the last backup.' },
 )

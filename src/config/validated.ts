@@ -101,8 +101,13 @@ export interface ValidatedConfig {
   /** Empty: nothing is backed up, and the server is not asked for anything; `watch` is not empty then. */
   readonly repositories: readonly RepositoryConfig[]
   readonly watch: readonly WatchConfig[]
-  /** The directory that archive_command fills, absolute; null: none. */
-  readonly wal: { readonly archive: string | null }
+  readonly wal: {
+    /** The directory that archive_command fills, absolute; null: none. */
+    readonly archive: string | null
+    /** Null: WAL is not received. Otherwise `archive` is not null. */
+    readonly stream: { readonly slot: string; readonly synchronous: boolean; readonly shipEveryMs: number } | null
+    readonly slotLimitBytes: number
+  }
   readonly dump: {
     readonly jobs: number
     /** Parallel workers of pg_dump. */

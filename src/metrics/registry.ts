@@ -15,6 +15,7 @@ import { writeServer } from './server.ts'
 import { createSnapshot } from './snapshot.ts'
 import { type Tellings, writeTellings } from './tellings.ts'
 import { writeVerification } from './verification.ts'
+import { type StreamTellings, writeStreamTellings } from './wal-stream.ts'
 
 export interface MetricsOptions extends BuildInfo {
   /** `cluster_name` of every series but the build's and the process's. */
@@ -22,6 +23,8 @@ export interface MetricsOptions extends BuildInfo {
   readonly policy: Policy
   /** Of hooks and notifications. Default: there are none. */
   readonly tellings?: Tellings
+  /** Of replication slots and the receiver of WAL. Default: nobody looks. */
+  readonly wal?: StreamTellings
   /** What stays and goes in each repository of a catalog. */
   readonly retention: (catalog: Catalog) => RetentionPlans
   /** What is unusual in the newest backups. Default: nobody knows. */
@@ -69,5 +72,6 @@ export async function renderCatalog(
   writeJobs(snapshot, catalog)
   writePolicy(snapshot, catalog, options.policy)
   if (options.tellings !== undefined) writeTellings(snapshot, options.tellings)
+  if (options.wal !== undefined) writeStreamTellings(snapshot, options.wal)
   return snapshot.text()
 }

@@ -31,6 +31,30 @@ const options: MetricsOptions = {
     deliveries: () => [{ target: 'ops', lastSuccessAt: at(482), failures: 1 }],
     leases: { states: () => [{ repository: 'local', state: 'held' }] },
   },
+  wal: {
+    slots: () => [
+      {
+        name: 'lifeboat',
+        type: 'physical',
+        active: true,
+        walStatus: 'reserved',
+        retainedBytes: 4096,
+        overLimit: false,
+      },
+    ],
+    slotLimitBytes: 10 * 1024 ** 3,
+    stream: () => ({
+      phase: 'streaming',
+      slot: 'lifeboat',
+      isUp: true,
+      position: 0x3000060n,
+      shippedTo: 0x3000060n,
+      failure: null,
+      shipFailure: null,
+      failures: 2,
+      holes: 1,
+    }),
+  },
   version: '0.1.0',
   revision: 'abc1234',
   nodeVersion: 'v24.21.0',
@@ -183,7 +207,7 @@ await t.test('a live render adds the process, and promtool finds nothing', async
 
 await t.test('unknown is not zero: a catalog before the first look', async (t) => {
   const unseen = { success: null, durationSeconds: null, lastSuccessAt: null }
-  const { tellings: _, ...withoutTellings } = options
+  const { tellings: _, wal: __, ...withoutTellings } = options
   const text = await renderCatalog(
     {
       ...withoutTellings,
