@@ -2,6 +2,7 @@ import type { Logger } from 'pino'
 import type { Clock } from './clock.ts'
 import type { ValidatedConfig } from './config/validated.ts'
 import { createLsnClock } from './observe/lsn-clock.ts'
+import { createSlotsLook } from './observe/slots.ts'
 import { WalArchive } from './observe/wal-archive.ts'
 import { type WalSources, walArchiveCollector } from './observe/wal-collectors.ts'
 import { createLsnClockProbe } from './postgres/lsn-clock.ts'
@@ -27,7 +28,11 @@ export function walSources(
     stored: [],
     clock: createLsnClock({ probe: createLsnClockProbe(postgres), store: history.wal.lsnClock, clock, log }),
     clockSeconds: wal.clockSeconds,
-    slots: null,
+    slots: createSlotsLook({
+      source: postgres,
+      maintenanceDatabase: postgres.maintenanceDatabase,
+      limitBytes: wal.slotLimitBytes,
+    }),
     holes: wal.holes,
   }
 }

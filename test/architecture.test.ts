@@ -15,10 +15,11 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   jobs: ['clock', 'config', 'domain', 'external', 'postgres', 'repository', 'runner', 'storage'],
   external: ['domain', 'postgres'],
   observe: ['clock', 'domain', 'external', 'postgres', 'repository', 'runner', 'storage'],
+  streaming: ['clock', 'domain', 'postgres', 'storage'],
   notify: ['clock', 'config', 'domain', 'runner'],
   metrics: ['domain', 'observe', 'runner'],
   http: ['clock', 'config', 'domain', 'metrics', 'observe', 'runner'],
-  check: ['clock', 'config', 'domain', 'jobs', 'observe', 'postgres', 'storage'],
+  check: ['clock', 'config', 'domain', 'jobs', 'observe', 'postgres', 'storage', 'streaming'],
   init: ['clock', 'config', 'domain', 'external', 'observe', 'postgres'],
   demo: ['app', 'clock', 'config', 'domain', 'postgres', 'runner', 'version'],
   cli: [

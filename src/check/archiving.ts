@@ -22,14 +22,17 @@ const setup = '`lifeboat wal setup` shows what to set'
 
 /** Proves that the server's WAL arrives in the archive: finishes a segment and waits for it. Nothing without wal.archive. */
 export async function checkArchiving(config: ValidatedConfig, looking: Looking): Promise<readonly Finding[]> {
-  const { archive } = config.wal
+  const { archive, stream } = config.wal
   if (archive === null) return []
   const { signal } = looking
   const database = config.postgres.maintenanceDatabase
   return [
-    ...(await looked('wal', () => checkDirectory(archive))),
+    // With streaming Lifeboat makes it, and need not be archived to.
+    ...(stream === null ? await looked('wal', () => checkDirectory(archive)) : []),
     ...(await looked('wal', () =>
-      withSession(config.postgres, { database, signal }, (session) => checkServerSide(session, archive, looking)),
+      withSession(config.postgres, { database, signal }, async (session) =>
+        stream !== null && !(await isArchivedTo(session, archive)) ? [] : checkServerSide(session, archive, looking),
+      ),
     )),
   ]
 }
@@ -63,7 +66,7 @@ async function checkServerSide(session: Session, archive: string, looking: Looki
   if (!isOurs(command)) {
     const what = library === '' ? command : `the library ${library}`
     found.push(warning('wal', `the server archives with ${what}, which lifeboat does not know`, setup))
-  } else if (!command.includes(archive.replaceAll('%', '%%').replaceAll("'", `'\\''`))) {
+  } else if (!namesDirectory(command, archive)) {
     found.push(problem('wal', `archive_command names another directory than wal.archive: ${command}`, setup))
   }
   if (inRecovery) {
@@ -72,6 +75,16 @@ async function checkServerSide(session: Session, archive: string, looking: Looki
   }
   if (!(await canSwitchSegment(session))) return [...found, await notPermitted(session)]
   return [...found, await proveArrival(session, archive, segmentBytes, looking)]
+}
+
+function namesDirectory(command: string, archive: string): boolean {
+  return command.includes(archive.replaceAll('%', '%%').replaceAll("'", `'\\''`))
+}
+
+async function isArchivedTo(session: Session, archive: string): Promise<boolean> {
+  const { settings } = await archivingFacts(session)
+  const setTo = (name: string) => settings.find((one) => one.name === name)?.setting ?? ''
+  return setTo('archive_mode') !== 'off' && namesDirectory(setTo('archive_command'), archive)
 }
 
 async function notPermitted(session: Session): Promise<Finding> {

@@ -5,6 +5,8 @@ import { checkHooks } from '../check/hooks.ts'
 import { checkPlaces } from '../check/places.ts'
 import { checkPrograms } from '../check/programs.ts'
 import { checkServer } from '../check/server.ts'
+import { checkSlots } from '../check/slots.ts'
+import { checkStreaming } from '../check/streaming.ts'
 import { checkWatches } from '../check/watches.ts'
 import { rpoHint, rpoWarning } from '../config/objectives.ts'
 import { isWatchOnly, type ValidatedConfig } from '../config/validated.ts'
@@ -43,6 +45,8 @@ export const checkCommand: Command = {
       ...(await checkPlaces(config, largestDatabaseBytes, identities(config, context))),
       ...(await checkLeases(config, context)),
       ...(await checkArchiving(config, context)),
+      ...(await checkStreaming(config, context.signal)),
+      ...(isWatchOnly(config) ? [] : await checkSlots(config, context.signal)),
       ...(await watchFindings(config, context)),
       ...(await checkHooks(config)),
       ...checkSchedule(config, context),

@@ -16,6 +16,7 @@ import {
 import { type Session, withSession } from '../postgres/connection.ts'
 import { type CliContext, configOf } from './command.ts'
 import { oneLine, table } from './format.ts'
+import { setUpStreaming } from './wal-setup-stream.ts'
 
 interface Wishes {
   readonly config?: string | undefined
@@ -42,6 +43,7 @@ export async function setUpArchiving(wishes: Wishes, context: CliContext): Promi
     throw new LifeboatError('usage-invalid', 'the configuration has no wal.archive', {
       hint: 'for example: wal: { archive: /var/lib/postgresql/wal_archive }',
     })
+  if (config.wal.stream !== null) return setUpStreaming(config, config.wal.stream.slot, wishes, context)
   const programs = programsIn(wishes.programs)
   const command = archiveCommand(programs, archive)
   const { signal } = context

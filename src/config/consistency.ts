@@ -41,6 +41,7 @@ export async function checkConsistency(tree: unknown, problems: Problems): Promi
   checkWatches(tree, problems)
   checkHooks(tree, problems)
   checkHoles(tree, problems)
+  checkStream(tree, problems)
   await checkDirectories(tree, problems)
   await checkPassword(tree, problems)
 }
@@ -118,6 +119,16 @@ function checkTargetTimeout(tree: unknown, problems: Problems): void {
     one.path,
     'is longer than verification.timeout, which ends the whole run before',
     'Make verification.timeout longer, too: all backups together have to fit into it.',
+  )
+}
+
+function checkStream(tree: unknown, problems: Problems): void {
+  const [stream] = texts(tree, 'wal', 'stream', 'slot')
+  if (!stream || texts(tree, 'wal', 'archive').length > 0) return
+  problems.add(
+    ['wal', 'stream'],
+    'is set, and wal.archive is not: the WAL that is received goes there',
+    'Set wal.archive to a directory of its own, on another disk than the database.',
   )
 }
 

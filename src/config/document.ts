@@ -153,6 +153,11 @@ function exampleSection(node: SchemaNode, indent: string): string[] {
     const space = indent === '' || child.properties ? [''] : []
     const comments = wrap(child.description ?? '', 110 - indent.length).map((line) => `${indent}# ${line}`)
     const lines = [...space, ...comments]
+    // One that switches something on by being there.
+    if (child.properties && child.absent !== undefined) {
+      const keys = exampleSection(child, '  ').filter((line) => !/^ *#|^$/.test(line))
+      return [...lines, ...[`${name}:`, ...keys].map((line) => `${indent}# ${line}`)]
+    }
     if (child.properties) return [...lines, `${indent}${name}:`, ...exampleSection(child, `${indent}  `)]
     // A list that is empty by default is only shown as a comment, unless it has an example of its own.
     const isEmpty = Array.isArray(child.default) && child.default.length === 0 && child.example === undefined

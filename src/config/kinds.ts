@@ -124,6 +124,16 @@ export const kinds = {
     ...text,
     check: matching(isPostgresName, 'must have at most 63 bytes and no NUL, like every name in PostgreSQL'),
   },
+  slotName: {
+    label: 'name of a slot',
+    expected: 'the name of a replication slot',
+    shown: true,
+    // PostgreSQL allows no others.
+    check: matching(
+      (name) => /^[a-z0-9_]{1,63}$/.test(name),
+      'must consist of at most 63 small letters, digits and underscores',
+    ),
+  },
   host: {
     label: 'host or directory',
     expected: 'a host name, an address, or the directory of a Unix socket',

@@ -77,6 +77,11 @@ async function checkFileAccess(file: string, tree: unknown, problems: Problems):
 const seconds = (duration: string) => parseDuration(duration) / 1000
 const offIsNull = (schedule: string | null) => (schedule === 'off' ? null : schedule)
 
+function streamOf(raw: RawConfig['wal']['stream']): UnbrandedConfig['wal']['stream'] {
+  if (raw === undefined) return null
+  return { slot: raw.slot, synchronous: raw.synchronous, shipEveryMs: parseDuration(raw.shipEvery) }
+}
+
 function build(raw: RawConfig): UnbrandedConfig {
   const { postgres, dump, verification, policy } = raw
   const schedule = {
@@ -114,6 +119,8 @@ function build(raw: RawConfig): UnbrandedConfig {
       archive: raw.wal.archive === undefined ? null : resolve(raw.wal.archive),
       clockSeconds: seconds(raw.wal.clockInterval),
       holes: raw.wal.holes.map(holeOf),
+      stream: streamOf(raw.wal.stream),
+      slotLimitBytes: parseSize(String(raw.wal.slotLimit)),
     },
     dump: {
       jobs: dump.jobs,

@@ -1,6 +1,7 @@
 import { Type } from 'typebox'
 import { duration, section, text } from './schema-keys.ts'
 import { holes } from './schema-wal-holes.ts'
+import { slotLimit, walStream } from './schema-wal-stream.ts'
 
 /** The key `wal`. */
 export const wal = section(
@@ -9,7 +10,7 @@ export const wal = section(
       text({
         kind: 'path',
         description:
-          'Directory into which the archive_command of the server puts its WAL (`lifeboat wal setup`). It is there before Lifeboat is, and is never made by it.',
+          'Directory into which the archive_command of the server puts its WAL (`lifeboat wal setup`). It is there before Lifeboat is; only with `wal.stream` Lifeboat makes it.',
         absent: 'WAL is not looked at',
         example: '/var/lib/postgresql/wal_archive',
       }),
@@ -22,6 +23,8 @@ export const wal = section(
       atMost: '1h',
     }),
     holes,
+    slotLimit,
+    stream: walStream,
   },
   { description: 'The WAL of the server: what was committed since the last backup.' },
 )

@@ -108,6 +108,9 @@ export interface ValidatedConfig {
     readonly clockSeconds: number
     /** Segments that are known to be missing. */
     readonly holes: readonly NamedHole[]
+    /** Null: WAL is not received. Otherwise `archive` is not null. */
+    readonly stream: { readonly slot: string; readonly synchronous: boolean; readonly shipEveryMs: number } | null
+    readonly slotLimitBytes: number
   }
   readonly dump: {
     readonly jobs: number

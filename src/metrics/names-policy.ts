@@ -35,6 +35,13 @@ export const policyDefinitions = {
     labels: ['repository'],
     help: 'How long every backup stays at least (keepFor). No series where nothing ever expires.',
   },
+  lifeboat_policy_slot_retained_bytes: {
+    family: 'policy',
+    type: 'gauge',
+    unit: 'bytes',
+    labels: [],
+    help: 'A replication slot that keeps more WAL than this is too far behind (wal.slotLimit). No series where slots are not looked at.',
+  },
   lifeboat_policy_rpo_seconds: {
     family: 'policy',
     type: 'gauge',

@@ -16,6 +16,7 @@ import { createSnapshot } from './snapshot.ts'
 import { type Tellings, writeTellings } from './tellings.ts'
 import { writeVerification } from './verification.ts'
 import { writeWal } from './wal.ts'
+import { type StreamTellings, writeStreamTellings } from './wal-stream.ts'
 
 export interface MetricsOptions extends BuildInfo {
   /** `cluster_name` of every series but the build's and the process's. */
@@ -23,6 +24,8 @@ export interface MetricsOptions extends BuildInfo {
   readonly policy: Policy
   /** Of hooks and notifications. Default: there are none. */
   readonly tellings?: Tellings
+  /** Of replication slots and the receiver of WAL. Default: nobody looks. */
+  readonly wal?: StreamTellings
   /** What stays and goes in each repository of a catalog. */
   readonly retention: (catalog: Catalog) => RetentionPlans
   /** What is unusual in the newest backups. Default: nobody knows. */
@@ -71,5 +74,6 @@ export async function renderCatalog(
   writeJobs(snapshot, catalog)
   writePolicy(snapshot, catalog, options.policy)
   if (options.tellings !== undefined) writeTellings(snapshot, options.tellings)
+  if (options.wal !== undefined) writeStreamTellings(snapshot, catalog, options.wal)
   return snapshot.text()
 }

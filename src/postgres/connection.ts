@@ -23,6 +23,8 @@ export interface ConnectOptions {
   readonly signal?: AbortSignal
   /** Extra server settings for the session, as `-c name=value` would set them. */
   readonly settings?: Readonly<Record<string, string>>
+  /** Speaks the commands of replication instead of SQL; the database is not looked at. */
+  readonly replication?: boolean
 }
 
 /**
@@ -117,6 +119,7 @@ async function connectOnce(source: ConnectionSource, options: ConnectOptions): P
       signal?.removeEventListener('abort', onAbort)
     },
   }
+  if (options.replication) return session
   // A setting of newer servers that older ones do not know: it cannot travel in the startup packet.
   try {
     await session.query(
@@ -148,7 +151,10 @@ export function socketSource(target: Pick<Target, 'host' | 'port' | 'user'>): Co
   return { ...target, password: null, connectTimeoutMs: 10_000, sslMode: 'disable', sslRootCert: null }
 }
 
-async function open(source: ConnectionSource, { database, signal, settings }: ConnectOptions): Promise<pg.Client> {
+async function open(
+  source: ConnectionSource,
+  { database, signal, settings, replication }: ConnectOptions,
+): Promise<pg.Client> {
   const ssl = await sslOptions(source)
   const password = (await source.password?.()) ?? null
   let passwordAsked = false
@@ -168,6 +174,7 @@ async function open(source: ConnectionSource, { database, signal, settings }: Co
       connectionTimeoutMillis: source.connectTimeoutMs,
       keepAlive: true,
       application_name: 'lifeboat',
+      ...(replication ? { replication: 'true' } : {}),
       options: settingsOption({ ...neutralSettings, ...settings }),
     })
     const onAbort = () => destroy(client)

@@ -39,7 +39,7 @@ await t.test('defaults', async (t) => {
         },
       ],
       watch: [],
-      wal: { archive: null, clockSeconds: 5, holes: [] },
+      wal: { archive: null, clockSeconds: 5, holes: [], stream: null, slotLimitBytes: 10 * 1024 ** 3 },
       dump: {
         jobs: 2,
         timeoutSeconds: 43_200,
@@ -306,6 +306,7 @@ await t.test('names and directories that get in each other’s way', async (t) =
     [repositories('/srv/a', '/srv/./x/../a/'), 'repositories[1].url'],
     [`${repositories('/srv/a')}wal: { archive: /srv/a/wal }\n`, 'wal.archive'],
     [`${repositories('/srv/a')}wal: { archive: /var/lib/lifeboat/../lifeboat }\n`, 'wal.archive'],
+    [`${repositories('/srv/a')}wal: { stream: { slot: here } }\n`, 'wal.stream'],
     [repositories('/srv/a/b', '/srv/a'), 'repositories[1].url'],
     [repositories(join(dir, 'real'), join(dir, 'link/inner')), 'repositories[1].url'],
     [repositories(join(dir, 'real/new'), join(dir, 'link/new/deeper')), 'repositories[1].url'],

@@ -34,6 +34,20 @@ const options: MetricsOptions = {
     deliveries: () => [{ target: 'ops', lastSuccessAt: at(482), failures: 1 }],
     leases: { states: () => [{ repository: 'local', state: 'held' }] },
   },
+  wal: {
+    slotLimitBytes: 10 * 1024 ** 3,
+    stream: () => ({
+      phase: 'streaming',
+      slot: 'lifeboat',
+      isUp: true,
+      position: 0x3000060n,
+      shippedTo: 0x3000060n,
+      failure: null,
+      shipFailure: null,
+      failures: 2,
+      holes: 1,
+    }),
+  },
   version: '0.1.0',
   revision: 'abc1234',
   nodeVersion: 'v24.21.0',
@@ -129,6 +143,16 @@ function fullCatalog(): Catalog {
     ],
     wal: {
       ...walState(repositoryWal('local'), repositoryWal('offsite', unknownWal)),
+      slots: [
+        {
+          name: 'lifeboat',
+          type: 'physical',
+          active: true,
+          walStatus: 'reserved',
+          retainedBytes: 4096,
+          overLimit: false,
+        },
+      ],
       archive: walArchive(new WalCoverage(16 * 1024 * 1024, new Timelines()), {
         newest: { name: '000000010000000000000001', at: at(590) },
         capacity: { freeBytes: 6_000_000, totalBytes: 9_000_000 },
@@ -199,7 +223,7 @@ await t.test('a live render adds the process, and promtool finds nothing', async
 
 await t.test('unknown is not zero: a catalog before the first look', async (t) => {
   const unseen = { success: null, durationSeconds: null, lastSuccessAt: null }
-  const { tellings: _, ...withoutTellings } = options
+  const { tellings: _, wal: __, ...withoutTellings } = options
   const text = await renderCatalog(
     {
       ...withoutTellings,
