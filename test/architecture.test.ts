@@ -16,6 +16,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   external: ['domain', 'postgres'],
   observe: ['clock', 'domain', 'external', 'postgres', 'repository', 'runner', 'storage'],
   streaming: ['clock', 'domain', 'postgres', 'storage'],
+  'wal-check': ['clock', 'domain', 'observe', 'postgres', 'repository', 'runner'],
   notify: ['clock', 'config', 'domain', 'runner'],
   metrics: ['domain', 'observe', 'runner'],
   http: ['clock', 'config', 'domain', 'metrics', 'observe', 'runner'],
@@ -38,6 +39,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'runner',
     'storage',
     'version',
+    'wal-check',
   ],
 }
 

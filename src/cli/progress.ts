@@ -12,7 +12,7 @@ export class ProgressLine {
     this.#shown = shown
   }
 
-  show(run: Run): void {
+  show(run: Pick<Run, 'progress'>): void {
     if (!this.#shown || run.progress === null) return
     const width = Math.max(20, (this.#stream.columns ?? 80) - 1)
     this.#stream.write(`\r\u001b[K${progressText(run.progress).slice(0, width)}`)

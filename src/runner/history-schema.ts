@@ -143,6 +143,51 @@ const steps: readonly string[] = [
   create index lsn_clock_by_place on lsn_clock (system_identifier, timeline, lsn, seq);
   create index lsn_clock_set_back on lsn_clock (system_identifier, seq) where went_back = 1;
   `,
+  `
+  -- The WAL that repositories hold, so that a restart need not list it: by runs of segments, bound to one repository.
+  create table wal_index (
+    repository text not null,
+    cluster text not null,
+    identity text not null,
+    listed_at text,
+    sizes text not null,
+    primary key (repository, cluster)
+  ) strict, without rowid;
+  create table wal_shelves (
+    repository text not null,
+    cluster text not null,
+    system text not null,
+    timeline integer not null,
+    shelf integer not null,
+    ranges text not null,
+    bytes integer not null,
+    partials text not null,
+    contradictions text not null,
+    primary key (repository, cluster, system, timeline, shelf)
+  ) strict, without rowid;
+  -- What of it was read to the end, and what was found to be bad.
+  create table wal_verified (
+    repository text not null,
+    cluster text not null,
+    system text not null,
+    timeline integer not null,
+    identity text not null,
+    ranges text not null,
+    primary key (repository, cluster, system, timeline)
+  ) strict, without rowid;
+  create table wal_bad (
+    repository text not null,
+    cluster text not null,
+    system text not null,
+    name text not null,
+    hash text not null,
+    identity text not null,
+    problem text not null,
+    detail text not null,
+    found_at text not null,
+    primary key (repository, cluster, system, name, hash)
+  ) strict, without rowid;
+  `,
 ]
 
 export const schemaVersion = steps.length

@@ -1,5 +1,7 @@
 import type { DatabaseSync } from 'node:sqlite'
 import { LsnClockRows } from './lsn-clock-rows.ts'
+import { WalIndexRows } from './wal-index-rows.ts'
+import { WalVerifiedRows } from './wal-verified-rows.ts'
 
 /** How the history reads and writes its file: with its own errors, and each write a transaction. */
 export interface Access {
@@ -10,6 +12,10 @@ export interface Access {
 /** What is kept about the WAL over restarts; each kind of record in a file of its own. */
 export class WalRecords {
   readonly lsnClock: LsnClockRows
+  /** What repositories hold. */
+  readonly index: WalIndexRows
+  /** What of it was read and found whole. */
+  readonly verified: WalVerifiedRows
   protected readonly db: DatabaseSync
   protected readonly access: Access
 
@@ -17,5 +23,7 @@ export class WalRecords {
     this.db = db
     this.access = access
     this.lsnClock = new LsnClockRows(db, access)
+    this.index = new WalIndexRows(db, access)
+    this.verified = new WalVerifiedRows(db, access)
   }
 }
