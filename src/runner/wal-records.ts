@@ -16,12 +16,8 @@ export class WalRecords {
   readonly index: WalIndexRows
   /** What of it was read and found whole. */
   readonly verified: WalVerifiedRows
-  protected readonly db: DatabaseSync
-  protected readonly access: Access
 
   constructor(db: DatabaseSync, access: Access) {
-    this.db = db
-    this.access = access
     this.lsnClock = new LsnClockRows(db, access)
     this.index = new WalIndexRows(db, access)
     this.verified = new WalVerifiedRows(db, access)
