@@ -15,6 +15,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   jobs: ['clock', 'config', 'domain', 'external', 'postgres', 'repository', 'runner', 'storage'],
   external: ['domain', 'postgres'],
   observe: ['clock', 'domain', 'external', 'postgres', 'repository', 'runner', 'storage'],
+  shipping: ['clock', 'domain', 'observe', 'repository'],
   notify: ['clock', 'config', 'domain', 'runner'],
   metrics: ['domain', 'observe', 'runner'],
   http: ['clock', 'config', 'domain', 'metrics', 'observe', 'runner'],

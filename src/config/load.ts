@@ -108,7 +108,11 @@ function build(raw: RawConfig): UnbrandedConfig {
       retention: retentionOf(retention),
     })),
     watch: raw.watch.map(watchOf),
-    wal: { archive: raw.wal.archive === undefined ? null : resolve(raw.wal.archive) },
+    wal: {
+      archive: raw.wal.archive === undefined ? null : resolve(raw.wal.archive),
+      keepInArchiveMs: raw.wal.keepInArchive === undefined ? null : parseDuration(raw.wal.keepInArchive),
+      ship: raw.wal.ship,
+    },
     dump: {
       jobs: dump.jobs,
       timeoutSeconds: seconds(dump.timeout),

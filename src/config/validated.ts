@@ -99,8 +99,13 @@ export interface ValidatedConfig {
   /** Empty: nothing is backed up, and the server is not asked for anything; `watch` is not empty then. */
   readonly repositories: readonly RepositoryConfig[]
   readonly watch: readonly WatchConfig[]
-  /** The directory that archive_command fills, absolute; null: none. */
-  readonly wal: { readonly archive: string | null }
+  readonly wal: {
+    /** The directory that archive_command fills, absolute; null: none. */
+    readonly archive: string | null
+    /** How long a segment stays there; null: for ever. */
+    readonly keepInArchiveMs: number | null
+    readonly ship: { readonly parallel: number; readonly level: number }
+  }
   readonly dump: {
     readonly jobs: number
     /** Parallel workers of pg_dump. */

@@ -86,6 +86,11 @@ export class WalCoverage {
     return made
   }
 
+  /** The timelines of which there are whole segments, ascending. */
+  present(): readonly number[] {
+    return [...this.#segments].flatMap(([timeline, set]) => (set.size > 0 ? [timeline] : [])).sort((a, b) => a - b)
+  }
+
   /** How many whole segments there are, of all timelines. */
   get size(): number {
     let size = 0

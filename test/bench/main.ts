@@ -7,6 +7,7 @@ import { benchExternal } from './external.ts'
 import { benchJobs } from './jobs.ts'
 import { benchMemory } from './memory.ts'
 import { benchRetention } from './retention.ts'
+import { benchShip } from './ship.ts'
 import { type Figure, figuresTable, mebibytes } from './table.ts'
 import { benchWal } from './wal.ts'
 import { benchWatch } from './watch.ts'
@@ -30,6 +31,7 @@ const parts: Readonly<Record<string, () => Promise<readonly Figure[]>>> = {
   external: () => benchExternal(base),
   watch: () => benchWatch(base, 50_000),
   wal: () => benchWal(base),
+  ship: () => benchShip(base),
   memory: () => benchMemory(base, [10, 200]),
   retention: async () => benchRetention(),
 }

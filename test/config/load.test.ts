@@ -38,7 +38,7 @@ await t.test('defaults', async (t) => {
         },
       ],
       watch: [],
-      wal: { archive: null },
+      wal: { archive: null, keepInArchiveMs: null, ship: { parallel: 2, level: 1 } },
       dump: {
         jobs: 2,
         timeoutSeconds: 43_200,
