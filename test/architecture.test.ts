@@ -17,6 +17,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   observe: ['clock', 'domain', 'external', 'postgres', 'repository', 'runner', 'storage'],
   streaming: ['clock', 'domain', 'postgres', 'storage'],
   'wal-check': ['clock', 'domain', 'observe', 'postgres', 'repository', 'runner'],
+  shipping: ['clock', 'domain', 'observe', 'repository'],
   notify: ['clock', 'config', 'domain', 'runner'],
   metrics: ['domain', 'observe', 'runner'],
   http: ['clock', 'config', 'domain', 'metrics', 'observe', 'runner'],

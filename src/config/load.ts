@@ -121,6 +121,8 @@ function build(raw: RawConfig): UnbrandedConfig {
       holes: raw.wal.holes.map(holeOf),
       stream: streamOf(raw.wal.stream),
       slotLimitBytes: parseSize(String(raw.wal.slotLimit)),
+      keepInArchiveMs: raw.wal.keepInArchive === undefined ? null : parseDuration(raw.wal.keepInArchive),
+      ship: raw.wal.ship,
     },
     dump: {
       jobs: dump.jobs,

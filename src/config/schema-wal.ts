@@ -1,5 +1,5 @@
 import { Type } from 'typebox'
-import { duration, section, text } from './schema-keys.ts'
+import { duration, integer, section, text } from './schema-keys.ts'
 import { holes } from './schema-wal-holes.ts'
 import { slotLimit, walStream } from './schema-wal-stream.ts'
 
@@ -25,6 +25,33 @@ export const wal = section(
     holes,
     slotLimit,
     stream: walStream,
+    keepInArchive: Type.Optional(
+      duration({
+        description:
+          'How long a segment stays in the archive after it was written there. Then it is removed, once every repository has it. The directory must be writable for the group of Lifeboat.',
+        absent: 'nothing is ever removed from the archive',
+        atLeast: '10m',
+        example: '2d',
+      }),
+    ),
+    ship: section(
+      {
+        parallel: integer({
+          description:
+            'Segments that are stored at the same time in each repository, and threads that read and compress them for all.',
+          default: 2,
+          atLeast: '1',
+          atMost: '16',
+        }),
+        level: integer({
+          description: 'Level of zstd, 1 (fastest) to 19.',
+          default: 1,
+          atLeast: '1',
+          atMost: '19',
+        }),
+      },
+      { description: 'How WAL gets from the archive to the repositories.' },
+    ),
   },
   { description: 'The WAL of the server: what was committed since the last backup.' },
 )

@@ -111,6 +111,9 @@ export interface ValidatedConfig {
     /** Null: WAL is not received. Otherwise `archive` is not null. */
     readonly stream: { readonly slot: string; readonly synchronous: boolean; readonly shipEveryMs: number } | null
     readonly slotLimitBytes: number
+    /** How long a segment stays there; null: for ever. */
+    readonly keepInArchiveMs: number | null
+    readonly ship: { readonly parallel: number; readonly level: number }
   }
   readonly dump: {
     readonly jobs: number

@@ -87,9 +87,8 @@ export class WalCoverage {
   }
 
   /** The timelines of which there are whole segments, ascending. */
-  timelinesHeld(): readonly number[] {
-    const held = [...this.#segments].filter(([, set]) => set.size > 0).map(([timeline]) => timeline)
-    return held.sort((a, b) => a - b)
+  present(): readonly number[] {
+    return [...this.#segments].flatMap(([timeline, set]) => (set.size > 0 ? [timeline] : [])).sort((a, b) => a - b)
   }
 
   /** How many whole segments there are, of all timelines. */

@@ -133,4 +133,32 @@ export const walDefinitions = {
     labels: ['slot'],
     help: 'Whether the server has given the replication slot up (`wal_status` lost): who receives with it misses WAL.',
   },
+  lifeboat_wal_shipped_segments_total: {
+    family: 'wal',
+    type: 'counter',
+    unit: 'segments',
+    labels: ['repository'],
+    help: 'Whole segments that were put into this repository, since the start of the process.',
+  },
+  lifeboat_wal_ship_failures_total: {
+    family: 'wal',
+    type: 'counter',
+    unit: 'failures',
+    labels: ['repository'],
+    help: 'Attempts to ship to this repository that failed, since the start of the process. Each is made again.',
+  },
+  lifeboat_wal_quarantined_files: {
+    family: 'wal',
+    type: 'gauge',
+    unit: 'files',
+    labels: ['repository'],
+    help: 'Files of the archive that are not stored in this repository, since they are damaged, of another cluster, or other bytes than those that are stored under their name.',
+  },
+  lifeboat_wal_ship_delay_seconds: {
+    family: 'wal',
+    type: 'gauge',
+    unit: 'seconds',
+    labels: ['repository'],
+    help: 'From the writing of the newest shipped segment to the archive until it was stored in this repository. No series before one was shipped.',
+  },
 } as const

@@ -1,6 +1,7 @@
 import { Registry } from 'prom-client'
 import type { Catalog } from '../observe/catalog.ts'
 import type { RetentionPlans } from '../observe/retention.ts'
+import type { ShippingState } from '../observe/shipping-state.ts'
 import { writeArchiver } from './archiver.ts'
 import { type UnusualBackups, writeBackups } from './backups.ts'
 import { type BuildInfo, writeBuild } from './build.ts'
@@ -12,6 +13,7 @@ import { createProcessMetrics } from './process.ts'
 import { writeRepositories } from './repositories.ts'
 import { writeRetention } from './retention.ts'
 import { writeServer } from './server.ts'
+import { writeShipping } from './shipping.ts'
 import { createSnapshot } from './snapshot.ts'
 import { type Tellings, writeTellings } from './tellings.ts'
 import { writeVerification } from './verification.ts'
@@ -30,6 +32,8 @@ export interface MetricsOptions extends BuildInfo {
   readonly retention: (catalog: Catalog) => RetentionPlans
   /** What is unusual in the newest backups. Default: nobody knows. */
   readonly growth?: UnusualBackups
+  /** How shipping of WAL fares. Default: none is shipped. */
+  readonly shipping?: () => ShippingState | null
 }
 
 /** What a scrape gets: the Prometheus text format, version 0.0.4. */
@@ -66,6 +70,7 @@ export async function renderCatalog(
   writeServer(snapshot, catalog)
   writeArchiver(snapshot, catalog)
   writeWal(snapshot, catalog)
+  writeShipping(snapshot, options.shipping?.() ?? null)
   writeCollectors(snapshot, catalog)
   writeBackups(snapshot, catalog, findings, options.growth)
   writeVerification(snapshot, findings)

@@ -196,7 +196,7 @@ function reportGap(
 function reportTimelines(coverage: WalCoverage): readonly TimelineReport[] {
   const { segmentSize, timelines } = coverage
   return coverage
-    .timelinesHeld()
+    .present()
     .slice(-mostTimelines)
     .map((timeline) => {
       const held = coverage.segments(timeline)

@@ -17,6 +17,7 @@ import { isSegment } from '../storage/keys.ts'
  *     <cluster>/wal/<system-id>/<timeline>/<log>/<segment>-<12 hex>.zst[.age]
  *     <cluster>/wal/<system-id>/<timeline>.history
  *     <cluster>/wal/<system-id>/<segment>.<offset>.backup
+ *     <cluster>/quarantine/<system-id or unknown>/<name>-<12 hex>.zst
  */
 
 const manifestName = 'manifest.json'
@@ -185,6 +186,26 @@ export function walKey(cluster: string, wal: Omit<StoredWal, 'kind'>): string {
     throw new LifeboatError('usage-invalid', `${JSON.stringify(name)} cannot be stored as a WAL file`)
   if (hash === null) return `${walPrefix(cluster, systemIdentifier)}${name}`
   return `${walSegmentPrefix(cluster, systemIdentifier, name)}-${hash}.zst${isEncrypted ? '.age' : ''}`
+}
+
+/**
+ * Where a file of WAL is kept that is not part of the cluster's WAL: of another cluster, other bytes under a name that is
+ * taken, damaged. Without a name: all of a system identifier (null: not known).
+ */
+export function quarantineKey(
+  cluster: string,
+  { systemIdentifier, name, hash }: { systemIdentifier: string | null; name: string; hash: string },
+): string {
+  if (walFileKind(name) === null || !walHashPattern.test(hash))
+    throw new LifeboatError('usage-invalid', `${JSON.stringify(name)} cannot be stored as a WAL file`)
+  return `${quarantinePrefix(cluster, systemIdentifier, name)}-${hash}.zst`
+}
+
+/** All in quarantine under one name begin with it. */
+export function quarantinePrefix(cluster: string, systemIdentifier: string | null, name: string): string {
+  if (systemIdentifier !== null && !systemIdentifierPattern.test(systemIdentifier))
+    throw new LifeboatError('usage-invalid', `${JSON.stringify(systemIdentifier)} is not a system identifier`)
+  return `${cluster}/quarantine/${systemIdentifier ?? 'unknown'}/${name}`
 }
 
 /** What a key says of a WAL file, or null if it is not the key of one of this cluster. */

@@ -2,7 +2,16 @@ import type { Readable } from 'node:stream'
 import { LifeboatError } from '../domain/errors.ts'
 import type { ObjectInfo } from '../storage/storage.ts'
 import { type Place, readWhole, type Stoppable } from './backup-folder.ts'
-import { parseWalKey, type StoredWal, walKey, walPrefix, walSegmentPrefix, walTimelinePrefix } from './layout.ts'
+import {
+  parseWalKey,
+  quarantineKey,
+  quarantinePrefix,
+  type StoredWal,
+  walKey,
+  walPrefix,
+  walSegmentPrefix,
+  walTimelinePrefix,
+} from './layout.ts'
 
 /** A stored file of WAL, and the object that it is in. */
 export interface StoredWalObject extends StoredWal {
@@ -130,6 +139,32 @@ export class WalStore {
     throw new LifeboatError('conflict', `other bytes are stored as ${file.name}`, {
       hint: 'another server, or a restored copy of this one, writes its WAL to the same place: give each its own',
     })
+  }
+
+  /**
+   * Keeps a file beside the WAL that must not be among it, compressed, for a person to look at.
+   *
+   * @param file.systemIdentifier what the file itself says; null: nothing
+   */
+  async quarantine(
+    file: { readonly systemIdentifier: string | null; readonly name: string; readonly hash: string },
+    body: Uint8Array | Readable,
+    options: Stoppable = {},
+  ): Promise<void> {
+    await this.#place.ensureIdentity(options)
+    await this.#place.fence?.(options)
+    try {
+      await this.#place.storage.put(quarantineKey(this.#place.cluster, file), body, { ...options, ifAbsent: true })
+    } catch (error) {
+      if (!(error instanceof LifeboatError && error.code === 'object-exists')) throw error
+    }
+  }
+
+  /** Whether something is in quarantine under this name. */
+  async isQuarantined(systemIdentifier: string, name: string, options: Stoppable = {}): Promise<boolean> {
+    const prefix = quarantinePrefix(this.#place.cluster, systemIdentifier, name)
+    for await (const _ of this.#place.storage.list(`${prefix}-`, options)) return true
+    return false
   }
 
   /** Opens the stored bytes, unchecked. Fails with `object-missing`. */

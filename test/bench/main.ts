@@ -7,6 +7,7 @@ import { benchExternal } from './external.ts'
 import { benchJobs } from './jobs.ts'
 import { benchMemory } from './memory.ts'
 import { benchRetention } from './retention.ts'
+import { benchShip } from './ship.ts'
 import { benchStored } from './stored.ts'
 import { type Figure, figuresTable, mebibytes } from './table.ts'
 import { benchWal } from './wal.ts'
@@ -34,6 +35,7 @@ const parts: Readonly<Record<string, () => Promise<readonly Figure[]>>> = {
   wal: () => benchWal(base),
   'wal-archive': () => benchWalArchive(base, 1_000_000),
   stored: () => benchStored(base, 1_000_000),
+  ship: () => benchShip(base),
   memory: () => benchMemory(base, [10, 200]),
   retention: async () => benchRetention(),
 }

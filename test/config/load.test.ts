@@ -39,7 +39,15 @@ await t.test('defaults', async (t) => {
         },
       ],
       watch: [],
-      wal: { archive: null, clockSeconds: 5, holes: [], stream: null, slotLimitBytes: 10 * 1024 ** 3 },
+      wal: {
+        archive: null,
+        clockSeconds: 5,
+        holes: [],
+        stream: null,
+        slotLimitBytes: 10 * 1024 ** 3,
+        keepInArchiveMs: null,
+        ship: { parallel: 2, level: 1 },
+      },
       dump: {
         jobs: 2,
         timeoutSeconds: 43_200,

@@ -29,6 +29,16 @@ import { parseExposition, promtoolComplaints } from '../support/exposition.ts'
 import { repositoryWal, walArchive, walState } from '../support/wal-state.ts'
 
 const options: MetricsOptions = {
+  shipping: () => ({
+    repositories: [
+      {
+        ...{ repository: 'local', waiting: null, shippedSegments: 71, shippedBytes: 9_000, queued: 0, inFlight: 0 },
+        ...{ lastSuccessAt: at(490), failures: 2, failure: null, undecided: 0, delaySeconds: 0.3 },
+        quarantined: new Map([['foreign', 1]]),
+      },
+    ],
+    pruning: null,
+  }),
   tellings: {
     hookFailures: () => new Map([['mount', 2]]),
     deliveries: () => [{ target: 'ops', lastSuccessAt: at(482), failures: 1 }],
@@ -223,7 +233,7 @@ await t.test('a live render adds the process, and promtool finds nothing', async
 
 await t.test('unknown is not zero: a catalog before the first look', async (t) => {
   const unseen = { success: null, durationSeconds: null, lastSuccessAt: null }
-  const { tellings: _, wal: __, ...withoutTellings } = options
+  const { tellings: _, wal: __, shipping: ___, ...withoutTellings } = options
   const text = await renderCatalog(
     {
       ...withoutTellings,
@@ -321,7 +331,8 @@ await t.test('series of what is gone end, counters are the history’s', async (
   t.same(
     samples.filter(
       (sample) =>
-        ('repository' in sample.labels && !/_policy_|_lease_/.test(sample.name)) || sample.labels.database === 'crm',
+        ('repository' in sample.labels && !/_policy_|_lease_|_wal_/.test(sample.name)) ||
+        sample.labels.database === 'crm',
     ),
     [],
   )

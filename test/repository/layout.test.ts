@@ -1,6 +1,14 @@
 import fc from 'fast-check'
 import t from 'tap'
-import { parseWalKey, walKey, walPrefix, walSegmentPrefix, walTimelinePrefix } from '../../src/repository/layout.ts'
+import {
+  parseWalKey,
+  quarantineKey,
+  quarantinePrefix,
+  walKey,
+  walPrefix,
+  walSegmentPrefix,
+  walTimelinePrefix,
+} from '../../src/repository/layout.ts'
 import { checkKey } from '../../src/storage/keys.ts'
 
 const systemIdentifier = '7000000000000000001'
@@ -115,4 +123,26 @@ t.test('nothing but what was made is read', async (t) => {
     { numRuns: 5000 },
   )
   t.pass()
+})
+
+t.test('quarantine', async (t) => {
+  const file = { systemIdentifier, name: '000000010000000000000003', hash: '0123456789ab' }
+  t.equal(
+    quarantineKey('spavix', file),
+    `spavix/quarantine/${systemIdentifier}/000000010000000000000003-0123456789ab.zst`,
+  )
+  t.equal(
+    quarantineKey('spavix', { ...file, systemIdentifier: null, name: '00000002.history' }),
+    'spavix/quarantine/unknown/00000002.history-0123456789ab.zst',
+  )
+  t.ok(quarantineKey('spavix', file).startsWith(quarantinePrefix('spavix', systemIdentifier, file.name)))
+  t.equal(parseWalKey('spavix', quarantineKey('spavix', file)), null, 'it is not among the WAL')
+  for (const bad of [
+    { systemIdentifier: '../1' },
+    { name: '../x' },
+    { name: 'x' },
+    { hash: '0123' },
+    { hash: '../456789abc' },
+  ])
+    t.throws(() => quarantineKey('spavix', { ...file, ...bad }), { code: 'usage-invalid' }, JSON.stringify(bad))
 })

@@ -1,0 +1,221 @@
+import { extname } from 'node:path'
+import { Readable } from 'node:stream'
+import { Worker } from 'node:worker_threads'
+import { type Clock, withDeadline } from '../clock.ts'
+import { LifeboatError } from '../domain/errors.ts'
+import {
+  type Answer,
+  type CompressedBytes,
+  type Head,
+  type PlainFile,
+  pieceBytes,
+  type Question,
+  type SegmentQuestion,
+  type Whole,
+} from './question.ts'
+
+/** A file of the archive that could not be read: `ENOENT` when it is not there, `CHANGED` when it was written to meanwhile. */
+export class Unreadable extends Error {
+  readonly code: string
+  constructor(code: string, message: string) {
+    super(message)
+    this.code = code
+  }
+}
+
+/** What is given to a repository. */
+export interface Body {
+  readonly body: Uint8Array | Readable
+  /** How many bytes it has, or has given so far. */
+  readonly bytes: () => number
+}
+
+/** A disk that does not answer for so long counts as hanging: a whole segment of 1 GiB takes seconds. */
+const longestReadMs = 120_000
+
+/**
+ * Threads that read, check, hash and compress, each for one file after the other. They are started when they are needed, and
+ * keep no process alive. Methods fail with `Unreadable`, with `storage-failed` when the disk does not answer, and with
+ * the signal's reason.
+ */
+export class WalReaders {
+  readonly #clock: Clock
+  readonly #most: number
+  readonly #threads = new Set<Thread>()
+  readonly #idle: Thread[] = []
+  readonly #waiting: ((thread: Thread) => void)[] = []
+
+  constructor({ clock, threads }: { readonly clock: Clock; readonly threads: number }) {
+    this.#clock = clock
+    this.#most = threads
+  }
+
+  async head(path: string, expected: SegmentQuestion, signal: AbortSignal): Promise<Head> {
+    const answer = await this.#ask({ what: 'head', path, expected }, signal)
+    if ('head' in answer) return answer.head
+    throw failureOf(answer)
+  }
+
+  /** @param level null: not compressed */
+  async whole(path: string, expected: SegmentQuestion, level: number | null, signal: AbortSignal): Promise<Whole> {
+    const answer = await this.#ask({ what: 'whole', path, expected, level }, signal)
+    if ('whole' in answer) return answer.whole
+    throw failureOf(answer)
+  }
+
+  /** Removes a file if it is still the one that was looked at. */
+  async unlink(path: string, identity: string, signal: AbortSignal): Promise<void> {
+    const answer = await this.#ask({ what: 'unlink', path, identity }, signal)
+    if (!('unlinked' in answer)) throw failureOf(answer)
+  }
+
+  async text(path: string, signal: AbortSignal): Promise<PlainFile> {
+    const answer = await this.#ask({ what: 'text', path }, signal)
+    if ('text' in answer) return answer.text
+    throw failureOf(answer)
+  }
+
+  /** What is to be stored of a file that was read: the bytes at hand, or a stream of frames, a piece at a time. */
+  body(path: string, { bytes, pieces, compressed }: Whole, level: number, signal: AbortSignal): Body {
+    if (compressed !== null) return { body: compressed, bytes: () => compressed.length }
+    let count = 0
+    const frames = async function* (readers: WalReaders) {
+      for (const [index, sha256] of pieces.entries()) {
+        const offset = index * pieceBytes
+        const length = Math.min(pieceBytes, bytes - offset)
+        const question: Question = { what: 'piece', path, offset, bytes: length, sha256, level }
+        const frame = await readers.#compressed(question, signal)
+        count += frame.compressed.length
+        yield frame.compressed
+      }
+    }
+    return { body: Readable.from(frames(this), { objectMode: false, highWaterMark: 1 }), bytes: () => count }
+  }
+
+  async compress(bytes: Uint8Array, level: number, signal: AbortSignal): Promise<CompressedBytes> {
+    return this.#compressed({ what: 'bytes', bytes, level }, signal)
+  }
+
+  /** Ends the threads; what is asked fails. */
+  async close(): Promise<void> {
+    await Promise.all([...this.#threads].map((thread) => thread.end()))
+  }
+
+  async #compressed(question: Question, signal: AbortSignal): Promise<CompressedBytes> {
+    const answer = await this.#ask(question, signal)
+    if ('compressed' in answer) return answer.compressed
+    throw failureOf(answer)
+  }
+
+  async #ask(question: Question, signal: AbortSignal): Promise<Answer> {
+    const thread = await this.#take(signal)
+    // Free again when it has answered, not when somebody has given up on it.
+    const answered = thread.ask(question).finally(() => this.#give(thread))
+    answered.catch(() => {})
+    const reason = new LifeboatError('storage-failed', 'the WAL archive did not answer for two minutes', {
+      hint: 'see whether its disk is in order: what is read from it now waits',
+    })
+    return withDeadline(this.#clock, { ms: longestReadMs, reason, signals: [signal] }, (late) =>
+      orAborted(answered, late),
+    )
+  }
+
+  async #take(signal: AbortSignal): Promise<Thread> {
+    signal.throwIfAborted()
+    for (let idle = this.#idle.pop(); idle !== undefined; idle = this.#idle.pop())
+      if (this.#threads.has(idle)) return idle
+    if (this.#threads.size < this.#most) {
+      const made = new Thread(() => this.#threads.delete(made))
+      this.#threads.add(made)
+      return made
+    }
+    const free = Promise.withResolvers<Thread>()
+    this.#waiting.push(free.resolve)
+    try {
+      return await orAborted(free.promise, signal)
+    } catch (error) {
+      const index = this.#waiting.indexOf(free.resolve)
+      // Given in the same instant: to the next one.
+      if (index === -1) free.promise.then((thread) => this.#give(thread)).catch(() => {})
+      else this.#waiting.splice(index, 1)
+      throw error
+    }
+  }
+
+  #give(thread: Thread): void {
+    const next = this.#waiting.shift()
+    const usable = this.#threads.has(thread) ? thread : null
+    if (next === undefined) {
+      if (usable !== null) this.#idle.push(usable)
+      return
+    }
+    if (usable !== null) {
+      next(usable)
+      return
+    }
+    const made = new Thread(() => this.#threads.delete(made))
+    this.#threads.add(made)
+    next(made)
+  }
+}
+
+function failureOf(answer: Answer): Error {
+  return 'code' in answer ? new Unreadable(answer.code, answer.message) : new Error('an answer to another question')
+}
+
+/** What the promise gives, or the signal's reason as soon as it aborts. */
+export async function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted()
+  const stopped = Promise.withResolvers<never>()
+  const stop = () => stopped.reject(signal.reason)
+  signal.addEventListener('abort', stop, { once: true })
+  try {
+    return await Promise.race([promise, stopped.promise])
+  } finally {
+    signal.removeEventListener('abort', stop)
+  }
+}
+
+class Thread {
+  readonly #worker: Worker
+  readonly #ended = Promise.withResolvers<never>()
+  #isEnding = false
+
+  constructor(onEnd: () => void) {
+    this.#worker = new Worker(new URL(`./thread${extname(import.meta.filename)}`, import.meta.url), {
+      name: 'lifeboat-wal',
+      execArgv: [],
+      env: {},
+    })
+    this.#worker.unref()
+    this.#ended.promise.catch(() => {})
+    const end = (error: Error) => {
+      onEnd()
+      this.#ended.reject(error)
+    }
+    this.#worker.once('error', end)
+    this.#worker.once('exit', (code) =>
+      end(new LifeboatError('storage-failed', `the thread that reads WAL ended with ${code}`)),
+    )
+  }
+
+  async ask(question: Question): Promise<Answer> {
+    const answered = Promise.withResolvers<Answer>()
+    this.#worker.once('message', answered.resolve)
+    // Held while it works: else a process that waits for nothing but the answer would end.
+    this.#worker.ref()
+    this.#worker.postMessage(question)
+    try {
+      return await Promise.race([answered.promise, this.#ended.promise])
+    } finally {
+      this.#worker.off('message', answered.resolve)
+      if (!this.#isEnding) this.#worker.unref()
+    }
+  }
+
+  async end(): Promise<void> {
+    this.#isEnding = true
+    this.#worker.ref() // else a process that waits for nothing but this would end before
+    await this.#worker.terminate()
+  }
+}
