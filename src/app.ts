@@ -12,7 +12,7 @@ import type { BackupCopy, RenderedMetrics } from './http/ports.ts'
 import { createHttpServer } from './http/server.ts'
 import { readGrowth } from './jobs/growth-reader.ts'
 import { createMetrics, type Metrics } from './metrics/registry.ts'
-import { createArchiverLook, missingFrom } from './observe/archiver.ts'
+import { createArchiverLook } from './observe/archiver.ts'
 import type { Catalog } from './observe/catalog.ts'
 import { createClockAheadReport } from './observe/clock-ahead.ts'
 import { wasDoneSince } from './observe/done-since.ts'
@@ -28,7 +28,7 @@ import type { Repository } from './repository/repository.ts'
 import type { ClockGuard } from './runner/clock-guard.ts'
 import { schedulesOf } from './schedules.ts'
 import type { Version } from './version.ts'
-import { walSources } from './wal-sources.ts'
+import { createWalService } from './wal-service.ts'
 
 export interface AppOptions {
   readonly clock: Clock
@@ -68,6 +68,7 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
   const inspect = async (path: string, signal: AbortSignal) =>
     // Without PostgreSQL's programs plain dumps can still be told.
     inspectDump(path, { installations: await findInstallations(config.postgres.binDir).catch(() => []), signal })
+  const wal = isWatchOnly(config) ? null : createWalService(config, core, { clock, log, observer: () => observer })
   const observer: Observer = createObserver({
     repositories: core.repositories.map(({ repository, storage, path }) => ({
       repository,
@@ -88,12 +89,10 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
       ? null
       : createArchiverLook({
           sample: createArchiverProbe(config.postgres),
-          missing: missingFrom(config.wal.archive),
+          missing: wal?.missing ?? null,
           clock,
         }),
-    wal: isWatchOnly(config)
-      ? null
-      : walSources(config, { history: core.history, clock, log, hint: (name) => observer.hint(name) }),
+    wal: wal?.sources ?? null,
     databases: config.postgres.databases,
     history: runner,
     clock,
@@ -117,6 +116,8 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
     cluster: config.cluster,
     policy: { ...policy, retention: policies, growth: config.growth },
     tellings: core,
+    shipping: () => wal?.shipping() ?? null,
+    ...(wal === null ? {} : { wal: { slotLimitBytes: config.wal.slotLimitBytes, stream: () => wal.stream() } }),
     retention,
     growth,
   })
@@ -150,6 +151,7 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
   const stop = async () => {
     stopping.abort()
     await http.close()
+    await wal?.stop()
     await observer.stop()
     await core.close()
     log.info('lifeboat has stopped')
@@ -180,6 +182,7 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
       const tidy = () => core.tidy().then(() => observer.refresh())
       // A repository that does not answer keeps nothing else from beginning.
       await core.leases.start(leasesMs)
+      wal?.start()
       // Neither before it is up: a start that fails, since the address is taken, must not use up what was missed; nor before it
       // is known what is there.
       const catchUp = () => runner.catchUp((job, slot) => wasDoneSince(observer.catalog(), job, slot))

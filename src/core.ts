@@ -33,6 +33,7 @@ import { LeaseKeeper } from './runner/lease.ts'
 import { nameLeaseHolder } from './runner/lease-holder.ts'
 import { isRunId } from './runner/run-id.ts'
 import { Runner, type RunRequest, type Schedule } from './runner/runner.ts'
+import { type ExpiredWal, noteExpiredWal } from './runner/wal-expired.ts'
 import { LocalStorage } from './storage/local.ts'
 
 export interface CoreOptions {
@@ -120,7 +121,15 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
     createExternalHolds(history.external),
   ]
   const present = async (signal: AbortSignal) => (await server(signal))?.systemIdentifier ?? null
+  const noteExpired = (wal: ExpiredWal, lastSegment: string) => {
+    try {
+      noteExpiredWal(history, wal, lastSegment)
+    } catch (error) {
+      log.warn({ ...wal, failure: toFailure(error) }, 'what has expired cannot be noted: the archive ships it again')
+    }
+  }
   const expireOptions = {
+    noteExpiredWal: noteExpired,
     ...{ config, repositories: all, clock, guard, survey, present, isOver, watches, writable },
     external: {
       survey: async (name: string, signal: AbortSignal) => {

@@ -20,6 +20,8 @@ export interface RemovedWal {
 
 export interface ExpireWalOptions extends WalPolicy {
   readonly isClockRight: () => boolean
+  /** Told, for each timeline of which something went, up to which segment that was. Must not throw. */
+  readonly onExpired?: (systemIdentifier: string, timeline: number, lastSegment: string) => void
 }
 
 /** So many files are removed between two looks at the clock, at the lease and at what repository this is. */
@@ -29,6 +31,8 @@ const batch = 16
 interface Went {
   readonly first: string
   last: string
+  /** Partials may go before their segment does. */
+  lastSegment: string | null
   files: number
   bytes: number
 }
@@ -43,7 +47,7 @@ interface Went {
  */
 export async function expireWal(
   repository: Repository,
-  { isClockRight, ...policy }: ExpireWalOptions,
+  { isClockRight, onExpired, ...policy }: ExpireWalOptions,
   context: JobContext,
 ): Promise<RemovedWal> {
   const { signal, log } = context
@@ -75,8 +79,9 @@ export async function expireWal(
     }
     if (going.length > 0) await remove(going)
   } finally {
-    for (const [key, { first, last, files: count, bytes: size }] of went) {
-      const [systemIdentifier, timeline] = key.split('/')
+    for (const [key, { first, last, lastSegment, files: count, bytes: size }] of went) {
+      const [systemIdentifier = '', timeline] = key.split('/')
+      if (lastSegment !== null) onExpired?.(systemIdentifier, Number(timeline), lastSegment)
       const about = { repository: repository.name, systemIdentifier, timeline: Number(timeline), first, last }
       log.info({ ...about, files: count, bytes: size }, 'WAL has expired')
     }
@@ -91,9 +96,10 @@ export function walInWords({ files, bytes }: RemovedWal): string {
 
 function note(went: Map<string, Went>, { systemIdentifier, timeline, file }: JudgedWal): void {
   const key = `${systemIdentifier}/${timeline}`
-  const one = went.get(key) ?? { first: file.name, last: file.name, files: 0, bytes: 0 }
+  const one = went.get(key) ?? { first: file.name, last: file.name, lastSegment: null, files: 0, bytes: 0 }
   went.set(key, one)
   one.last = file.name
+  if (file.kind === 'segment') one.lastSegment = file.name
   one.files += 1
   one.bytes += file.info.bytes
 }

@@ -9,6 +9,7 @@ import type { Repository } from '../repository/repository.ts'
 import { walTraces } from '../repository/wal-expiry.ts'
 import type { ClockGuard } from '../runner/clock-guard.ts'
 import type { Job, JobContext, JobParams } from '../runner/job.ts'
+import type { ExpiredWal } from '../runner/wal-expired.ts'
 import { findDeadUses, type UseMark } from './dead-uses.ts'
 import { expireWal, type RemovedWal, walInWords } from './expire-wal.ts'
 import { type ExpireWatchOptions, type ExpiringWatch, expireWatch } from './expire-watch.ts'
@@ -37,6 +38,8 @@ export interface ExpireJobOptions {
   readonly survey: (repository: Repository, signal: AbortSignal) => Promise<ExpirySurvey>
   /** The system identifier of the server, if it answers. */
   readonly present: (signal: AbortSignal) => Promise<string | null>
+  /** Remembers up to which segment WAL has expired, so that it is not shipped again. Must not throw. */
+  readonly noteExpiredWal: (wal: ExpiredWal, lastSegment: string) => void
   /** True for a run that is known to have ended. */
   readonly isOver: (runId: string) => boolean
   /** Watched directories with a policy, and how to look at them. */
@@ -126,14 +129,16 @@ async function runExpire(options: ExpireJobOptions, params: JobParams, context: 
 
 /** After its backups, since what is left of them decides. */
 async function expireWalIn(
-  { clock, present }: ExpireJobOptions,
+  { clock, present, noteExpiredWal }: ExpireJobOptions,
   { repository, walKeepForSeconds }: Surveyed,
   isClockRight: () => boolean,
   context: JobContext,
 ): Promise<RemovedWal> {
   if (walKeepForSeconds === null) return { files: 0, bytes: 0 }
   const policy = { keepForSeconds: walKeepForSeconds, now: clock.now(), present: () => present(context.signal) }
-  return expireWal(repository, { ...policy, isClockRight }, context)
+  const onExpired = (systemIdentifier: string, timeline: number, lastSegment: string) =>
+    noteExpiredWal({ repository: repository.name, systemIdentifier, timeline }, lastSegment)
+  return expireWal(repository, { ...policy, isClockRight, onExpired }, context)
 }
 
 /** WAL has no items: the last word of the run tells what went. */

@@ -14,7 +14,7 @@ import type { StoredWalState } from './wal-state.ts'
 export type { WalOnShelf } from './stored-shelves.ts'
 
 export interface StoredWalOptions {
-  readonly repository: Pick<Repository, 'name' | 'cluster' | 'wal' | 'checkPresence'>
+  readonly repository: Pick<Repository, 'name' | 'cluster' | 'wal' | 'checkPresence' | 'isNew'>
   readonly records: Pick<WalIndexRows, 'identity' | 'load' | 'save'>
   /** What the server or the archive say of a system; null: nothing. It is then read from a stored segment. */
   readonly segmentSize?: (systemIdentifier: string) => number | null
@@ -72,6 +72,9 @@ export class StoredWalIndex {
    * Until everything was listed once, `listedAt` is null and there may be more than is told.
    */
   async look(signal: AbortSignal): Promise<StoredWalState> {
+    // The first segment makes it, as the first backup does: until then nothing is all that there is.
+    if (await this.#options.repository.isNew({ signal }))
+      return { ...this.#state(), listedAt: this.#options.clock.now() }
     await this.#options.repository.checkPresence({ signal })
     this.#recognize()
     if (this.#listedAt === null && this.#pass === null) {

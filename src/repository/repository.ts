@@ -108,6 +108,12 @@ export class Repository {
     if (this.#identified !== null) await checkPresence(this.#identified, options)
   }
 
+  /** True for one that is not there and was never known to be: the first write makes it. */
+  async isNew(options: Stoppable = {}): Promise<boolean> {
+    if (this.#identified === null) return false
+    return (await checkIdentity(this.#identified, options)) === null && !(await this.#identified.exists())
+  }
+
   /** Takes what is there for this repository from now on, whatever was there before. Fails where there is nothing. */
   async adopt(options: Stoppable = {}): Promise<void> {
     if (this.#identified !== null) await adoptIdentity(this.#identified, options)
