@@ -178,7 +178,9 @@ export async function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Pr
 
 class Thread {
   readonly #worker: Worker
-  readonly #ended = Promise.withResolvers<never>()
+  /** Who waits for the answer. A race with one lasting promise would keep every answer in memory. */
+  #asking: PromiseWithResolvers<Answer> | null = null
+  #end: Error | null = null
   #isEnding = false
 
   constructor(onEnd: () => void) {
@@ -187,28 +189,30 @@ class Thread {
       execArgv: [],
       env: {},
     })
-    this.#worker.unref()
-    this.#ended.promise.catch(() => {})
     const end = (error: Error) => {
       onEnd()
-      this.#ended.reject(error)
+      this.#end ??= error
+      this.#asking?.reject(error)
     }
-    this.#worker.once('error', end)
+    this.#worker.on('message', (answer: Answer) => this.#asking?.resolve(answer))
+    this.#worker.on('error', end)
     this.#worker.once('exit', (code) =>
       end(new LifeboatError('storage-failed', `the thread that reads WAL ended with ${code}`)),
     )
+    this.#worker.unref()
   }
 
   async ask(question: Question): Promise<Answer> {
-    const answered = Promise.withResolvers<Answer>()
-    this.#worker.once('message', answered.resolve)
+    if (this.#end !== null) throw this.#end
+    const asking = Promise.withResolvers<Answer>()
+    this.#asking = asking
     // Held while it works: else a process that waits for nothing but the answer would end.
     this.#worker.ref()
     this.#worker.postMessage(question)
     try {
-      return await Promise.race([answered.promise, this.#ended.promise])
+      return await asking.promise
     } finally {
-      this.#worker.off('message', answered.resolve)
+      this.#asking = null
       if (!this.#isEnding) this.#worker.unref()
     }
   }

@@ -168,19 +168,32 @@ await t.test('partials of streaming: immutable, superseded, and gone with the wh
   const bytes = await readFile(join(wal.directory, second))
   const segmentSize = bytes.length
   const start = BigInt(`0x${second.slice(-8)}`) * BigInt(segmentSize)
-  const partial = { systemIdentifier: system, segment: second, segmentSize, bytes }
+  const upTo = (endLsn: bigint) => {
+    const partial = {
+      systemIdentifier: system,
+      segment: second,
+      endLsn,
+      bytes: bytes.subarray(0, Number(endLsn - start)),
+    }
+    return service.shipPartial(repository, partial)
+  }
   const name = (end: bigint) => `${second}.partial.${end.toString(16).toUpperCase().padStart(16, '0')}`
-  t.equal(await service.shipPartial(repository, { ...partial, endLsn: start + 8192n }), 'stored')
-  t.equal(await service.shipPartial(repository, { ...partial, endLsn: start + 8192n }), 'there')
-  t.equal(await service.shipPartial(repository, { ...partial, endLsn: start + 20000n }), 'stored')
+  t.equal(await upTo(start + 8192n), 'stored')
+  t.equal(await upTo(start + 8192n), 'there')
+  t.equal(await upTo(start + 20000n), 'stored')
   t.same(await ground.stored(system), [first, name(start + 20000n)].toSorted())
-  for (const endLsn of [start, start + BigInt(segmentSize), start - 1n])
-    await t.rejects(service.shipPartial(repository, { ...partial, endLsn }), { code: 'usage-invalid' })
+  for (const endLsn of [start, start + BigInt(segmentSize), start + 30n])
+    await t.rejects(upTo(endLsn), { code: 'usage-invalid' })
+  const wrong = { systemIdentifier: '7', segment: second, endLsn: start + 8192n, bytes: bytes.subarray(0, 8192) }
+  await t.rejects(service.shipPartial(repository, wrong), { code: 'usage-invalid' })
+  await t.rejects(service.shipPartial(repository, { ...wrong, systemIdentifier: system, endLsn: start + 8193n }), {
+    code: 'usage-invalid',
+  })
   await ground.fill(wal, [second])
   await ground.look()
   await untilState(service, 'the whole one', isIdle)
   t.same(await ground.stored(system), [first, second], 'what it supersedes is removed')
-  t.equal(await service.shipPartial(repository, { ...partial, endLsn: start + 30000n }), 'whole')
+  t.equal(await upTo(start + 30000n), 'whole')
 })
 
 await t.test('the archive is deleted and made anew while it is shipped', async (t) => {
