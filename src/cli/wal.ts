@@ -2,21 +2,29 @@ import { LifeboatError } from '../domain/errors.ts'
 import { type Command, configHelp, configOption, jsonHelp, jsonOption, parse } from './command.ts'
 import { fetchOptions, fetchUsage, runFetch, runPrefetch } from './wal-fetch.ts'
 import { setUpArchiving } from './wal-setup.ts'
+import { showWalGaps, showWalStatus, walStatusUsages } from './wal-status.ts'
 import { verifyStoredWal, walVerifyUsage } from './wal-verify.ts'
 
 /** What can be done about the WAL, by the word that follows `wal`. Each has a parser of its own. */
 const actions: Readonly<Record<string, Command['run']>> = {
   setup: runSetup,
+  status: showWalStatus,
+  gaps: showWalGaps,
   verify: verifyStoredWal,
   fetch: runFetch,
   prefetch: runPrefetch,
 }
 
-const usages = ['wal setup [--apply [--replace]] [--programs DIRECTORY] [--json]', walVerifyUsage, ...fetchUsage]
+const usages = [
+  'wal setup [--apply [--replace]] [--programs DIRECTORY] [--json]',
+  ...walStatusUsages,
+  walVerifyUsage,
+  ...fetchUsage,
+]
 
 export const walCommand: Command = {
   name: 'wal',
-  summary: 'set the server up to archive its WAL, verify what is stored of it, give it back',
+  summary: 'archive the WAL, show what is where and what is missing, verify it, give it back',
   usage: usages.join('\n       lifeboat '),
   options: [
     ['setup', 'show what to set for wal.archive, and what needs a restart; the server is never restarted'],
@@ -26,6 +34,8 @@ export const walCommand: Command = {
       '--programs DIRECTORY',
       'where the server finds lifeboat-archive and lifeboat-restore-wal (default: in this installation)',
     ],
+    ['status', 'show what WAL is where, how far one can recover, and what would be lost right now'],
+    ['gaps', 'show what is missing; exit code 1 when something is that wal.holes does not acknowledge'],
     ['verify', 'read the WAL in the repositories, each segment once, and tell what is wrong with it'],
     ['-r, --repository NAME', 'in this repository only'],
     ['--all', 'read also what was read and found whole before'],
