@@ -23,9 +23,10 @@ import { surveyRetention, tracesOf } from './observe/retention.ts'
 import { createServerProbe } from './observe/server.ts'
 import { rememberedDatabases } from './observe/server-memory.ts'
 import type { ConnectionSource } from './postgres/connection.ts'
+import { type CoreRepository, makeRepositories } from './repositories.ts'
 import { isSilent } from './repository/in-progress.ts'
 import { LeaseClaim } from './repository/lease.ts'
-import { type IdentityLedger, type InProgress, Repository } from './repository/repository.ts'
+import type { InProgress, Repository } from './repository/repository.ts'
 import { ClockGuard } from './runner/clock-guard.ts'
 import { type History, openHistory } from './runner/history.ts'
 import type { Job } from './runner/job.ts'
@@ -34,7 +35,8 @@ import { nameLeaseHolder } from './runner/lease-holder.ts'
 import { isRunId } from './runner/run-id.ts'
 import { Runner, type RunRequest, type Schedule } from './runner/runner.ts'
 import { type ExpiredWal, noteExpiredWal } from './runner/wal-expired.ts'
-import { LocalStorage } from './storage/local.ts'
+
+export { type CoreRepository, makeRepositories } from './repositories.ts'
 
 export interface CoreOptions {
   readonly clock: Clock
@@ -49,13 +51,6 @@ export interface CoreOptions {
 
 /** A repository that does not answer keeps no schedule waiting for longer. */
 const settleMs = 5000
-
-/** A configured repository, and where it is stored. */
-export interface CoreRepository {
-  readonly repository: Repository
-  readonly storage: LocalStorage
-  readonly path: string
-}
 
 /** What a command needs to do one thing, and the sidecar to do everything: repositories, history and runner. */
 export interface Core {
@@ -230,29 +225,6 @@ function standby(
     (job === 'verify' && (!isOfTheSchedule || config.watch.length > 0)) ||
     (job === 'expire' && isExpiryOfFiles)
   return isShared ? null : leases.standby(typeof params.repository === 'string' ? params.repository : null)
-}
-
-/** The configured repositories; nothing is touched. Without a ledger nobody sees whether they are the ones that they were. */
-export function makeRepositories(
-  { cluster, repositories }: ValidatedConfig,
-  {
-    clock,
-    version,
-    ledger,
-    fence,
-  }: {
-    clock: Clock
-    version: string
-    ledger: IdentityLedger | null
-    fence?: (name: string, options: { readonly signal?: AbortSignal }) => Promise<void>
-  },
-): readonly CoreRepository[] {
-  return repositories.map(({ name, path }) => {
-    const storage = new LocalStorage({ root: path, clock })
-    const identity = ledger === null ? {} : { identity: { ledger, lifeboat: version, exists: () => storage.exists() } }
-    const fenced = fence === undefined ? {} : { fence: fence.bind(null, name) }
-    return { path, storage, repository: new Repository({ name, cluster, storage, clock, ...identity, ...fenced }) }
-  })
 }
 
 /** The state that a sidecar or a command has left; null where there is none: a command that only looks leaves nothing behind. */

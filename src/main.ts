@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { userInfo } from 'node:os'
 import { pino } from 'pino'
-import { runCli } from './cli/commands.ts'
+import { quickCommand } from './cli/quick.ts'
 import { systemClock } from './clock.ts'
 import { LifeboatError } from './domain/errors.ts'
 import { readVersion } from './version.ts'
@@ -41,7 +41,9 @@ for (const stream of [process.stdout, process.stderr]) {
   })
 }
 
-process.exitCode = await runCli(process.argv.slice(2), {
+const argv = process.argv.slice(2)
+const run = quickCommand(argv) ?? (await import('./cli/commands.ts')).runCli
+process.exitCode = await run(argv, {
   // Opened by whoever asks, not by every command.
   get input() {
     return process.stdin

@@ -1,14 +1,14 @@
-import { errorCodes, LifeboatError, toFailure } from '../domain/errors.ts'
+import { LifeboatError } from '../domain/errors.ts'
 import { adoptCommand } from './adopt.ts'
 import { backupCommand } from './backup.ts'
 import { checkCommand } from './check.ts'
 import type { CliContext, Command } from './command.ts'
 import { demoCommand } from './demo.ts'
-import { errorText } from './error-text.ts'
 import { expireCommand } from './expire.ts'
 import { holdCommand } from './hold.ts'
 import { initCommand } from './init.ts'
 import { listCommand } from './list.ts'
+import { report } from './report.ts'
 import { restoreCommand } from './restore.ts'
 import { serveCommand } from './serve.ts'
 import { tokenCommand } from './token.ts'
@@ -49,11 +49,7 @@ export async function runCli(argv: readonly string[], context: CliContext): Prom
     }
     return await commandOf(name).run(rest, context)
   } catch (error) {
-    const failure = toFailure(error)
-    if (argv.includes('--json')) context.out.write(`${JSON.stringify({ error: failure }, null, 2)}\n`)
-    context.err.write(`lifeboat: ${errorText(failure)}`)
-    if (!(error instanceof LifeboatError)) context.err.write(`${(error as Error).stack ?? ''}\n`)
-    return errorCodes[failure.code].exit
+    return report(error, argv, context)
   }
 }
 

@@ -1,5 +1,7 @@
 import { stat } from 'node:fs/promises'
-import { dirname, isAbsolute, join, normalize } from 'node:path'
+import { dirname, isAbsolute, join, normalize, resolve } from 'node:path'
+import { fileVariable } from '../config/env.ts'
+import type { ValidatedConfig } from '../config/validated.ts'
 import { LifeboatError } from '../domain/errors.ts'
 import {
   archiveCommand,
@@ -59,7 +61,7 @@ export async function setUpArchiving(wishes: Wishes, context: CliContext): Promi
       for (const statement of statements) await session.query(statement)
     }
     const plan = applied ? await afterReload(session, command, context) : before
-    const restore = restoreCommand(programs, archive)
+    const restore = restoreCommand(programs, archive, repositoriesFor(config, wishes, context))
     const restart = restartNeeded(plan)
     if (wishes.json) {
       const told = { settings: plan, statements, applied, restart, restoreCommand: restore, notes }
@@ -69,6 +71,12 @@ export async function setUpArchiving(wishes: Wishes, context: CliContext): Promi
     }
     return 0
   })
+}
+
+/** How the restore_command gets at what is in no archive any more. */
+function repositoriesFor({ repositories }: ValidatedConfig, { config }: Wishes, { env }: CliContext) {
+  const file = config ?? env[fileVariable]
+  return repositories.length === 0 ? null : { program: 'lifeboat', config: file ? resolve(file) : null }
 }
 
 function programsIn(given: string | undefined): string {

@@ -1,17 +1,23 @@
 import { LifeboatError } from '../domain/errors.ts'
 import { type Command, configHelp, configOption, jsonHelp, jsonOption, parse } from './command.ts'
+import { fetchOptions, fetchUsage, runFetch, runPrefetch } from './wal-fetch.ts'
 import { setUpArchiving } from './wal-setup.ts'
 import { verifyStoredWal, walVerifyUsage } from './wal-verify.ts'
 
-/** The others have parsers of their own: their arguments are not those of `setup`. */
-const others: Readonly<Record<string, Command['run']>> = {
+/** What can be done about the WAL, by the word that follows `wal`. Each has a parser of its own. */
+const actions: Readonly<Record<string, Command['run']>> = {
+  setup: runSetup,
   verify: verifyStoredWal,
+  fetch: runFetch,
+  prefetch: runPrefetch,
 }
+
+const usages = ['wal setup [--apply [--replace]] [--programs DIRECTORY] [--json]', walVerifyUsage, ...fetchUsage]
 
 export const walCommand: Command = {
   name: 'wal',
-  summary: 'set the server up to archive its WAL, and verify what is stored of it',
-  usage: `wal setup [--apply [--replace]] [--programs DIRECTORY] [--json]\n       lifeboat ${walVerifyUsage}`,
+  summary: 'set the server up to archive its WAL, verify what is stored of it, give it back',
+  usage: usages.join('\n       lifeboat '),
   options: [
     ['setup', 'show what to set for wal.archive, and what needs a restart; the server is never restarted'],
     ['--apply', 'set it, with ALTER SYSTEM'],
@@ -25,30 +31,22 @@ export const walCommand: Command = {
     ['--all', 'read also what was read and found whole before'],
     ['--records', 'let pg_waldump read the records, too'],
     ['--limit N', 'read at most so many segments in each repository'],
+    ...fetchOptions,
     configHelp,
     jsonHelp,
   ],
-  async run(argv, context) {
-    const other = Object.entries(others).find(([name]) => name === argv[0])
-    if (other !== undefined) return other[1](argv.slice(1), context)
-    const { values, positionals } = parse(
-      'wal',
-      argv,
-      {
-        ...configOption,
-        ...jsonOption,
-        apply: { type: 'boolean' },
-        replace: { type: 'boolean' },
-        programs: { type: 'string' },
-      },
-      1,
-    )
-    const [what] = positionals
-    if (what !== 'setup') {
-      const message = what === undefined ? 'what about the WAL?' : `there is no command wal ${JSON.stringify(what)}`
-      throw new LifeboatError('usage-invalid', message, { hint: 'lifeboat wal setup, or lifeboat wal verify' })
-    }
-    if (values.replace && !values.apply) throw new LifeboatError('usage-invalid', '--replace goes with --apply only')
-    return setUpArchiving(values, context)
+  async run([what, ...argv], context) {
+    const action = what !== undefined && Object.hasOwn(actions, what) ? actions[what] : undefined
+    if (action !== undefined) return action(argv, context)
+    const message = what === undefined ? 'what about the WAL?' : `there is no command wal ${JSON.stringify(what)}`
+    const hint = `one of lifeboat wal ${Object.keys(actions).join(', ')}`
+    throw new LifeboatError('usage-invalid', message, { hint })
   },
+}
+
+async function runSetup(...[argv, context]: Parameters<Command['run']>): Promise<number> {
+  const own = { apply: { type: 'boolean' }, replace: { type: 'boolean' }, programs: { type: 'string' } } as const
+  const { values } = parse('wal', argv, { ...configOption, ...jsonOption, ...own })
+  if (values.replace && !values.apply) throw new LifeboatError('usage-invalid', '--replace goes with --apply only')
+  return setUpArchiving(values, context)
 }

@@ -135,9 +135,27 @@ export function archiveCommand(programs: string, archive: string): string {
   return `${forCommand(`${programs}/${archiveProgram}`)} "%p" "%f" ${forCommand(archive)}`
 }
 
-/** restore_command for programs in a directory. */
-export function restoreCommand(programs: string, archive: string): string {
-  return `${forCommand(`${programs}/${restoreProgram}`)} "%f" "%p" ${forCommand(archive)}`
+/** Where segments are kept ready in a recovery: on the file system of pg_wal, and no base backup copies it. */
+const spoolDirectory = 'pg_wal/lifeboat-spool'
+
+/**
+ * restore_command for programs in a directory.
+ *
+ * @param archive null: all comes from the repositories
+ * @param repositories how they are reached; null: there are none
+ */
+export function restoreCommand(
+  programs: string,
+  archive: string | null,
+  repositories: { readonly program: string; readonly config: string | null } | null = null,
+): string {
+  const words = [forCommand(`${programs}/${restoreProgram}`)]
+  if (repositories !== null) {
+    words.push('--else', forCommand(repositories.program))
+    if (repositories.config !== null) words.push('--config', forCommand(repositories.config))
+    words.push('--spool', spoolDirectory)
+  }
+  return [...words, '"%f"', '"%p"', ...(archive === null ? [] : [forCommand(archive)])].join(' ')
 }
 
 /** One word for the shell, in which PostgreSQL replaces nothing. */

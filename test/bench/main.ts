@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { benchCatalog } from './catalog.ts'
 import { benchExternal } from './external.ts'
+import { benchFetch } from './fetch.ts'
 import { benchJobs } from './jobs.ts'
 import { benchMemory } from './memory.ts'
 import { benchRetention } from './retention.ts'
@@ -36,6 +37,7 @@ const parts: Readonly<Record<string, () => Promise<readonly Figure[]>>> = {
   'wal-archive': () => benchWalArchive(base, 1_000_000),
   stored: () => benchStored(base, 1_000_000),
   ship: () => benchShip(base),
+  fetch: () => benchFetch(base),
   memory: () => benchMemory(base, [10, 200]),
   retention: async () => benchRetention(),
 }

@@ -18,7 +18,7 @@ import { type Figure, median, seconds } from './table.ts'
 const segments = 60
 const recoveries = 5
 
-interface Ground {
+export interface Ground {
   readonly directory: string
   readonly programs: string
   readonly server: ScratchServer
@@ -42,7 +42,8 @@ export async function benchWal(base: string): Promise<readonly Figure[]> {
   }
 }
 
-async function prepare(directory: string): Promise<Ground> {
+/** A server that has written sixty segments since a base backup. */
+export async function prepare(directory: string): Promise<Ground> {
   const installation = chooseServer(await findInstallations(null), 15)
   const [user, programs, copy] = [await serverOsUser('postgres'), join(directory, 'programs'), join(directory, 'copy')]
   await mkdir(programs)
@@ -162,7 +163,7 @@ async function benchRecovery(ground: Ground): Promise<Figure> {
 }
 
 /** Seconds from the start of a server until its recovery is over. */
-async function recover({ directory, copy, server, user }: Ground, command: string): Promise<number> {
+export async function recover({ directory, copy, server, user }: Ground, command: string): Promise<number> {
   const data = join(directory, 'recovering')
   await runProgram({ program: 'cp', args: ['-a', copy, data], user })
   await runProgram({ program: 'touch', args: [join(data, 'recovery.signal')], user })

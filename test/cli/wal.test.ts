@@ -67,7 +67,12 @@ t.test('wal setup', { timeout: 100_000 }, async (t) => {
       t.match(after.out, /There was nothing to set/)
       t.notMatch(after.out, /restart the server/)
       const json = JSON.parse((await setup('--json', '--programs', archive.programs)).out)
-      t.match(json, { applied: false, statements: [], restart: [], restoreCommand: /lifeboat-restore-wal "%f" "%p"/ })
+      t.match(json, {
+        applied: false,
+        statements: [],
+        restart: [],
+        restoreCommand: /lifeboat-restore-wal --else lifeboat --config \S+ --spool pg_wal\/lifeboat-spool "%f" "%p" /,
+      })
       t.match(await check(t, cluster, archive.directory), [{ status: 'ok', what: /^\S{24} arrived in / }])
     })
   })

@@ -1,0 +1,199 @@
+import { join } from 'node:path'
+import type { Clock } from '../clock.ts'
+import { walFileKind } from '../domain/wal.ts'
+import { isMissing } from '../storage/failures.ts'
+import { ask } from './ask.ts'
+import { type FetchOptions, fetchWal, writeObject } from './fetch-wal.ts'
+import type { Spool, WantedFile } from './spool.ts'
+import { inProduction, readControl } from './system.ts'
+import type { Upcoming, UpcomingSegments } from './upcoming.ts'
+
+export interface PrefetchOptions {
+  readonly spool: Spool
+  readonly upcoming: UpcomingSegments
+  /** How what is missing is judged. */
+  readonly fetch: FetchOptions
+  /** How many segments to have ready. */
+  readonly ahead: number
+  /** For all that is in the spool or on its way there; one segment is fetched at any rate. */
+  readonly maxBytes: number
+  /** How many are fetched at once. */
+  readonly parallel: number
+  /** Ends when the server of this data directory has ended its recovery. */
+  readonly dataDirectory: string
+}
+
+/** Nobody has asked for anything for so long: the recovery is over, or long in one segment; the script starts another one. */
+const idleMs = 600_000
+const busyTickMs = 10
+const quietTickMs = 250
+const quietAfterMs = 5_000
+const controlEveryMs = 1_000
+const keepAliveMs = 3_600_000
+/** Names are looked up in good time, so that the list does not have to be read for each segment. */
+const lookAhead = 4
+
+/**
+ * Keeps the next segments ready in the spool, ahead of what the script asks for, until the recovery is over; then the spool
+ * is removed. What is not among the next ones is judged by `fetchWal`.
+ */
+export class Prefetcher {
+  readonly #options: PrefetchOptions
+  readonly #clock: Clock
+  #stamp = ''
+  /** Where the recovery is. */
+  #wanted: WantedFile | null = null
+  #upcoming: readonly Upcoming[] = []
+  /** For which request the list was read. */
+  #lookedFor = ''
+  /** In the spool, or moved away by the script. */
+  readonly #done = new Set<string>()
+  /** Not to be tried again before the next request. */
+  readonly #failed = new Set<string>()
+  readonly #inFlight = new Map<string, Promise<void>>()
+  #segmentBytes = 0
+  /** There may be something to do. */
+  #isStale = false
+  #recovering = false
+  /** Why it cannot tell anything: it ends then, and that tells. */
+  #mute: unknown = null
+
+  constructor(options: PrefetchOptions) {
+    this.#options = options
+    this.#clock = options.fetch.clock
+  }
+
+  /** Fails with `interrupted` when the signal aborts. */
+  async run(): Promise<void> {
+    const { spool, fetch } = this.#options
+    const awake = setInterval(() => {}, keepAliveMs) // the clock keeps no process alive
+    let [askedAt, controlAt] = [this.#clock.monotonic(), Number.NEGATIVE_INFINITY]
+    try {
+      for (;;) {
+        fetch.signal.throwIfAborted()
+        if (this.#mute !== null) throw this.#mute
+        if (await spool.isGone()) return
+        const now = this.#clock.monotonic()
+        if (this.#take(await spool.wanted())) askedAt = now
+        if (this.#wanted !== null && this.#isStale) {
+          this.#isStale = false
+          await this.#work(this.#wanted)
+        }
+        if (now - askedAt > idleMs) break
+        if (now - controlAt > controlEveryMs) {
+          controlAt = now
+          if (await this.#isOver()) break
+        }
+        const tick = this.#clock.sleep(now - askedAt > quietAfterMs ? quietTickMs : busyTickMs, fetch.signal)
+        await Promise.race([tick, ...this.#inFlight.values()])
+      }
+      await Promise.all(this.#inFlight.values())
+      await spool.destroy()
+    } catch (error) {
+      // Somebody has removed the spool: the script makes another one, and starts another prefetcher.
+      if (!isMissing(error)) throw error
+    } finally {
+      clearInterval(awake)
+    }
+  }
+
+  /** Takes up a request. False if it is the old one. */
+  #take(wanted: WantedFile | null): boolean {
+    if (wanted === null || wanted.stamp === this.#stamp) return false
+    this.#stamp = wanted.stamp
+    this.#isStale = true
+    if (walFileKind(wanted.name) !== 'segment') {
+      if (wanted.urgent) this.#start(wanted.name, this.#judge(wanted.name))
+      return true
+    }
+    this.#wanted = wanted
+    this.#failed.clear()
+    if (wanted.urgent) this.#done.delete(wanted.name)
+    this.#upcoming = this.#upcoming.filter(({ name }) => isAtOrAfter(name, wanted.name))
+    return true
+  }
+
+  async #work(wanted: WantedFile): Promise<void> {
+    const { spool, upcoming, ahead, maxBytes, parallel } = this.#options
+    const fresh = this.#lookedFor !== wanted.stamp
+    const isNext = this.#upcoming[0]?.name === wanted.name
+    if (fresh && (!isNext || this.#upcoming.length <= ahead)) {
+      this.#lookedFor = wanted.stamp
+      this.#upcoming = await upcoming.from(wanted.name, ahead * lookAhead + 1)
+    }
+    const window = this.#upcoming.filter(({ name }) => name !== wanted.name).slice(0, ahead)
+    const first = this.#upcoming.find(({ name }) => name === wanted.name)
+    const kept = new Set([wanted.name, ...window.map(({ name }) => name)])
+    const there = await spool.segments()
+    for (const name of there) if (!kept.has(name)) await spool.remove(name)
+    for (const name of this.#done) if (!kept.has(name)) this.#done.delete(name)
+    const isThere = there.has(wanted.name) || this.#inFlight.has(wanted.name)
+    const isNeeded = ({ name }: Upcoming) =>
+      !(there.has(name) || this.#inFlight.has(name) || this.#done.has(name) || this.#failed.has(name))
+    if (wanted.urgent && !isThere) {
+      if (first !== undefined && isNeeded(first)) this.#start(first.name, this.#fetch(first))
+      else if (first === undefined && fresh) this.#start(wanted.name, this.#judge(wanted.name))
+    }
+    let held = [...there].filter((name) => kept.has(name)).length + this.#inFlight.size
+    for (const one of window.filter(isNeeded)) {
+      // How large a segment is turns out with the first.
+      const isRoom = held === 0 || (this.#segmentBytes > 0 && (held + 1) * this.#segmentBytes <= maxBytes)
+      if (!isRoom || this.#inFlight.size >= parallel) break
+      this.#start(one.name, this.#fetch(one))
+      held += 1
+    }
+  }
+
+  #start(name: string, work: Promise<void>): void {
+    this.#inFlight.set(
+      name,
+      work.finally(() => {
+        this.#inFlight.delete(name)
+        this.#isStale = true
+      }),
+    )
+  }
+
+  async #fetch({ name, sources }: Upcoming): Promise<void> {
+    const { spool, fetch } = this.#options
+    for (const source of sources) {
+      const answer = await ask(source.repository, fetch, (signal, alive) =>
+        spool.publish(name, async (path) => {
+          this.#segmentBytes = await writeObject(source, path, { signal, alive })
+        }),
+      )
+      if ('value' in answer) {
+        this.#done.add(name)
+        return
+      }
+    }
+    this.#failed.add(name)
+    const { urgent, name: wanted } = this.#wanted ?? {}
+    if (urgent && wanted === name) await this.#judge(name)
+  }
+
+  /** What `fetchWal` cannot give either is left to the command of that name, which says why to whom it concerns. */
+  async #judge(name: string): Promise<void> {
+    const { spool, fetch } = this.#options
+    try {
+      const found = await fetchWal(name, join(spool.directory, name), fetch)
+      if (!found) await spool.tellMissed(name, 'nowhere')
+    } catch {
+      await spool.tellMissed(name, 'failed').catch((error: unknown) => {
+        this.#mute = error
+      })
+    }
+  }
+
+  async #isOver(): Promise<boolean> {
+    const state = (await readControl(this.#options.dataDirectory))?.state ?? null
+    if (state === null) return false
+    if (state !== inProduction) this.#recovering = true
+    // A copy that has just been restored still has the state of the server that it was taken from.
+    return this.#recovering && state === inProduction
+  }
+}
+
+function isAtOrAfter(name: string, wanted: string): boolean {
+  return name.slice(0, 8) === wanted.slice(0, 8) && name >= wanted
+}

@@ -1,0 +1,193 @@
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { systemClock } from '../../src/clock.ts'
+import { Prefetcher } from '../../src/fetch/prefetch.ts'
+import { Spool } from '../../src/fetch/spool.ts'
+import { UpcomingSegments } from '../../src/fetch/upcoming.ts'
+import { noSmallDisk, scratchDirectory, smallDisk } from '../support/scratch.ts'
+import { segmentBytes } from '../support/wal.ts'
+import { hashOf, stamped, system, type WalRepository, walRepository } from '../support/wal-repository.ts'
+
+const segment = (number: number, timeline = 1) =>
+  `${timeline.toString(16).padStart(8, '0')}00000002${number.toString(16).padStart(8, '0')}`.toUpperCase()
+const mebibyte = 1024 * 1024
+
+async function until(condition: () => Promise<boolean>): Promise<void> {
+  while (!(await condition())) await delay(10)
+}
+
+/** pg_control, as far as it is looked at. */
+function control(state: number): Buffer {
+  const bytes = Buffer.alloc(8192)
+  bytes.writeBigUInt64LE(BigInt(system))
+  bytes.writeUInt32LE(state, 16)
+  return bytes
+}
+
+/** A prefetcher at work, and what the script does. */
+async function prefetching(
+  t: Test,
+  places: readonly WalRepository[],
+  { ahead = 4, mebibytes = 100, hashes = [] as readonly string[], base = '', state = 0 } = {},
+) {
+  const parent = base === '' ? await scratchDirectory(t) : base
+  const [directory, dataDirectory] = [join(parent, 'spool'), join(parent, 'data')]
+  await mkdir(directory, { recursive: true })
+  await writeFile(join(directory, 'wanted'), '')
+  await mkdir(join(dataDirectory, 'global'), { recursive: true })
+  if (state > 0) await writeFile(join(dataDirectory, 'global', 'pg_control'), control(state))
+  const stop = new AbortController()
+  const asking = { clock: systemClock, signal: stop.signal, patienceMs: 60_000 }
+  const repositories = places.map(({ repository }) => repository)
+  const upcoming = new UpcomingSegments({ repositories, systemIdentifier: system, hashes, asking })
+  const spool = new Spool(directory)
+  const running = new Prefetcher({
+    ...{ spool, upcoming, ahead, dataDirectory },
+    fetch: { ...asking, repositories, systemIdentifier: system, hashes, missingIsEnd: false },
+    ...{ maxBytes: mebibytes * mebibyte, parallel: 2 },
+  }).run()
+  running.catch(() => {})
+  t.teardown(async () => {
+    stop.abort()
+    await running.catch(() => {})
+  })
+  const read = (name: string) => readFile(join(directory, name)).catch(() => null)
+  return {
+    directory,
+    dataDirectory,
+    running,
+    stop,
+    spooled: async () => [...(await spool.segments())].toSorted(),
+    want: (name: string, urgent = true) => writeFile(join(directory, 'wanted'), `${name}${urgent ? ' !' : ''}\n`),
+    take: async (name: string) => {
+      await until(async () => (await read(name)) !== null)
+      const bytes = await read(name)
+      await rm(join(directory, name))
+      return bytes
+    },
+    missed: (name: string, answer = '') =>
+      until(async () => (await read('missed'))?.toString() === `${name}${answer}\n`),
+  }
+}
+
+t.test('what comes next is ready, what is passed by goes', async (t) => {
+  const place = await walRepository(t)
+  for (let number = 1; number <= 12; number += 1) await place.store(segment(number))
+  await place.store(segment(20, 2))
+  const { want, take, spooled, directory, missed } = await prefetching(t, [place])
+  const are = (...names: readonly string[]) => until(async () => String(await spooled()) === String(names))
+  await writeFile(join(directory, 'wanted'), '../../etc/passwd !\n')
+  await want(segment(1))
+  t.ok((await take(segment(1)))?.equals(stamped(segmentBytes(segment(1)))))
+  await are(segment(2), segment(3), segment(4), segment(5))
+  for (const number of [2, 3]) {
+    await want(segment(number), false)
+    await take(segment(number))
+  }
+  await are(segment(4), segment(5), segment(6), segment(7))
+  await want(segment(9), false)
+  await are(segment(10), segment(11), segment(12))
+  await want(segment(3))
+  await are(segment(3), segment(4), segment(5), segment(6), segment(7))
+  await take(segment(3))
+  await want(segment(3))
+  await take(segment(3))
+  await want(segment(20, 2))
+  await take(segment(20, 2))
+  await are()
+  await want(segment(21, 2))
+  await missed(segment(21, 2), ' 44')
+  await want('00000002.history')
+  await missed('00000002.history', ' 44')
+  await place.store('00000002.history', Buffer.from('1\t2/13FFF28\tx\n'))
+  await want('00000002.history')
+  t.match(String(await take('00000002.history')), /13FFF28/)
+  await place.store(segment(21, 2))
+  await want(segment(21, 2))
+  await take(segment(21, 2))
+})
+
+t.test('what it cannot give it says', async (t) => {
+  const [first, second] = [await walRepository(t, 'first'), await walRepository(t, 'second')]
+  for (const number of [1, 2, 4]) await first.store(segment(number))
+  await writeFile(await first.store(segment(3)), 'damaged')
+  await first.store(segment(5), stamped(segmentBytes(segment(5), 7)))
+  await first.store(segment(5))
+  await second.store(segment(4))
+  await writeFile(first.pathOf(segment(4), hashOf(stamped(segmentBytes(segment(4))))), '')
+  const { want, take, missed } = await prefetching(t, [first, second])
+  await want(segment(1))
+  await take(segment(1))
+  await want(segment(3))
+  await missed(segment(3))
+  await want(segment(4))
+  t.ok((await take(segment(4)))?.equals(stamped(segmentBytes(segment(4)))), 'from the other repository')
+  await want(segment(5))
+  await missed(segment(5))
+})
+
+t.test('it stays within its bounds', async (t) => {
+  const place = await walRepository(t)
+  for (let number = 1; number <= 9; number += 1) await place.store(segment(number))
+  const bound = await prefetching(t, [place], { ahead: 8, mebibytes: 3 })
+  await bound.want(segment(1), false)
+  await until(async () => (await bound.spooled()).length === 3)
+  await bound.want(segment(1))
+  await bound.take(segment(1))
+  t.same(await bound.spooled(), [segment(2), segment(3), segment(4)])
+
+  const disk = await smallDisk(t, 2.5 * mebibyte)
+  if (disk === null) return t.pass(noSmallDisk)
+  const full = await prefetching(t, [place], { base: disk.directory })
+  await full.want(segment(1))
+  await full.take(segment(1))
+  await full.want(segment(3))
+  await full.take(segment(3))
+  t.pass('a full disk is no end')
+})
+
+t.test('how it ends', async (t) => {
+  const place = await walRepository(t)
+  await place.store(segment(1))
+  await place.store(segment(2))
+  const takeBoth = async ({ want, take }: Awaited<ReturnType<typeof prefetching>>) => {
+    for (const number of [1, 2]) {
+      await want(segment(number))
+      await take(segment(number))
+    }
+  }
+  const fresh = await prefetching(t, [place], { state: 6 })
+  await takeBoth(fresh)
+  t.ok((await readdir(fresh.directory)).length > 0, 'a copy has the state of the server that it was taken from')
+  const one = await prefetching(t, [place], { state: 5 })
+  await takeBoth(one)
+  await writeFile(join(one.dataDirectory, 'global', 'pg_control'), control(6))
+  await one.running
+  await t.rejects(readdir(one.directory), { code: 'ENOENT' }, 'the spool goes with the recovery')
+
+  const other = await prefetching(t, [place])
+  await other.want(segment(1))
+  await other.take(segment(1))
+  await rm(other.directory, { recursive: true })
+  await other.running
+})
+
+t.test('one at a time, and nothing of killed ones', async (t) => {
+  const parent = await scratchDirectory(t)
+  const own = await mkdtemp(join(parent, '00000000000000ab-boot'))
+  await writeFile(join(own, `${segment(1)}.part`), 'half')
+  for (const name of ['00000000000000ab-former', '00000000000000cd-former', 'other']) await mkdir(join(parent, name))
+  const spool = new Spool(own)
+  const lock = await spool.lock()
+  t.not(lock, null)
+  t.equal(await new Spool(own).lock(), null)
+  t.not(await new Spool(parent).lock(), null)
+  lock?.release()
+  await spool.tidy(new Date(Date.now() + 1_800_000))
+  t.equal((await readdir(parent)).length, 4)
+  await spool.tidy(new Date(Date.now() + 7_200_000))
+  t.same((await readdir(parent)).toSorted(), [basename(own), '00000000000000cd-former', 'other'])
+  t.same(await readdir(own), [])
+})

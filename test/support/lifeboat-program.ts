@@ -1,0 +1,27 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { OsUser } from '../../src/postgres/programs.ts'
+import { startProgram } from '../../src/postgres/programs.ts'
+import { mainFile } from './sidecar.ts'
+import { storedWalCluster, type WalRepository } from './wal-repository.ts'
+
+/** `lifeboat` as a program for the server's OS user; null where that user may not enter this checkout. */
+export async function lifeboatProgram(directory: string, user: OsUser | null, main = mainFile): Promise<string | null> {
+  const program = join(directory, 'lifeboat')
+  await writeFile(program, `#!/bin/sh\nunset NODE_OPTIONS\nexec '${process.execPath}' '${main}' "$@"\n`, {
+    mode: 0o755,
+  })
+  const running = await startProgram({ program, args: ['--version'], user })
+  running.stdout.resume()
+  return (await running.exited).code === 0 ? program : null
+}
+
+export const closedCheckout = 'the OS user of the server may not enter this checkout'
+
+/** A configuration with nothing but repositories. */
+export async function repositoriesConfig(directory: string, places: readonly WalRepository[]): Promise<string> {
+  const path = join(directory, 'lifeboat.yaml')
+  const repositories = places.map(({ root, repository: { name } }) => ({ name, url: `file://${encodeURI(root)}` }))
+  await writeFile(path, JSON.stringify({ cluster: storedWalCluster, repositories }), { mode: 0o644 })
+  return path
+}
