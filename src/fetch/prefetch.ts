@@ -52,6 +52,8 @@ export class Prefetcher {
   readonly #failed = new Set<string>()
   readonly #inFlight = new Map<string, Promise<void>>()
   #segmentBytes = 0
+  /** There may be something to do. */
+  #isStale = false
   #recovering = false
   /** Why it cannot tell anything: it ends then, and that tells. */
   #mute: unknown = null
@@ -73,7 +75,10 @@ export class Prefetcher {
         if (await spool.isGone()) return
         const now = this.#clock.monotonic()
         if (this.#take(await spool.wanted())) askedAt = now
-        if (this.#wanted !== null) await this.#work(this.#wanted)
+        if (this.#wanted !== null && this.#isStale) {
+          this.#isStale = false
+          await this.#work(this.#wanted)
+        }
         if (now - askedAt > idleMs) break
         if (now - controlAt > controlEveryMs) {
           controlAt = now
@@ -96,6 +101,7 @@ export class Prefetcher {
   #take(wanted: WantedFile | null): boolean {
     if (wanted === null || wanted.stamp === this.#stamp) return false
     this.#stamp = wanted.stamp
+    this.#isStale = true
     if (walFileKind(wanted.name) !== 'segment') {
       if (wanted.urgent) this.#start(wanted.name, this.#judge(wanted.name))
       return true
@@ -141,7 +147,10 @@ export class Prefetcher {
   #start(name: string, work: Promise<void>): void {
     this.#inFlight.set(
       name,
-      work.finally(() => this.#inFlight.delete(name)),
+      work.finally(() => {
+        this.#inFlight.delete(name)
+        this.#isStale = true
+      }),
     )
   }
 

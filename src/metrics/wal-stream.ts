@@ -26,8 +26,8 @@ type Slots = NonNullable<Catalog['wal']>['slots']
  * @param slots null: not looked at yet, or not at all
  */
 export function writeSlots(metrics: MetricWriter, slots: Slots, limitBytes: number): void {
-  if (slots === null) return
   metrics.set('lifeboat_policy_slot_retained_bytes', {}, limitBytes)
+  if (slots === null) return
   for (const { name: slot, active, retainedBytes, walStatus } of slots) {
     metrics.set('lifeboat_replication_slot_retained_bytes', { slot }, retainedBytes)
     metrics.set('lifeboat_replication_slot_active', { slot }, active)
