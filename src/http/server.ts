@@ -21,6 +21,7 @@ import { HttpError, type HttpErrorCode, problem, problemMediaType, sendProblem, 
 import { adminRoutes } from './routes/admin.ts'
 import { backupRoutes } from './routes/backups.ts'
 import { operationsRoutes } from './routes/operations.ts'
+import { recoverabilityRoutes } from './routes/recoverability.ts'
 import { runEventRoutes } from './routes/run-events.ts'
 import { runRoutes } from './routes/runs.ts'
 import { walRoutes } from './routes/wal.ts'
@@ -44,6 +45,7 @@ export async function createHttpServer(
   operationsRoutes(app, deps, listing)
   backupRoutes(app, deps, listing, limits)
   walRoutes(app, deps)
+  recoverabilityRoutes(app, deps)
   runRoutes(app, deps)
   runEventRoutes(app, deps, limits)
   adminRoutes(app, deps)
