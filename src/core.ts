@@ -6,6 +6,7 @@ import type { Clock } from './clock.ts'
 import { isWatchOnly, type ValidatedConfig } from './config/validated.ts'
 import { LifeboatError, toFailure } from './domain/errors.ts'
 import type { Proof } from './domain/proof.ts'
+import { physicalJobs } from './jobs/base-backup.ts'
 import { removeEndedUses } from './jobs/dead-uses.ts'
 import { dumpJob } from './jobs/dump.ts'
 import { expireJob } from './jobs/expire.ts'
@@ -29,7 +30,7 @@ import { LeaseClaim } from './repository/lease.ts'
 import type { InProgress, Repository } from './repository/repository.ts'
 import { ClockGuard } from './runner/clock-guard.ts'
 import { type History, openHistory } from './runner/history.ts'
-import type { Job } from './runner/job.ts'
+import { isBackupJob, type Job } from './runner/job.ts'
 import { LeaseKeeper } from './runner/lease.ts'
 import { nameLeaseHolder } from './runner/lease-holder.ts'
 import { isRunId } from './runner/run-id.ts'
@@ -148,6 +149,7 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
       ? [verify, ...(watches.length > 0 ? [expireJob(expireOptions)] : [])]
       : [
           dumpJob({ ...jobOptions, writable }),
+          ...physicalJobs({ ...jobOptions, writable }),
           verify,
           restoreJob({ ...jobOptions, server, target: options.restoreTarget ?? config.postgres }),
           expireJob(expireOptions),
@@ -199,7 +201,7 @@ function keepLeases(
   const { ttlSeconds } = config.lease
   const holder = nameLeaseHolder(history, stateFile(config))
   const isWorking = (state: 'queued' | 'running') =>
-    history.list({ state }).some(({ job }) => job === 'dump' || job === 'expire')
+    history.list({ state }).some(({ job }) => isBackupJob(job) || job === 'expire')
   return new LeaseKeeper({
     ...{ ttlSeconds, clock, log },
     // Asked when the runs of this process are over.
@@ -265,7 +267,8 @@ async function tidy(
     isOver: (runId: string) => boolean
   },
 ): Promise<void> {
-  const longestMs = 1000 * Math.max(config.dump.timeoutSeconds, config.verification.timeoutSeconds)
+  const longestMs =
+    1000 * Math.max(config.dump.timeoutSeconds, config.physical.timeoutSeconds, config.verification.timeoutSeconds)
   const isLeftover = (name: string, modified: Date) => {
     if (!isRunId(name)) return false
     const run = history.get(name)

@@ -9,6 +9,8 @@ export function schedulesOf(config: ValidatedConfig): readonly Schedule[] {
   // In the order in which those that were missed are made up for.
   const runs = [
     ...(schedule.dump === null ? [] : [{ job: 'dump' as const, params: { database: null }, cron: schedule.dump }]),
+    ...(schedule.full === null ? [] : [{ job: 'full' as const, params: {}, cron: schedule.full }]),
+    ...(schedule.incremental === null ? [] : [{ job: 'incremental' as const, params: {}, cron: schedule.incremental }]),
     ...(schedule.verify === null ? [] : [{ job: 'verify' as const, params: verify, cron: schedule.verify }]),
     ...(schedule.expire === null ? [] : [{ job: 'expire' as const, params: expire, cron: schedule.expire }]),
   ]

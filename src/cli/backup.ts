@@ -1,3 +1,5 @@
+import { LifeboatError } from '../domain/errors.ts'
+import { type BackupJob, backupJobs } from '../runner/job.ts'
 import {
   type Command,
   configHelp,
@@ -16,25 +18,33 @@ import { refuseUnknownDatabase } from './slips.ts'
 
 export const backupCommand: Command = {
   name: 'backup',
-  summary: 'dump every database, or one, into every repository',
-  usage: 'backup [--database NAME] [--json]',
-  options: [['-d, --database NAME', 'this database only'], configHelp, verboseHelp, jsonHelp],
+  summary: 'back up every database, or one, or the whole cluster, into every repository',
+  usage: 'backup [--type TYPE] [--database NAME] [--json]',
+  options: [
+    ['-t, --type TYPE', `${backupJobs.join(', ')}; default dump`],
+    ['-d, --database NAME', 'dump this database only'],
+    configHelp,
+    verboseHelp,
+    jsonHelp,
+  ],
   async run(argv, context) {
     const { values } = parse('backup', argv, {
       ...configOption,
       ...jsonOption,
       ...verboseOption,
       database: { type: 'string', short: 'd' },
+      type: { type: 'string', short: 't' },
     })
-    const config = await configOf(values, context)
     const { database } = values
+    const job = jobOf(values.type, database)
+    const config = await configOf(values, context)
     const { maintenanceDatabase } = config.postgres
     return runJob(
       {
         config,
         verbose: values.verbose === true,
-        job: 'dump',
-        params: { database: database ?? null },
+        job,
+        params: job === 'dump' ? { database: database ?? null } : {},
         refuse: async () => {
           if (database === undefined) return
           await refuseUnknownDatabase(config.postgres, { maintenanceDatabase, name: database, signal: context.signal })
@@ -45,7 +55,7 @@ export const backupCommand: Command = {
             return
           }
           for (const item of run.items) {
-            const name = printable(item.database)
+            const name = item.database === '' ? item.backupType : printable(item.database)
             if (item.outcome === 'failed') {
               context.err.write(
                 `${name}${item.repository ? ` in ${item.repository}` : ''}: ${errorText(item.failure ?? run.failure)}`,
@@ -66,4 +76,19 @@ export const backupCommand: Command = {
       context,
     )
   },
+}
+
+function jobOf(type: string | undefined, database: string | undefined): BackupJob {
+  const job = backupJobs.find((one) => one === (type ?? 'dump'))
+  if (job === undefined) {
+    throw new LifeboatError('usage-invalid', `there is no type of backup ${JSON.stringify(type)}`, {
+      hint: `say one of ${backupJobs.join(', ')}`,
+    })
+  }
+  if (job !== 'dump' && database !== undefined) {
+    throw new LifeboatError('usage-invalid', `a ${job} backup is of the whole cluster, not of one database`, {
+      hint: 'leave --database out',
+    })
+  }
+  return job
 }

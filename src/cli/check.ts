@@ -2,6 +2,7 @@ import { hostname } from 'node:os'
 import { checkArchiving } from '../check/archiving.ts'
 import { type Finding, looked, ok, warning } from '../check/finding.ts'
 import { checkHooks } from '../check/hooks.ts'
+import { checkPhysical } from '../check/physical.ts'
 import { checkPlaces } from '../check/places.ts'
 import { checkPrograms } from '../check/programs.ts'
 import { checkServer } from '../check/server.ts'
@@ -13,6 +14,7 @@ import { isWatchOnly, type ValidatedConfig } from '../config/validated.ts'
 import { makeRepositories, openHistoryIfThere, stateFile } from '../core.ts'
 import { describeHolder } from '../domain/lease.ts'
 import { readLease } from '../repository/lease.ts'
+import type { BackupJob } from '../runner/job.ts'
 import { leaseHolder } from '../runner/lease-holder.ts'
 import { nextRun } from '../runner/schedule.ts'
 import {
@@ -47,6 +49,7 @@ export const checkCommand: Command = {
       ...(await checkArchiving(config, context)),
       ...(await checkStreaming(config, context.signal)),
       ...(isWatchOnly(config) ? [] : await checkSlots(config, context.signal)),
+      ...(isWatchOnly(config) ? [] : await checkPhysical(config, context.signal)),
       ...(await watchFindings(config, context)),
       ...(await checkHooks(config)),
       ...checkSchedule(config, context),
@@ -111,7 +114,7 @@ async function watchFindings(config: ValidatedConfig, { clock, signal, makeLog }
 function checkSchedule(config: ValidatedConfig, { clock }: CliContext): readonly Finding[] {
   const { schedule, auth } = config
   const short = rpoWarning(config)
-  const next = (job: 'dump' | 'verify' | 'expire', what: string): Finding => {
+  const next = (job: BackupJob | 'verify' | 'expire', what: string): Finding => {
     const at = schedule[job] === null ? null : nextRun(schedule[job], clock.now())
     if (at === null) return warning('schedule', `no ${what} is scheduled`, `set schedule.${job}`)
     return ok('schedule', `next ${what} at ${formatTime(at)}`)
@@ -119,7 +122,12 @@ function checkSchedule(config: ValidatedConfig, { clock }: CliContext): readonly
   return [
     ...(isWatchOnly(config)
       ? [ok('schedule', 'no repository is configured: lifeboat only watches, and takes no backups')]
-      : [next('dump', 'dump'), next('expire', 'expiry')]),
+      : [
+          next('dump', 'dump'),
+          ...(schedule.full === null ? [] : [next('full', 'full backup')]),
+          ...(schedule.incremental === null ? [] : [next('incremental', 'incremental backup')]),
+          next('expire', 'expiry'),
+        ]),
     next('verify', 'test restore'),
     ...(short === null || isWatchOnly(config) ? [] : [warning('schedule', short, rpoHint)]),
     ...(auth.tokens.length > 0

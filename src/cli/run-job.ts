@@ -2,7 +2,7 @@ import type { ValidatedConfig } from '../config/validated.ts'
 import { type Core, createCore } from '../core.ts'
 import { errorCodes } from '../domain/errors.ts'
 import type { ConnectionSource } from '../postgres/connection.ts'
-import type { JobName, JobParams, Run } from '../runner/job.ts'
+import { isBackupJob, type JobName, type JobParams, type Run } from '../runner/job.ts'
 import type { CliContext } from './command.ts'
 import { oneLine } from './format.ts'
 import { ProgressLine } from './progress.ts'
@@ -41,7 +41,7 @@ export async function runJob(
   const progress = new ProgressLine(context.err)
   try {
     await refuse?.(core)
-    const writes = job === 'dump' || job === 'expire'
+    const writes = isBackupJob(job) || job === 'expire'
     const repository = typeof params.repository === 'string' ? params.repository : null
     if (writes) await core.leases.acquire(repository, signal, (words) => context.err.write(`${oneLine(words)}\n`))
     await core.tidy()

@@ -3,6 +3,7 @@ import { basename, dirname, join, normalize, sep } from 'node:path'
 import { LifeboatError } from '../domain/errors.ts'
 import { parseFileUrl } from './addresses.ts'
 import { checkHooks } from './hooks.ts'
+import { checkPhysical } from './physical.ts'
 import { formatKey, type KeyPath, type Problems } from './problems.ts'
 import { checkRetention } from './retention.ts'
 import { longestGapSeconds } from './schedule.ts'
@@ -37,6 +38,7 @@ export async function checkConsistency(tree: unknown, problems: Problems): Promi
   checkLimit(tree, 'dump', 'dumpMaxAge', problems)
   checkLimit(tree, 'verify', 'verificationMaxAge', problems)
   checkTargetTimeout(tree, problems)
+  checkPhysical(tree, problems)
   checkRetention(tree, problems)
   checkWatches(tree, problems)
   checkHooks(tree, problems)

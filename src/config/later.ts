@@ -9,8 +9,6 @@ const later: Readonly<Record<string, string>> = {
   'repositories.storageClass': 'does not store backups in s3 yet',
   'repositories.serverSideEncryption': 'does not store backups in s3 yet',
   encryption: 'does not encrypt backups yet',
-  'schedule.full': 'does not take physical backups yet',
-  'schedule.incremental': 'does not take physical backups yet',
 }
 
 export const laterKeys: readonly string[] = Object.keys(later)

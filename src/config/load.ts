@@ -4,6 +4,7 @@ import { parseFileUrl, parseListen } from './addresses.ts'
 import { checkConsistency, texts } from './consistency.ts'
 import { applyEnvironment, checkVariables, type Environment, fileVariable, keysFromEnvironment } from './env.ts'
 import { hookOf, notifyOf } from './hooks.ts'
+import { physicalMaxAges, physicalOf } from './physical.ts'
 import { type KeyPath, Problems } from './problems.ts'
 import { type ReadYaml, readConfigFile, readYaml } from './read.ts'
 import { retentionOf, walKeepForOf } from './retention.ts'
@@ -86,6 +87,8 @@ function build(raw: RawConfig): UnbrandedConfig {
   const { postgres, dump, verification, policy } = raw
   const schedule = {
     dump: offIsNull(raw.schedule.dump),
+    full: offIsNull(raw.schedule.full),
+    incremental: offIsNull(raw.schedule.incremental),
     verify: offIsNull(raw.schedule.verify),
     expire: offIsNull(raw.schedule.expire),
   }
@@ -133,6 +136,7 @@ function build(raw: RawConfig): UnbrandedConfig {
         maxTableBytes: parseSize(String(dump.fingerprint.maxTableSize)),
       },
     },
+    physical: physicalOf(raw.physical),
     verification: {
       level: verification.level,
       jobs: verification.jobs,
@@ -157,6 +161,7 @@ function build(raw: RawConfig): UnbrandedConfig {
     objectives: { rpoSeconds: seconds(raw.objectives.rpo), rtoSeconds: seconds(raw.objectives.rto) },
     policy: {
       dumpMaxAgeSeconds: limitOf(policy.dumpMaxAge, schedule.dump),
+      ...physicalMaxAges(schedule),
       verificationMaxAgeSeconds: limitOf(policy.verificationMaxAge, schedule.verify),
     },
     hooks: raw.hooks.map(hookOf),

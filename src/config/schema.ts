@@ -3,6 +3,7 @@ import { verificationLevels } from '../domain/proof.ts'
 import { growth } from './schema-growth.ts'
 import { hooks, notify } from './schema-hooks.ts'
 import { boolean, choice, duration, integer, longestTimer, schedule, section, size, text } from './schema-keys.ts'
+import { physical } from './schema-physical.ts'
 import { postgres } from './schema-postgres.ts'
 import { retention } from './schema-retention.ts'
 import { lease, runner } from './schema-runner.ts'
@@ -163,6 +164,7 @@ export const configSchema = section({
   watch,
   wal,
   dump,
+  physical,
   verification,
   runner,
   lease,
@@ -170,10 +172,19 @@ export const configSchema = section({
     {
       catchUp: boolean({
         description:
-          'Make up once for a scheduled run that was missed, since nothing ran, the machine slept or its clock was set forward; also for one that was cut off. One after another, in the order dump, verify, expire.',
+          'Make up once for a scheduled run that was missed, since nothing ran, the machine slept or its clock was set forward; also for one that was cut off. One after another, in the order dump, full, incremental, verify, expire.',
         default: true,
       }),
       dump: schedule({ description: 'When to dump.', default: '0 2 * * *' }),
+      full: schedule({
+        description: 'When to take a full physical backup of the whole cluster, e.g. `0 3 * * *`. Needs `wal.archive`.',
+        default: 'off',
+      }),
+      incremental: schedule({
+        description:
+          'When to take an incremental physical backup (PostgreSQL 17 and newer); where there is nothing to build on, it becomes a full one. E.g. `0 */6 * * *`. Needs `wal.archive`.',
+        default: 'off',
+      }),
       verify: schedule({ description: 'When to verify the newest backups.', default: '0 4 * * 0' }),
       expire: schedule({
         description: 'When to remove backups that the retention of their repository lets go.',

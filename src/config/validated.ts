@@ -127,6 +127,7 @@ export interface ValidatedConfig {
       readonly maxTableBytes: number
     }
   }
+  readonly physical: PhysicalConfig
   readonly verification: {
     /** The deepest level of a scheduled verification. */
     readonly level: VerificationLevel
@@ -143,6 +144,8 @@ export interface ValidatedConfig {
   /** Cron expressions, UTC; null: not scheduled. */
   readonly schedule: {
     readonly dump: string | null
+    readonly full: string | null
+    readonly incremental: string | null
     readonly verify: string | null
     readonly expire: string | null
     /** Make up once, at the start, for what was missed. */
@@ -159,6 +162,8 @@ export interface ValidatedConfig {
   readonly policy: {
     /** Age at which the newest backup is too old: set, or the longest gap of the schedule plus slack; null: no schedule. */
     readonly dumpMaxAgeSeconds: number | null
+    readonly fullMaxAgeSeconds: number | null
+    readonly incrementalMaxAgeSeconds: number | null
     readonly verificationMaxAgeSeconds: number | null
   }
   readonly growth: GrowthBounds
@@ -167,6 +172,19 @@ export interface ValidatedConfig {
   readonly observe: { readonly intervalSeconds: number; readonly timeoutSeconds: number }
   readonly auth: { readonly tokens: readonly TokenConfig[] }
   readonly log: { readonly level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent' }
+}
+
+/** How physical backups are taken. */
+export interface PhysicalConfig {
+  readonly checkpoint: 'fast' | 'spread'
+  /** Of the transfer from the server, KiB a second; null: none. */
+  readonly maxRateKib: number | null
+  readonly compression: { readonly level: number; readonly threads: number }
+  readonly timeoutSeconds: number
+  /** For the WAL of a backup to be stored. */
+  readonly walTimeoutMs: number
+  /** So many backups one chain may have, the full one included. */
+  readonly chainLimit: number
 }
 
 /** True when there is no repository: nothing is backed up, and no server is asked. */

@@ -34,6 +34,7 @@ export const errorCodes = {
   'proof-invalid': { exit: 1, http: 500, meaning: 'a proof is torn, was edited, or is of a newer format' },
   'artifact-invalid': { exit: 1, http: 500, meaning: 'a file of a backup is not what its manifest says' },
   'wal-invalid': { exit: 1, http: 500, meaning: 'a file of the WAL is torn, damaged, or not what its name says' },
+  'wal-missing': { exit: 1, http: 500, meaning: 'WAL that a backup needs did not come into a repository in time' },
   'verification-failed': { exit: 1, http: 500, meaning: 'a backup, or what was restored from it, is wrong' },
   'verification-inconclusive': { exit: 5, http: 500, meaning: 'something around the backup kept us from verifying it' },
   'not-recoverable': { exit: 1, http: 409, meaning: 'what was asked for cannot be restored from what is stored' },

@@ -4,7 +4,7 @@ import { dumpCompressions, dumpFormats } from '../domain/external.ts'
 import { fileStates } from '../domain/external-file.ts'
 import { verdicts, verificationLevels } from '../domain/proof.ts'
 import { type RetentionReason, retentionReasons } from '../domain/retention.ts'
-import { jobNames, runStates } from '../runner/job.ts'
+import { backupJobs, jobNames, runStates } from '../runner/job.ts'
 import { FailureSchema, moment, orNull } from './schema-parts.ts'
 import { JobSchema, RunSchema } from './schema-runs.ts'
 import { WalReportSchema } from './schema-wal.ts'
@@ -161,7 +161,9 @@ export const UnusableSchema = Type.Object(
 
 export const BackupBody = Type.Object(
   {
-    type: Type.Optional(Type.Enum(['dump', 'full', 'incremental'], { description: 'This version takes dumps only' })),
+    type: Type.Optional(
+      Type.Enum([...backupJobs], { description: 'Default: dump; the others are of the whole cluster' }),
+    ),
     database: Type.Optional(DatabaseName),
   },
   { ...closed, description: 'Left out: dumps of all databases' },

@@ -9,6 +9,8 @@ export interface Policy {
   readonly rpoSeconds: number
   readonly rtoSeconds: number
   readonly dumpMaxAgeSeconds: number | null
+  readonly fullMaxAgeSeconds: number | null
+  readonly incrementalMaxAgeSeconds: number | null
   readonly verificationMaxAgeSeconds: number | null
   /** By the name of the repository. */
   readonly retention: ReadonlyMap<string, RetentionPolicy>
@@ -28,6 +30,9 @@ export function writePolicy(metrics: MetricWriter, catalog: Catalog, policy: Pol
   for (const database of requiredDatabases(catalog) ?? []) {
     metrics.set('lifeboat_policy_backup_max_age_seconds', { backup_type: 'dump', database }, policy.dumpMaxAgeSeconds)
   }
+  const physical = { full: policy.fullMaxAgeSeconds, incremental: policy.incrementalMaxAgeSeconds }
+  for (const [backup_type, seconds] of Object.entries(physical))
+    metrics.set('lifeboat_policy_backup_max_age_seconds', { backup_type, database: '' }, seconds)
   // Of two directories that hold the same database the stricter limit counts: it is written last.
   for (const { databases, maxAgeSeconds } of catalog.watches.toSorted((a, b) => b.maxAgeSeconds - a.maxAgeSeconds)) {
     for (const database of databases) {

@@ -17,8 +17,11 @@ export interface BackupWriter {
   /**
    * Stores an artifact, hashing it on the way. The body is taken over: read to its end or destroyed. Fails with
    * `usage-invalid` on a bad name, with `object-exists` on one that was put, with `conflict` after publish or abandon.
+   *
+   * @param plain what was compressed into the body; asked once all of the body is stored, and its failure is that of the
+   * put. Left out: the body is as plain as it gets.
    */
-  put(name: string, body: Readable | Uint8Array): Promise<Artifact>
+  put(name: string, body: Readable | Uint8Array, plain?: () => Promise<Digest>): Promise<Artifact>
   /**
    * Makes the backup exist: writes the manifest, naming every artifact that was put, after having seen that each is
    * there with its size. Fails with `usage-invalid` if the body is not valid or nothing was put, with `artifact-invalid`
@@ -87,16 +90,16 @@ class FolderWriter implements BackupWriter {
     this.#heartbeat = new Heartbeat({ storage, clock, key, claim: mine, ended: this.#ended.signal, fenced: true })
   }
 
-  async put(name: string, body: Readable | Uint8Array): Promise<Artifact> {
+  async put(name: string, body: Readable | Uint8Array, plain?: () => Promise<Digest>): Promise<Artifact> {
     try {
-      return await this.#tracked(this.#put(name, body))
+      return await this.#tracked(this.#put(name, body, plain))
     } catch (error) {
       if (body instanceof Readable) body.destroy()
       throw error
     }
   }
 
-  async #put(name: string, body: Readable | Uint8Array): Promise<Artifact> {
+  async #put(name: string, body: Readable | Uint8Array, plain?: () => Promise<Digest>): Promise<Artifact> {
     this.#checkOpen()
     const { cluster } = this.#place
     const key = artifactKey(cluster, this.#id, name)
@@ -106,7 +109,7 @@ class FolderWriter implements BackupWriter {
     this.#artifacts.set(name, null)
     try {
       const stored = await this.#store(key, body)
-      const artifact = { name, plain: stored, stored }
+      const artifact = { name, plain: (await plain?.()) ?? stored, stored }
       this.#artifacts.set(name, artifact)
       return artifact
     } catch (error) {

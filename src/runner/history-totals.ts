@@ -2,7 +2,7 @@ import type { DatabaseSync } from 'node:sqlite'
 import type { BackupType } from '../domain/backup.ts'
 import type { Failure } from '../domain/errors.ts'
 import { json, moment, text } from './history-rows.ts'
-import type { BackupFailure, JobName, Run, RunItem } from './job.ts'
+import { type BackupFailure, isBackupJob, type JobName, type Run, type RunItem } from './job.ts'
 
 /** What is known of one job over its whole history, pruned runs included. */
 export interface JobTotals {
@@ -12,9 +12,6 @@ export interface JobTotals {
   readonly lastSuccessAt: Date | null
   readonly lastDurationSeconds: number | null
 }
-
-/** The jobs that take backups, and of which type. The items of others (verify, restore) are not attempts at a backup. */
-const takenBy: Readonly<Partial<Record<JobName, BackupType>>> = { dump: 'dump' }
 
 /** Counts a start. Runs inside the transaction that starts the run, as do all the writers here. */
 export function countStart(db: DatabaseSync, job: JobName, at: string): void {
@@ -55,22 +52,22 @@ export function readTotals(db: DatabaseSync, job: JobName): JobTotals {
   }
 }
 
-/** Remembers a failed item of a backup job; what somebody cancelled did not fail. */
+/** Remembers a failed item of a backup job; what somebody cancelled did not fail, and items of others are no attempts at a backup. */
 export function noteFailedItem(db: DatabaseSync, job: JobName, item: RunItem, keep: number): void {
-  if (takenBy[job] === undefined || item.outcome !== 'failed' || item.failure?.code === 'cancelled') return
+  if (!isBackupJob(job) || item.outcome !== 'failed' || item.failure?.code === 'cancelled') return
   const failure = item.failure ?? { code: 'unexpected', message: 'failed without saying why' }
   noteFailure(db, item.backupType, item.database, item.finishedAt, failure, keep)
 }
 
 /**
  * Remembers a backup run that failed before it could report an item: for the database that its params name, or for all
- * that are known when it was to find out itself (`all`), since none of them was backed up.
+ * that are known when it was to find out itself (`all`), since none of them was backed up. A physical one is of no database.
  */
 export function noteFailedRun(db: DatabaseSync, run: Run, all: () => readonly string[], keep: number): void {
-  const { params, items, failure, finishedAt } = run
-  const backupType = takenBy[run.job]
-  if (backupType === undefined || run.state !== 'failed' || failure === null || finishedAt === null) return
-  const named = typeof params.database === 'string' ? [params.database] : items.length === 0 ? all() : []
+  const { job: backupType, params, items, failure, finishedAt } = run
+  if (!isBackupJob(backupType) || run.state !== 'failed' || failure === null || finishedAt === null) return
+  const whole = backupType === 'dump' ? (items.length === 0 ? all() : []) : ['']
+  const named = typeof params.database === 'string' ? [params.database] : whole
   for (const database of named) {
     if (items.some((item) => item.backupType === backupType && item.database === database)) continue
     noteFailure(db, backupType, database, finishedAt, failure, keep)

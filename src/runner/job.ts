@@ -4,8 +4,16 @@ import type { Failure } from '../domain/errors.ts'
 import type { Verdict } from '../domain/proof.ts'
 
 /** The kinds of work. Also the `job` label of the metrics and the `job` field of the API. */
-export const jobNames = ['dump', 'verify', 'restore', 'expire'] as const
+export const jobNames = ['dump', 'full', 'incremental', 'verify', 'restore', 'expire'] as const
 export type JobName = (typeof jobNames)[number]
+
+/** The jobs that take backups; each is named after the type that it takes. */
+export const backupJobs = ['dump', 'full', 'incremental'] as const satisfies readonly (JobName & BackupType)[]
+export type BackupJob = (typeof backupJobs)[number]
+
+export function isBackupJob(job: JobName): job is BackupJob {
+  return backupJobs.some((one) => one === job)
+}
 
 /** What a run has to do; plain JSON, stored with the run. Two runs with equal params of one job are "the same run". */
 export type JobParams = Readonly<Record<string, string | number | boolean | null>>

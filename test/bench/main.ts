@@ -2,6 +2,7 @@ import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import { cpus, tmpdir, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { benchBase } from './base.ts'
 import { benchCatalog } from './catalog.ts'
 import { benchExternal } from './external.ts'
 import { benchFetch } from './fetch.ts'
@@ -31,6 +32,7 @@ await chmod(base, 0o711) // servers of other OS users live in it
 const parts: Readonly<Record<string, () => Promise<readonly Figure[]>>> = {
   catalog: () => benchCatalog(base, Number(values.backups)),
   jobs: () => benchJobs(base, Number(values.scale)),
+  base: () => benchBase(base, Number(values.scale) * 1.5),
   external: () => benchExternal(base),
   watch: () => benchWatch(base, 50_000),
   wal: () => benchWal(base),

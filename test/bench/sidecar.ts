@@ -4,6 +4,9 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 
+/** Of Linux, whatever its own timer does. */
+const ticksPerSecond = 100
+
 export const benchToken = 'lb_bench'
 export const benchTokenHash = createHash('sha256').update(benchToken).digest('hex')
 
@@ -15,6 +18,8 @@ export interface Sidecar {
   rssBytes(): Promise<number>
   /** The most that it ever had resident. */
   peakBytes(): Promise<number>
+  /** CPU time so far, seconds: its own, and that of its children that have ended. */
+  cpuSeconds(): Promise<{ readonly own: number; readonly children: number }>
   /** Triggers a run and waits for its end. */
   run(kind: 'backup' | 'verify', body: object): Promise<void>
   stop(): Promise<void>
@@ -51,6 +56,16 @@ export async function startSidecar(
     startSeconds,
     rssBytes: () => status('VmRSS'),
     peakBytes: () => status('VmHWM'),
+    cpuSeconds: async () => {
+      const text = await readFile(`/proc/${child.pid}/stat`, 'utf8')
+      // From the state on, which follows the name in parentheses: utime, stime, cutime and cstime are the 12th to the 15th.
+      const [utime = 0, stime = 0, cutime = 0, cstime = 0] = text
+        .slice(text.lastIndexOf(')') + 2)
+        .split(' ')
+        .slice(11, 15)
+        .map((ticks) => Number(ticks) / ticksPerSecond)
+      return { own: utime + stime, children: cutime + cstime }
+    },
     run: (kind, body) => run(url, kind, body),
     stop: async () => {
       child.kill('SIGTERM')

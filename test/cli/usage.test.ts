@@ -28,6 +28,8 @@ t.test('arguments that are wrong', async (t) => {
     [['nonsense'], /there is no command "nonsense"\nHINT: one of serve/],
     [['\u001b[31mred'], /"\\u001b\[31mred"/],
     [['help', 'nonsense'], /there is no command "nonsense"/],
+    [['backup', '--type', 'huge'], /there is no type of backup "huge"/],
+    [['backup', '--type', 'full', '--database', 'app'], /is of the whole cluster/],
     [['backup', '--nope'], /unknown option '--nope'\nHINT: see: lifeboat help backup\n/],
     [['backup', 'extra'], /unexpected argument 'extra'/],
     [['backup', '-d', '-x'], /is ambiguous\nHINT: a value that begins with a dash is given with an equals sign/],

@@ -3,7 +3,7 @@ import { rpoWarning } from '../../src/config/objectives.ts'
 
 const warningOf = (dump: string | null, rpoSeconds: number) =>
   rpoWarning({
-    schedule: { dump, verify: null, expire: null, catchUp: true },
+    schedule: { dump, full: null, incremental: null, verify: null, expire: null, catchUp: true },
     objectives: { rpoSeconds, rtoSeconds: 1 },
   })
 

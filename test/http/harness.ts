@@ -122,7 +122,8 @@ export async function startHttp(
   const dump = new GatedJob('dump', 'backup')
   const verify = new GatedJob('verify', 'verify')
   const expire = new GatedJob('expire', 'expire')
-  const runner = new Runner({ jobs: [dump, verify, expire], schedules: [], history, clock, log: logger })
+  const full = new GatedJob('full', 'backup')
+  const runner = new Runner({ jobs: [dump, verify, expire, full], schedules: [], history, clock, log: logger })
   await runner.start()
   const app = await createHttpServer(
     {

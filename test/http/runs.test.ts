@@ -13,6 +13,7 @@ await t.test('a trigger answers 202 with the run and its place', async (t) => {
     const cases: [url: string, payload: object | undefined, params: object][] = [
       ['/api/admin/backup', undefined, { database: null }],
       ['/api/admin/backup', { type: 'dump', database: '--"; drop\ndatabase' }, { database: '--"; drop\ndatabase' }],
+      ['/api/admin/backup', { type: 'full' }, {}],
       ['/api/admin/verify', {}, { level: 'data', repository: null, backup: null, database: null, rehash: false }],
       [
         '/api/admin/verify',

@@ -31,6 +31,8 @@ const options: MetricsOptions = {
     rpoSeconds: 18_000,
     rtoSeconds: 14_400,
     dumpMaxAgeSeconds: 30_000,
+    fullMaxAgeSeconds: null,
+    incrementalMaxAgeSeconds: null,
     verificationMaxAgeSeconds: 24_000,
     retention: policies,
     growth: { shrinkBelow: 0.7, growAbove: 1.5 },

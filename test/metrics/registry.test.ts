@@ -66,6 +66,8 @@ const options: MetricsOptions = {
     rpoSeconds: 3_600,
     rtoSeconds: 14_400,
     dumpMaxAgeSeconds: 90_000,
+    fullMaxAgeSeconds: null,
+    incrementalMaxAgeSeconds: null,
     verificationMaxAgeSeconds: 691_200,
     retention: policies,
     growth: { shrinkBelow: 0.7, growAbove: 1.5 },

@@ -297,6 +297,8 @@ await t.test('after a restart the same disk gives the same metrics', async (t) =
     rpoSeconds: 1,
     rtoSeconds: 2,
     dumpMaxAgeSeconds: 3,
+    fullMaxAgeSeconds: null,
+    incrementalMaxAgeSeconds: null,
     verificationMaxAgeSeconds: 4,
     retention: policies,
     growth: { shrinkBelow: 0.7, growAbove: 1.5 },

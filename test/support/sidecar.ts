@@ -53,6 +53,8 @@ export interface Sidecar {
 
 const allParams: Readonly<Record<JobName, JobParams>> = {
   dump: { database: null },
+  full: {},
+  incremental: {},
   verify: { backup: null, repository: null, database: null, level: 'data', rehash: false },
   restore: {
     backup: null,

@@ -34,13 +34,14 @@ export function adminRoutes(app: App, { runner, catalog, retention }: HttpDepend
     },
     async (request, reply) => {
       const { type = 'dump', database = null } = request.body
-      if (type !== 'dump') {
-        throw new LifeboatError('usage-invalid', `this version only takes dumps, not ${type} backups`, {
-          hint: 'leave type out, or say dump',
+      if (type !== 'dump' && database !== null) {
+        throw new LifeboatError('usage-invalid', `a ${type} backup is of the whole cluster, not of one database`, {
+          hint: 'leave database out, or say dump',
         })
       }
       const { requestedBy } = request
-      const run = runner.trigger({ job: 'dump', params: { database }, trigger: 'api', requestedBy })
+      const params = type === 'dump' ? { database } : {}
+      const run = runner.trigger({ job: type, params, trigger: 'api', requestedBy })
       return reply
         .code(202)
         .header('location', `/api/runs/${run.id}`)

@@ -1,0 +1,208 @@
+import { randomBytes } from 'node:crypto'
+import { join } from 'node:path'
+import type { Clock } from '../clock.ts'
+import type { ValidatedConfig } from '../config/validated.ts'
+import { backupId, type Manifest } from '../domain/backup.ts'
+import { type Failure, LifeboatError, toFailure } from '../domain/errors.ts'
+import { isIncrementalRefused } from '../postgres/base-backup.ts'
+import type { Repository } from '../repository/repository.ts'
+import type { FailedAttempt, Job, JobContext } from '../runner/job.ts'
+import { fetchBackupManifest, findParent, markParent } from './physical-parent.ts'
+import { type PhysicalPlan, planPhysical } from './physical-plan.ts'
+import { type Published, publishEverywhere } from './physical-publish.ts'
+import { takeInto } from './physical-store.ts'
+import { withRetries } from './retry.ts'
+import { makeWorkFolder, removeWorkFolder } from './work-folder.ts'
+import { leaveOut, type Writable } from './writable.ts'
+
+export interface PhysicalJobOptions {
+  readonly config: ValidatedConfig
+  readonly repositories: readonly Repository[]
+  readonly clock: Clock
+  readonly writable: Writable
+  /** Lifeboat's own version, for the manifest. */
+  readonly version: string
+  /** 0 to 1, for the waits between attempts. Default Math.random. */
+  readonly random?: () => number
+}
+
+export type PhysicalType = 'full' | 'incremental'
+
+/**
+ * The jobs `full` and `incremental`: the whole cluster, read once and stored in every repository that is ours to write to.
+ * A repository that fails does not keep the others from getting theirs; the run fails if any did. An incremental backup
+ * that has nothing sound to build on becomes a full one, and says why.
+ */
+export function physicalJobs(options: PhysicalJobOptions): readonly Job[] {
+  return (['full', 'incremental'] as const).map((type) => ({
+    name: type,
+    lane: 'backup',
+    timeoutSeconds: options.config.physical.timeoutSeconds,
+    run: (_, context) => new PhysicalRun(options, context).run(type),
+  }))
+}
+
+/** What the next reading of the cluster builds on. */
+interface Course {
+  readonly type: PhysicalType
+  /** The full one first, the parent last; empty for a full backup. */
+  readonly chain: readonly Manifest[]
+  /** Why an incremental one became a full one. */
+  readonly reasons: readonly string[]
+}
+
+class PhysicalRun {
+  readonly #options: PhysicalJobOptions
+  readonly #context: JobContext
+  readonly #failures: { readonly repository: string; readonly failure: Failure }[] = []
+  #repositories: readonly Repository[]
+
+  constructor(options: PhysicalJobOptions, context: JobContext) {
+    this.#options = options
+    this.#context = context
+    this.#repositories = leaveOut(options.repositories, options.writable, context)
+  }
+
+  async run(type: PhysicalType): Promise<void> {
+    const { config } = this.#options
+    if (config.wal.archive === null) {
+      throw new LifeboatError(
+        'config-invalid',
+        'physical backups need the WAL of the server, and wal.archive is not set',
+        {
+          hint: '`lifeboat wal setup` shows how the server fills it',
+        },
+      )
+    }
+    const folder = await makeWorkFolder(config.workDir, this.#context.runId)
+    const count = this.#repositories.length
+    try {
+      const plan = await this.#retrying('looking at the server', () =>
+        planPhysical({ ...this.#options, repositories: this.#repositories }, type, this.#context, folder),
+      )
+      const course = type === 'full' ? { type, chain: [], reasons: [] } : await this.#courseOf(plan)
+      await this.#follow(plan, course)
+    } finally {
+      await removeWorkFolder(folder)
+    }
+    const [first] = this.#failures
+    if (first === undefined) return
+    const words = this.#failures.map(({ repository, failure }) => `${repository} (${failure.message})`).join('; ')
+    const message = `${this.#failures.length} of ${count} repositories have no backup: ${words}`
+    throw new LifeboatError(
+      first.failure.code,
+      message,
+      first.failure.hint === undefined ? {} : { hint: first.failure.hint },
+    )
+  }
+
+  async #courseOf(plan: PhysicalPlan): Promise<Course> {
+    const { chainLimit } = this.#options.config.physical
+    const { signal } = this.#context
+    const { choice, unread } = await findParent(this.#repositories, plan, { chainLimit, signal })
+    // Not even its backups can be told: it would get a backup that it may have no parent for.
+    for (const { repository, error } of unread) this.#giveUp('incremental', repository, error)
+    if (choice.chain !== null) return { type: 'incremental', chain: choice.chain, reasons: [] }
+    return this.#fullInstead(choice.reason)
+  }
+
+  #fullInstead(reason: string): Course {
+    const words = `a full backup instead of an incremental one: ${reason}`
+    this.#context.log.warn(words)
+    return { type: 'full', chain: [], reasons: [words] }
+  }
+
+  /** One course to its end; or the next, when the server will not make the incremental backup. */
+  async #follow(plan: PhysicalPlan, course: Course): Promise<void> {
+    const parent = course.chain.at(-1) ?? null
+    const use = await markParent(this.#repositories, parent, this.#context)
+    try {
+      await this.#backUp(plan, course, parent)
+    } catch (error) {
+      if (parent !== null && isIncrementalRefused(error))
+        return await this.#follow(plan, this.#fullInstead(toFailure(error).message))
+      // A run that was cancelled did not fail; one that was cut off or took too long did.
+      if (toFailure(error).code !== 'cancelled') this.#note(course.type, error)
+      throw error
+    } finally {
+      await use.release()
+    }
+  }
+
+  async #backUp(plan: PhysicalPlan, course: Course, parent: Manifest | null): Promise<void> {
+    const { clock, config } = this.#options
+    const { signal } = this.#context
+    const parentManifest = parent === null ? null : join(plan.folder, 'parent_manifest')
+    if (parent !== null && parentManifest !== null)
+      await this.#retrying('fetching the manifest of the parent', () =>
+        fetchBackupManifest(this.#repositories, parent, parentManifest, signal),
+      )
+    const id = backupId(clock.now(), course.type, randomBytes(3).toString('hex'))
+    const about = { ...this.#options, plan, id, chain: course.chain, parentManifest, context: this.#context }
+    const warnings = [...plan.warnings, ...course.reasons]
+    // Into the first repository that takes it; should one fail amid, the server has to be read again for the next.
+    for (;;) {
+      const [first, ...others] = this.#repositories
+      if (first === undefined) return
+      try {
+        const stored = await this.#retrying(`backing up into ${first.name}`, () =>
+          takeInto({ ...about, repository: first, warnings, type: course.type }),
+        )
+        const results = await publishEverywhere({
+          ...{ stored, others, clock, context: this.#context },
+          postgres: config.postgres,
+          archive: config.wal.archive,
+          walTimeoutMs: config.physical.walTimeoutMs,
+          retrying: (what, work) => this.#retrying(what, work),
+        })
+        for (const result of results) this.#tell(course, id, result, stored.manifest.durationSeconds)
+        return
+      } catch (error) {
+        signal.throwIfAborted()
+        if (!(error instanceof LifeboatError) || error.details?.repository !== first.name) throw error
+        this.#giveUp(course.type, first, error)
+      }
+    }
+  }
+
+  #tell(course: Course, backup: string, { repository, error }: Published, seconds: number): void {
+    if (error !== null) {
+      this.#context.signal.throwIfAborted()
+      this.#giveUp(course.type, repository, error)
+      return
+    }
+    this.#context.item({
+      ...this.#itemOf(course.type),
+      ...{ outcome: 'succeeded', repository: repository.name, backupId: backup },
+      ...(course.reasons.length === 0 ? {} : { warnings: course.reasons }),
+    })
+    this.#context.log.info({ repository: repository.name, backup, seconds }, 'backup is complete')
+  }
+
+  /** A repository that gets no backup of this run. */
+  #giveUp(type: PhysicalType, repository: Repository, error: unknown): void {
+    this.#repositories = this.#repositories.filter((one) => one !== repository)
+    this.#failures.push({ repository: repository.name, failure: this.#note(type, error, repository.name) })
+  }
+
+  #note(type: PhysicalType, error: unknown, repository?: string): Failure {
+    const failure = toFailure(error)
+    this.#context.log.error({ repository, ...failure }, 'backup failed')
+    const where = repository === undefined ? {} : { repository }
+    this.#context.item({ ...this.#itemOf(type), outcome: 'failed', failure, ...where })
+    return failure
+  }
+
+  #itemOf(backupType: PhysicalType) {
+    return { backupType, database: '', finishedAt: this.#options.clock.now().toISOString() }
+  }
+
+  #retrying<T>(what: string, work: () => Promise<T>): Promise<T> {
+    const { config, clock, random = Math.random } = this.#options
+    const { retries, retryDelayMs: delayMs } = config.runner
+    const { signal, log } = this.#context
+    const onRetry = (attempt: FailedAttempt) => this.#context.retried(attempt)
+    const onWait = (message: string) => this.#context.progress({ done: 0, total: null, unit: 'bytes', message })
+    return withRetries({ retries, delayMs, clock, random, signal, log, what, onRetry, onWait }, work)
+  }
+}

@@ -1,0 +1,184 @@
+import { join } from 'node:path'
+import type { Clock } from '../clock.ts'
+import type { ValidatedConfig } from '../config/validated.ts'
+import type { Artifact, Manifest } from '../domain/backup.ts'
+import { LifeboatError } from '../domain/errors.ts'
+import { baseBackupArguments } from '../postgres/base-backup.ts'
+import { zstdArguments } from '../postgres/packed-tar.ts'
+import type { BackupWriter, ManifestBody, Repository } from '../repository/repository.ts'
+import type { JobContext } from '../runner/job.ts'
+import { physicalInstructions } from './physical-instructions.ts'
+import type { PhysicalPlan } from './physical-plan.ts'
+import { type TakenBackup, takeBackup } from './physical-take.ts'
+import { ArchiverWitness, walMissing } from './wal-stored.ts'
+
+export interface StoreOptions {
+  readonly config: ValidatedConfig
+  readonly clock: Clock
+  readonly version: string
+  readonly plan: PhysicalPlan
+  readonly id: string
+  readonly type: 'full' | 'incremental'
+  /** The full one first, the parent last; empty for a full backup. */
+  readonly chain: readonly Manifest[]
+  readonly parentManifest: string | null
+  readonly repository: Repository
+  readonly warnings: readonly string[]
+  readonly context: JobContext
+}
+
+/** A backup whose artifacts are all in one repository, and that is not published yet. */
+export interface StoredBackup {
+  readonly repository: Repository
+  readonly writer: BackupWriter
+  readonly artifacts: readonly Artifact[]
+  /** The same for every repository. */
+  readonly manifest: ManifestBody
+}
+
+/**
+ * Reads the cluster into a repository. Whatever fails, nothing of it stays.
+ *
+ * @throws LifeboatError what the repository failed with has its name in `details.repository`
+ */
+export async function takeInto(options: StoreOptions): Promise<StoredBackup> {
+  const { repository, id, context, clock } = options
+  const started = clock.monotonic()
+  const ofRepository = marking(repository)
+  const writer = await repository.beginBackup(id, { runId: context.runId, signal: context.signal }).catch(ofRepository)
+  try {
+    const taken = await readCluster(options, marked(writer, ofRepository))
+    const artifacts = [
+      ...taken.artifacts,
+      await writer.put('RESTORE.md', instructions(options, taken)).catch(ofRepository),
+    ]
+    return { repository, writer, artifacts, manifest: manifestOf(options, taken, (clock.monotonic() - started) / 1000) }
+  } catch (error) {
+    await writer.abandon()
+    throw error
+  }
+}
+
+/** Reads the cluster, and gives up when the server waits too long for its archiver before it ends the backup. */
+async function readCluster(options: StoreOptions, writer: BackupWriter): Promise<TakenBackup> {
+  const { config, clock, plan, id, context } = options
+  const { postgres, wal, physical } = config
+  const [impatient, over] = [new AbortController(), new AbortController()]
+  const signal = AbortSignal.any([context.signal, impatient.signal])
+  const witness = new ArchiverWitness(postgres, { database: postgres.maintenanceDatabase, archive: wal.archive, clock })
+  const watch = async () => {
+    await witness.begin(over.signal)
+    await clock.sleep(physical.walTimeoutMs, over.signal)
+    const why = await witness.tell(null, over.signal)
+    impatient.abort(walMissing('what the server has yet to archive', 'into the archive', physical.walTimeoutMs, why))
+  }
+  let watching: Promise<void> | undefined
+  const tell = (message: string) => context.progress({ done: 0, total: null, unit: 'bytes', message })
+  try {
+    return await takeBackup({
+      ...{ config, clock, plan, id, writer, signal, parentManifest: options.parentManifest },
+      folder: join(plan.folder, id),
+      news: {
+        onProgress: (done, total) => {
+          if (watching === undefined) context.progress({ done, total, unit: 'bytes', message: 'reading the cluster' })
+        },
+        onWait: (what) => {
+          tell(`the server waits for ${what === 'checkpoint' ? 'its checkpoint' : 'its WAL to be archived'}`)
+          if (what === 'archive') watching ??= watch().catch(() => {}) // over before its time
+        },
+      },
+    })
+  } finally {
+    over.abort()
+    await watching
+  }
+}
+
+function instructions({ config, plan, id, chain }: StoreOptions, taken: TakenBackup): Buffer {
+  const itself = { backupId: id, tablespaces: taken.tablespaces, artifacts: taken.artifacts }
+  const parents = chain.map(({ backupId, physical, artifacts }) => ({
+    ...{ backupId, artifacts },
+    tablespaces: physical?.tablespaces ?? [],
+  }))
+  const { systemIdentifier, serverVersion, serverMajor } = plan.cluster
+  const text = physicalInstructions({
+    ...{ cluster: config.cluster, systemIdentifier, serverVersion, serverMajor },
+    stopTime: taken.stoppedAt.toISOString(),
+    wal: taken.wal,
+    segmentSize: plan.facts.segmentSize,
+    chain: [...parents, itself],
+  })
+  return Buffer.from(text)
+}
+
+function manifestOf(
+  { config, plan, id, type, chain, version, warnings, parentManifest }: StoreOptions,
+  taken: TakenBackup,
+  durationSeconds: number,
+): ManifestBody {
+  const { systemIdentifier, serverVersion, serverVersionNum } = plan.cluster
+  const [first, last] = [taken.wal[0], taken.wal.at(-1)]
+  if (first === undefined || last === undefined) throw new Error('unreachable: a backup without WAL is refused before')
+  return {
+    ...{ backupId: id, type, cluster: config.cluster, systemIdentifier, serverVersion, serverVersionNum },
+    timeline: first.timeline,
+    start: { lsn: first.start, time: plan.facts.at.toISOString() },
+    stop: { lsn: last.end, time: taken.stoppedAt.toISOString() },
+    parent: chain.at(-1)?.backupId ?? null,
+    database: null,
+    physical: {
+      ...{ wal: taken.wal, tablespaces: taken.tablespaces, sourceBytes: taken.sourceBytes, fromStandby: false },
+      segmentSize: plan.facts.segmentSize,
+      dataChecksums: plan.facts.dataChecksums,
+      configSaved: plan.savedConfig.directory !== null,
+    },
+    producer: {
+      lifeboat: version,
+      programs: { pg_basebackup: plan.installation.version },
+      options: [
+        ...baseBackupArguments(config.physical),
+        ...(parentManifest === null ? [] : ['--incremental']),
+        ...zstdArguments(config.physical.compression),
+      ],
+    },
+    warnings: [...warnings, ...taken.warnings],
+    durationSeconds,
+  }
+}
+
+/** The writer, with what its repository fails with marked as such. */
+function marked(writer: BackupWriter, ofRepository: (error: unknown) => never): BackupWriter {
+  return {
+    put: async (name, body, plain) => {
+      let failedBefore: unknown
+      const asked = plain?.bind(null)
+      const noting = async () => {
+        try {
+          return await (asked as NonNullable<typeof asked>)()
+        } catch (error) {
+          failedBefore = error
+          throw error
+        }
+      }
+      return writer.put(name, body, asked === undefined ? undefined : noting).catch((error: unknown) => {
+        // What was read ended early: that is no fault of the repository's.
+        if (error === failedBefore) throw error
+        return ofRepository(error)
+      })
+    },
+    publish: (body) => writer.publish(body),
+    abandon: () => writer.abandon(),
+  }
+}
+
+function marking({ name }: Repository): (error: unknown) => never {
+  return (error) => {
+    if (!(error instanceof LifeboatError)) throw error
+    const { code, message, hint, details } = error
+    throw new LifeboatError(code, message, {
+      ...(hint === undefined ? {} : { hint }),
+      details: { ...details, repository: name },
+      cause: error,
+    })
+  }
+}

@@ -1,0 +1,29 @@
+import t from 'tap'
+import { loadConfig } from '../../src/config/load.ts'
+import { minimal, refusal } from './support.ts'
+
+const archive = 'wal: { archive: /var/lib/postgresql/wal_archive }\n'
+
+t.test('schedules of physical backups, and the ages that follow from them', async (t) => {
+  const text = `${minimal}${archive}schedule: { full: "0 3 * * *", incremental: "0 */6 * * *" }`
+  const { schedule, policy, physical } = await loadConfig({ text: `${text}\nphysical: { maxRate: 50MiB }`, env: {} })
+  t.match(schedule, { full: '0 3 * * *', incremental: '0 */6 * * *' })
+  t.equal(policy.fullMaxAgeSeconds, 30 * 3600)
+  // One that becomes a full one leaves a gap of two turns.
+  t.equal(policy.incrementalMaxAgeSeconds, 15 * 3600)
+  t.equal(physical.maxRateKib, 50 * 1024)
+})
+
+t.test('without an archive of the WAL nothing is restored', async (t) => {
+  const { problems } = await refusal({ text: `${minimal}schedule: { full: "0 3 * * *", incremental: off }`, env: {} })
+  t.match(problems, [{ key: 'schedule.full', message: /wal\.archive is not set/, hint: /lifeboat wal setup/ }])
+  t.equal(problems.length, 1)
+  await loadConfig({ text: minimal, env: { LIFEBOAT_WAL_ARCHIVE: '/wal', LIFEBOAT_SCHEDULE_FULL: '0 3 * * *' } })
+})
+
+t.test('rates that pg_basebackup does not take', async (t) => {
+  for (const rate of ['1KiB', '2GiB']) {
+    const { problems } = await refusal({ text: `${minimal}physical: { maxRate: ${rate} }`, env: {} })
+    t.match(problems, [{ key: 'physical.maxRate' }], rate)
+  }
+})

@@ -1,0 +1,52 @@
+import { createHash } from 'node:crypto'
+import { readdir, readFile, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { promisify } from 'node:util'
+import { zstdCompress } from 'node:zlib'
+import type { Test } from 'tap'
+import { walFileKind } from '../../src/domain/wal.ts'
+import type { Repository } from '../../src/repository/repository.ts'
+
+const compress = promisify(zstdCompress)
+
+export interface CopierOptions {
+  readonly archive: string
+  readonly repositories: readonly Repository[]
+  readonly systemIdentifier: string
+}
+
+/** Copies as `copyWal` does until the test ends. */
+export function startCopier(t: Test, options: CopierOptions): void {
+  t.teardown(copyWal(options))
+}
+
+/** Stores what comes into a WAL archive in repositories, as little of a shipper as a backup needs; gives what ends it. */
+export function copyWal({ archive, repositories, systemIdentifier }: CopierOptions): () => Promise<void> {
+  const over = new AbortController()
+  const done = new Set<string>()
+  const round = async () => {
+    for (const name of (await readdir(archive)).toSorted()) {
+      const kind = walFileKind(name)
+      if (done.has(name) || kind === null) continue
+      const bytes = await readFile(join(archive, name))
+      // cp(1) may still be at work.
+      if (kind === 'segment' && (bytes.length < 1024 * 1024 || (await stat(join(archive, name))).size !== bytes.length))
+        continue
+      const hash = kind === 'segment' ? createHash('sha256').update(bytes).digest('hex').slice(0, 12) : null
+      const body = hash === null ? bytes : await compress(bytes)
+      for (const repository of repositories) await repository.wal.put({ systemIdentifier, name, hash }, body)
+      done.add(name)
+    }
+  }
+  const running = (async () => {
+    while (!over.signal.aborted) {
+      await round()
+      await delay(50, undefined, { signal: over.signal }).catch(() => {})
+    }
+  })()
+  return async () => {
+    over.abort()
+    await running
+  }
+}
