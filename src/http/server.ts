@@ -91,9 +91,12 @@ function readJsonOnly(app: App): void {
   app.addHook('preValidation', async (request) => {
     // A missing body is an empty one; `null` is not, and will not fit.
     if (request.body === undefined) request.body = {}
-    // A query string is all text and nothing is coerced; the only number in it is read here, strictly.
+    // A query string is all text and nothing is coerced; the only numbers in it are read here, strictly.
     const query = request.query as Record<string, unknown>
-    if (typeof query.limit === 'string' && /^[0-9]{1,9}$/.test(query.limit)) query.limit = Number(query.limit)
+    for (const name of ['limit', 'timeline']) {
+      const text = query[name]
+      if (typeof text === 'string' && /^[0-9]{1,10}$/.test(text)) query[name] = Number(text)
+    }
   })
 }
 
