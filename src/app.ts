@@ -20,6 +20,7 @@ import { createExternalHolds } from './observe/external-holds.ts'
 import { createExternalProofs, type ExternalProofStore } from './observe/external-proofs.ts'
 import { createGrowth } from './observe/growth.ts'
 import { createObserver, type Observer } from './observe/observer.ts'
+import { planRecoveries } from './observe/recovery.ts'
 import { createRetentionView, tracesOf } from './observe/retention.ts'
 import { createArchiverProbe, createServerProbe } from './observe/server.ts'
 import { createServerMemory } from './observe/server-memory.ts'
@@ -142,6 +143,7 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
     policy,
     retention,
     growth,
+    planRecoveries: (catalog, question) => planRecoveries(catalog, question, wal?.sources.clock ?? null),
     leases: () => core.leases.states(),
   })
   let stopped: Promise<void> | undefined

@@ -37,6 +37,7 @@ export const errorCodes = {
   'wal-missing': { exit: 1, http: 500, meaning: 'WAL that a backup needs did not come into a repository in time' },
   'verification-failed': { exit: 1, http: 500, meaning: 'a backup, or what was restored from it, is wrong' },
   'verification-inconclusive': { exit: 5, http: 500, meaning: 'something around the backup kept us from verifying it' },
+  'not-recoverable': { exit: 1, http: 409, meaning: 'what was asked for cannot be restored from what is stored' },
   'retention-refused': {
     exit: 6,
     http: 409,

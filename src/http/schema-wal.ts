@@ -49,6 +49,16 @@ const Gap = Type.Object({
   acknowledged: orNull(Type.Object({ reason: Type.String(), until: moment('From then on it counts again') })),
 })
 
+export const Windows = Type.Array(
+  Type.Object({
+    from: moment('Each moment from here'),
+    until: orNull(moment('to here can be restored; null: nobody knows')),
+    backup: Type.String({ description: 'Where it begins' }),
+    hole: orNull(Type.String({ description: 'The first segment that is missing after it' })),
+  }),
+  { description: 'What can be restored from physical backups, oldest first' },
+)
+
 const Stored = Type.Object({
   repository: Type.String(),
   segments: Type.Integer(),
@@ -59,6 +69,7 @@ const Stored = Type.Object({
   end: orNull(Place),
   coveredUntil: orNull(moment('All that was committed before is in the WAL from `from` to `end`')),
   recoveryPoint: orNull(moment('The same, where a physical backup makes it the moment to which one can restore')),
+  windows: Windows,
   exposureBytes: orNull(Type.Number({ description: 'WAL of the server that is not stored here' })),
   backlogSegments: orNull(Type.Integer({ description: 'Finished, and on their way' })),
   backlogBytes: orNull(Bytes),

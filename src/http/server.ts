@@ -21,6 +21,7 @@ import { HttpError, type HttpErrorCode, problem, problemMediaType, sendProblem, 
 import { adminRoutes } from './routes/admin.ts'
 import { backupRoutes } from './routes/backups.ts'
 import { operationsRoutes } from './routes/operations.ts'
+import { recoverabilityRoutes } from './routes/recoverability.ts'
 import { runEventRoutes } from './routes/run-events.ts'
 import { runRoutes } from './routes/runs.ts'
 import { walRoutes } from './routes/wal.ts'
@@ -44,6 +45,7 @@ export async function createHttpServer(
   operationsRoutes(app, deps, listing)
   backupRoutes(app, deps, listing, limits)
   walRoutes(app, deps)
+  recoverabilityRoutes(app, deps)
   runRoutes(app, deps)
   runEventRoutes(app, deps, limits)
   adminRoutes(app, deps)
@@ -89,9 +91,12 @@ function readJsonOnly(app: App): void {
   app.addHook('preValidation', async (request) => {
     // A missing body is an empty one; `null` is not, and will not fit.
     if (request.body === undefined) request.body = {}
-    // A query string is all text and nothing is coerced; the only number in it is read here, strictly.
+    // A query string is all text and nothing is coerced; the only numbers in it are read here, strictly.
     const query = request.query as Record<string, unknown>
-    if (typeof query.limit === 'string' && /^[0-9]{1,9}$/.test(query.limit)) query.limit = Number(query.limit)
+    for (const name of ['limit', 'timeline']) {
+      const text = query[name]
+      if (typeof text === 'string' && /^[0-9]{1,10}$/.test(text)) query[name] = Number(text)
+    }
   })
 }
 

@@ -84,6 +84,13 @@ export const walDefinitions = {
     labels: ['repository'],
     help: 'Segments that are neither in the repository nor in the archive although later ones are, from the oldest physical backup on (without one: from the oldest WAL). No recovery gets past them. Acknowledged ones (`wal.holes`) do not count.',
   },
+  lifeboat_recovery_window_start_timestamp_seconds: {
+    family: 'wal',
+    type: 'gauge',
+    unit: 'seconds since 1970',
+    labels: ['repository'],
+    help: 'Every moment from here to the recovery point can be restored, from a physical backup and the WAL after it. It jumps forward when a hole comes into the WAL. No series without a physical backup.',
+  },
   lifeboat_recovery_exposure_bytes: {
     family: 'wal',
     type: 'gauge',

@@ -17,5 +17,8 @@ export function writeRepositories(metrics: MetricWriter, catalog: Catalog, { usa
   }
   for (const { repository, at } of recoveryPoints(catalog, usable, graceSeconds(policy))) {
     metrics.set('lifeboat_recovery_point_timestamp_seconds', { repository }, at)
+    // The one that holds the recovery point: what lies before a hole is history.
+    const windows = catalog.wal?.repositories.find((one) => one.repository === repository)?.windows ?? []
+    metrics.set('lifeboat_recovery_window_start_timestamp_seconds', { repository }, windows.at(-1)?.from ?? null)
   }
 }

@@ -3,7 +3,7 @@ import type { JudgedGap } from '../domain/holes.ts'
 import { formatLsn } from '../domain/lsn.ts'
 import { segmentName } from '../domain/wal.ts'
 import type { ArchiverView } from './archiver.ts'
-import type { StoredSystem, StoredWalState, WalArchiveState, WalState } from './wal-state.ts'
+import type { RepositoryWal, StoredSystem, StoredWalState, WalArchiveState, WalState } from './wal-state.ts'
 
 /*
  * What is known of the WAL, for `GET /api/wal` and `lifeboat wal status`: plain values, no more of them than people read.
@@ -37,6 +37,15 @@ export interface GapReport {
   readonly acknowledged: { readonly reason: string; readonly until: string } | null
 }
 
+/** An interval of moments that can be restored, and what ends it. */
+export interface WindowReport {
+  readonly from: string
+  readonly until: string | null
+  readonly backup: string
+  /** The first segment that is missing after it; null: it goes on to the newest WAL. */
+  readonly hole: string | null
+}
+
 export interface ArchiveReport {
   readonly directory: string
   readonly segments: number
@@ -62,6 +71,7 @@ export interface StoredReport {
   readonly end: PlaceReport | null
   readonly coveredUntil: string | null
   readonly recoveryPoint: string | null
+  readonly windows: readonly WindowReport[]
   readonly exposureBytes: number | null
   readonly backlogSegments: number | null
   readonly backlogBytes: number | null
@@ -151,6 +161,8 @@ function reportStored(wal: WalState | null, stored: StoredWalState, systemIdenti
     end: place(judged?.end ?? null),
     coveredUntil: judged?.coveredUntil?.toISOString() ?? null,
     recoveryPoint: judged?.recoveryPoint?.toISOString() ?? null,
+    windows:
+      judged === undefined || system === undefined ? [] : reportWindows(judged.windows, system.coverage.segmentSize),
     exposureBytes: judged?.exposureBytes ?? null,
     backlogSegments: judged?.backlogSegments ?? null,
     backlogBytes: judged?.backlogBytes ?? null,
@@ -160,6 +172,15 @@ function reportStored(wal: WalState | null, stored: StoredWalState, systemIdenti
     others: [...stored.systems.keys()].filter((one) => one !== systemIdentifier),
     contradictions: sum(all, ({ contradictions }) => contradictions),
   }
+}
+
+export function reportWindows(windows: RepositoryWal['windows'], segmentSize: number): readonly WindowReport[] {
+  return windows.map(({ from, until, backup, hole }) => ({
+    from: from.toISOString(),
+    until: until?.toISOString() ?? null,
+    backup,
+    hole: hole === null ? null : segmentName(hole.timeline, hole.first, segmentSize),
+  }))
 }
 
 function reportGap(

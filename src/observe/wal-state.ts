@@ -1,4 +1,4 @@
-import type { WalCoverage, WalPosition } from '../domain/coverage.ts'
+import type { WalCoverage, WalGap, WalPosition } from '../domain/coverage.ts'
 import type { JudgedGap } from '../domain/holes.ts'
 import type { Capacity } from '../storage/storage.ts'
 
@@ -65,6 +65,17 @@ export interface WalClockState {
   readonly inRecovery: boolean
 }
 
+/** An interval of moments that can be restored. */
+export interface RecoveryWindowState {
+  readonly from: Date
+  /** Null: nobody knows until when. */
+  readonly until: Date | null
+  /** The backup where it begins. */
+  readonly backup: string
+  /** The first gap after it; null: it goes on to the newest WAL. */
+  readonly hole: WalGap | null
+}
+
 /** What the WAL in one repository is good for. Null: not known, or there is none. */
 export interface RepositoryWal {
   readonly repository: string
@@ -80,6 +91,8 @@ export interface RepositoryWal {
   readonly coveredUntil: Date | null
   /** The same, where a physical backup makes it the moment to which one can restore. */
   readonly recoveryPoint: Date | null
+  /** What can be restored, oldest first; empty where no physical backup makes WAL worth anything. */
+  readonly windows: readonly RecoveryWindowState[]
   /** WAL that the server has written and that is not stored there. */
   readonly exposureBytes: number | null
   /** Whole segments that are not stored yet, and are in the archive or still to come there. */

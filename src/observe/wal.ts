@@ -1,10 +1,12 @@
 import { WalCoverage, type WalGap, type WalPosition } from '../domain/coverage.ts'
 import { type JudgedGap, judgeGaps, type NamedHole, numberHoles } from '../domain/holes.ts'
+import { type RecoveryWindow, recoveryWindows } from '../domain/recovery-plan.ts'
 import { clockBounds, normalLsn } from '../domain/recovery-point.ts'
 import { Timelines } from '../domain/timeline.ts'
 import { firstLsn, segmentAt } from '../domain/wal.ts'
 import type { RepositoryState } from './catalog.ts'
 import type { LsnClock } from './lsn-clock.ts'
+import { planBackups } from './recovery.ts'
 import { findWalRoute, type WalRouteFound, walStarts } from './wal-route.ts'
 import type { RepositoryWal, SlotState, StoredWalState, WalArchiveState, WalClockState, WalState } from './wal-state.ts'
 
@@ -30,6 +32,7 @@ export interface WalInputs {
 interface Findings {
   readonly coverage: WalCoverage
   readonly route: WalRouteFound
+  readonly windows: readonly RecoveryWindow[]
   /** Null: not known. */
   readonly lacking: Lacking | null
 }
@@ -95,7 +98,7 @@ export function createWalView(options: WalViewOptions): (inputs: WalInputs) => W
 
 const unknown = {
   ...{ from: null, hasBackup: false, end: null, coveredUntil: null, recoveryPoint: null, exposureBytes: null },
-  ...{ backlogSegments: null, backlogBytes: null, missingSegments: null, gaps: [] },
+  ...{ backlogSegments: null, backlogBytes: null, missingSegments: null, gaps: [], windows: [] },
 } as const
 
 /** Of all clusters: all of them take up space. */
@@ -116,9 +119,11 @@ function find(place: Place, options: WalViewOptions, now: Date): Findings {
     new WalCoverage(clock.segmentSize, archive?.timelines ?? new Timelines())
   const route = findWalRoute(coverage, clock.timeline, walStarts(repository, clock.systemIdentifier))
   const isKnown = !options.hasArchive || place.archive !== null
+  const backups = planBackups(repository, clock.systemIdentifier)
   return {
     coverage,
     route,
+    windows: recoveryWindows({ backups, coverage, timeline: route.target }),
     lacking: isKnown ? lack(place, { coverage, route, archive, holes: options.holes, now }) : null,
   }
 }
@@ -185,7 +190,7 @@ function isStillJudged(lacking: Lacking | null, now: number): boolean {
 }
 
 function describe(
-  { coverage, route, lacking }: Findings,
+  { coverage, route, lacking, windows }: Findings,
   options: {
     readonly clock: WalClockState
     readonly normal: bigint
@@ -195,8 +200,12 @@ function describe(
 ): Omit<RepositoryWal, 'repository' | 'segments' | 'bytes'> {
   const { clock, normal, now } = options
   const { from, end, backup, isConsistent, target } = route
-  const bounds = end === null ? [] : clockBounds(coverage.timelines.lineage(target), end.lsn)
-  const covered = end === null ? null : (options.covered?.covered(clock.systemIdentifier, bounds, now) ?? null)
+  const stretches = coverage.timelines.lineage(target)
+  const coveredTo = (place: WalPosition | null) =>
+    place === null
+      ? null
+      : (options.covered?.covered(clock.systemIdentifier, clockBounds(stretches, place.lsn), now) ?? null)
+  const covered = coveredTo(end)
   // No sample is as old: what had been committed before the backup began is in it, and in the WAL that makes it consistent.
   const started = backup !== null && backup.startedAt <= now ? backup.startedAt : null
   const behind = end === null ? null : normal - end.lsn
@@ -206,6 +215,7 @@ function describe(
     end,
     coveredUntil: covered?.at ?? null,
     recoveryPoint: isConsistent ? (covered?.at ?? started) : null,
+    windows: windows.map(({ end: last, ...one }) => ({ ...one, until: coveredTo(last)?.at ?? null })),
     exposureBytes: behind === null ? null : covered?.isNewest || behind < 0n ? 0 : Number(behind),
     backlogSegments: lacking?.backlog ?? null,
     backlogBytes: lacking === null ? null : lacking.backlog * coverage.segmentSize,

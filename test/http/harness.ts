@@ -139,6 +139,7 @@ export async function startHttp(
       policy: { rpoSeconds: 3600, rtoSeconds: 14_400, dumpMaxAgeSeconds: 90_000, verificationMaxAgeSeconds: null },
       retention: retention(),
       growth: { of: () => null },
+      planRecoveries: () => [],
       leases: () => [],
       ...fields,
     },

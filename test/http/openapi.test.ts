@@ -43,6 +43,7 @@ await t.test('the description', async (t) => {
       'GET /api/backups',
       'GET /api/backups/{id}',
       'GET /api/jobs',
+      'GET /api/recoverability',
       'GET /api/runs',
       'GET /api/runs/{id}',
       'GET /api/runs/{id}/events',

@@ -62,6 +62,14 @@ const wal: WalState = {
       end: { timeline: 2, lsn: 0x6000000n },
       coveredUntil: at(540),
       recoveryPoint: at(540),
+      windows: [
+        {
+          from: at(60),
+          until: at(540),
+          backup: '20260301T010000Z-full-abcdef',
+          hole: { timeline: 2, first: 6, last: 7 },
+        },
+      ],
       exposureBytes: 0x4000148,
       backlogSegments: 1,
       backlogBytes: segmentSize,

@@ -55,6 +55,7 @@ export function repositoryWal(repository: string, fields: Partial<RepositoryWal>
     end: { timeline: 1, lsn: 0x5000000n },
     coveredUntil: at(598),
     recoveryPoint: at(598),
+    windows: [{ from: at(60), until: at(598), backup: '20260301T000000Z-full-abcdef', hole: null }],
     exposureBytes: 4096,
     backlogSegments: 2,
     backlogBytes: 32 * 1024 * 1024,

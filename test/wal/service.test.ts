@@ -96,6 +96,14 @@ t.test('WAL goes from the server to the repository, and the recovery point follo
     })
     t.ok(point <= Date.now() / 1000, 'never ahead')
     t.equal(await metric('lifeboat_recovery_exposure_bytes'), 0)
+    const start = (await metric('lifeboat_recovery_window_start_timestamp_seconds')) ?? 0
+    t.ok(start > 0 && start < point)
+    const asked = async (at: number) => {
+      const query = `?at=${new Date(at * 1000).toISOString()}`
+      return (await (await served.request(`/api/recoverability${query}`)).json()) as { repositories: object[] }
+    }
+    t.match((await asked(point)).repositories, [{ recoverable: true, windows: [{ hole: null }] }])
+    t.match((await asked(start - 60)).repositories, [{ recoverable: false, refused: { code: 'not-recoverable' } }])
     await cluster.sql('insert into t select generate_series(1, 1000)')
     const exposed = await untilAnswer('what is not stored', async () => {
       const bytes = await metric('lifeboat_recovery_exposure_bytes')

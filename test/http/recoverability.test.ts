@@ -1,0 +1,113 @@
+import t, { type Test } from 'tap'
+import { WalCoverage } from '../../src/domain/coverage.ts'
+import { Timelines } from '../../src/domain/timeline.ts'
+import type { Catalog } from '../../src/observe/catalog.ts'
+import { planRecoveries } from '../../src/observe/recovery.ts'
+import { createWalView } from '../../src/observe/wal.ts'
+import { at, backup, catalogOf, proof, repositoryState } from '../support/catalog.ts'
+import { clockState, storedState } from '../support/wal-state.ts'
+import { startHttp } from './harness.ts'
+
+const size = 16 * 1024 * 1024
+
+const full = backup(60, {
+  id: '20260301T010000Z-full-abcdef',
+  type: 'full',
+  database: '',
+  startTimeline: 1,
+  startLsn: '0/2000028',
+  lsn: '0/2000138',
+  consistentAt: at(61),
+})
+
+/** Segments 2 to 9 are stored in `local`, but for those that are missing; each holds an hour. */
+function situation(...missing: readonly number[]): Catalog {
+  const coverage = new WalCoverage(size, new Timelines())
+  coverage.segments(1).addRange(2, 9)
+  for (const segment of missing) coverage.segments(1).remove(segment)
+  const stored = [storedState('local', coverage)]
+  const repositories = [repositoryState('local', [full, backup(0)]), repositoryState('offsite', [])]
+  const clock = clockState({ lsn: 0xa000148n })
+  const view = createWalView({ holes: [], clock: clockOfHours, hasArchive: false })
+  const wal = view({ at: at(600), archive: null, stored, clock, slots: null, repositories })
+  return catalogOf({ at: at(600), wal, repositories })
+}
+
+/** Everything up to hour n is in the WAL that ends with segment n. */
+const clockOfHours = {
+  covered: (_system: string, [bound]: readonly { readonly lsn: bigint }[]) => ({
+    at: at(60 * Number((bound?.lsn ?? 0n) / BigInt(size))),
+    isNewest: false,
+  }),
+}
+
+interface Answer {
+  readonly repositories: readonly {
+    readonly repository: string
+    readonly recoverable: boolean
+    readonly plan: { readonly chain: readonly string[]; readonly to: string; readonly segments: number } | null
+    readonly refused: { readonly code: string; readonly message: string } | null
+    readonly windows: readonly object[]
+  }[]
+}
+
+async function ask(t: Test, catalog: Catalog, query: string): Promise<Answer> {
+  const { call } = await startHttp(t, {
+    catalog: () => catalog,
+    planRecoveries: (seen, question) => planRecoveries(seen, question, clockOfHours),
+  })
+  const answer = await call({ url: `/api/recoverability${query}` })
+  t.equal(answer.status, 200, answer.text)
+  return answer.json<Answer>()
+}
+
+t.test('which moments can be restored', async (t) => {
+  const [local, offsite] = (await ask(t, situation(), '')).repositories
+  t.match(local, {
+    repository: 'local',
+    recoverable: true,
+    plan: { chain: [full.id], timeline: 1, from: '0/2000028', to: '0/A000000', segments: 8, backupBytes: 1000 },
+    refused: null,
+    windows: [{ from: at(61).toISOString(), until: at(600).toISOString(), backup: full.id, hole: null }],
+  })
+  t.match(offsite, { repository: 'offsite', recoverable: false, plan: null, windows: [] })
+  t.equal(offsite?.refused?.code, 'not-recoverable')
+})
+
+t.test('a moment, a place, a hole', async (t) => {
+  const one = async (catalog: Catalog, query: string) =>
+    (await ask(t, catalog, `?repository=local&${query}`)).repositories[0]
+  t.match(await one(situation(), `at=${at(300).toISOString()}`), { recoverable: true, plan: { chain: [full.id] } })
+  t.match(await one(situation(), 'at=2026-03-01T07:30:00%2B02:00'), { recoverable: true }, 'of another zone')
+  t.match(await one(situation(), `at=${at(30).toISOString()}`), { refused: { message: /no backup is as old/ } })
+  t.match(await one(situation(), `at=${at(900).toISOString()}`), { refused: { message: /in the future/ } })
+  t.match(await one(situation(), 'lsn=0/5000000'), { plan: { to: '0/5000000', segments: 3 } })
+  t.match(await one(situation(), 'lsn=0/B000000'), { refused: { message: /ends at 0\/A000000/ } })
+  const holed = situation(5)
+  t.match(await one(holed, `at=${at(400).toISOString()}`), { refused: { message: /a segment is missing there/ } })
+  t.match((await one(holed, `at=${at(200).toISOString()}`))?.windows, [
+    { until: at(300).toISOString(), hole: '000000010000000000000005' },
+  ])
+  t.match(await one(situation(2), ''), { refused: { message: /that makes 20260301T010000Z-full-abcdef consistent/ } })
+  t.match(await one(situation(), 'timeline=7'), { recoverable: false })
+})
+
+t.test('a refuted backup is none, and what is not known is not promised', async (t) => {
+  const catalog = situation()
+  const refuted = repositoryState('local', [full], [proof(full, 120, { artifact: 'fail' })])
+  const [local] = (await ask(t, { ...catalog, repositories: [refuted] }, '')).repositories
+  t.match(local, { recoverable: false, refused: { message: /failed its verification/ } })
+  const [early] = (await ask(t, { ...catalog, wal: null }, '')).repositories
+  t.match(early, { recoverable: false, refused: { message: /not known yet/ } })
+})
+
+t.test('questions that make no sense', async (t) => {
+  const { call } = await startHttp(t, {
+    catalog: () => situation(),
+    planRecoveries: (seen, question) => planRecoveries(seen, question, clockOfHours),
+  })
+  for (const query of ['at=yesterday', 'at=2026-03-01T00:00:00', 'lsn=x', 'timeline=0', 'when=now', 'name='])
+    t.equal((await call({ url: `/api/recoverability?${query}` })).status, 400, query)
+  t.equal((await call({ url: '/api/recoverability?name=a&lsn=0/1' })).status, 400)
+  t.equal((await call({ url: '/api/recoverability?repository=nowhere' })).status, 404)
+})
