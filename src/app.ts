@@ -143,6 +143,7 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
     policy,
     retention,
     growth,
+    walWork: () => ({ shipping: wal?.shipping() ?? null, stream: wal?.stream() ?? null }),
     planRecoveries: (catalog, question) => planRecoveries(catalog, question, wal?.sources.clock ?? null),
     leases: () => core.leases.states(),
   })

@@ -8,6 +8,7 @@ import type { Catalog } from '../observe/catalog.ts'
 import type { Growth } from '../observe/growth.ts'
 import type { RecoveryAnswer, RecoveryQuestion } from '../observe/recovery.ts'
 import type { RetentionPlans } from '../observe/retention.ts'
+import type { WalWork } from '../observe/wal-report.ts'
 import type { JobName, JobParams, JobSummary, Run, RunState } from '../runner/job.ts'
 import type { LeaseStatus } from '../runner/lease.ts'
 
@@ -78,6 +79,8 @@ export interface HttpDependencies {
   readonly retention: (catalog: Catalog) => RetentionPlans
   /** How far the newest backups are from what is usual, and what explains it. */
   readonly growth: Pick<Growth, 'of'>
+  /** What goes on about the WAL. */
+  readonly walWork: () => WalWork
   /** How each repository would bring back what is asked for, from memory. Throws `not-found`. */
   readonly planRecoveries: (catalog: Catalog, question: RecoveryQuestion) => readonly RecoveryAnswer[]
   /** Who may write to the repositories. */

@@ -1,6 +1,6 @@
 import { Type } from 'typebox'
 import { archiverStates } from '../domain/archiver.ts'
-import { moment, orNull } from './schema-parts.ts'
+import { FailureSchema, moment, orNull } from './schema-parts.ts'
 
 /* The answer of `GET /api/wal`: see observe/wal-report.ts. */
 
@@ -78,6 +78,28 @@ const Stored = Type.Object({
   timelines: Timelines,
   others: Type.Array(Type.String(), { description: 'Other system identifiers of which there is WAL' }),
   contradictions: Type.Integer({ description: 'Segments that are stored twice with different content' }),
+  shipping: orNull(
+    Type.Object(
+      {
+        waiting: orNull(
+          Type.Enum(['archive', 'index', 'lease'], { description: 'What keeps it, though nothing failed' }),
+        ),
+        shippedSegments: Type.Integer({ description: 'Since Lifeboat started' }),
+        shippedBytes: Type.Number({ description: 'As stored' }),
+        queued: orNull(Type.Integer()),
+        inFlight: Type.Integer(),
+        lastSuccessAt: orNull(moment('When a segment was stored last')),
+        delaySeconds: orNull(Type.Number({ description: 'From its archiving to its being stored, of the last one' })),
+        failures: Type.Integer(),
+        failure: orNull(FailureSchema),
+        quarantined: Type.Record(Type.String(), Type.Integer(), {
+          description: 'Files of the archive that are not stored among the WAL, by reason',
+        }),
+        undecided: Type.Integer({ description: 'Files of a system identifier that is not known yet' }),
+      },
+      { description: 'From the archive to here' },
+    ),
+  ),
 })
 
 const Slot = Type.Object({
@@ -100,6 +122,7 @@ export const WalReportSchema = Type.Object(
         timeline: Type.Integer(),
         lsn: Type.String({ description: 'Where it writes next; on a standby, how far it has replayed' }),
         inRecovery: Type.Boolean(),
+        bytesPerSecond: orNull(Type.Number({ description: 'WAL that it writes, over the last hour' })),
       }),
     ),
     archiver: orNull(
@@ -114,6 +137,22 @@ export const WalReportSchema = Type.Object(
     archive: orNull(Archive),
     repositories: Type.Array(Stored),
     slots: orNull(Type.Array(Slot)),
+    stream: orNull(
+      Type.Object(
+        {
+          phase: Type.Enum(['stopped', 'standby', 'starting', 'streaming', 'waiting']),
+          slot: Type.String(),
+          isUp: orNull(Type.Boolean()),
+          position: orNull(Type.String({ description: 'Received up to here' })),
+          shippedTo: orNull(Type.String({ description: 'Stored up to here, but for whole segments' })),
+          failure: orNull(FailureSchema),
+          shipFailure: orNull(FailureSchema),
+          failures: Type.Integer(),
+          holes: Type.Integer(),
+        },
+        { description: 'The receiver of WAL (`wal.stream`)' },
+      ),
+    ),
   },
   { $id: 'WalReport', description: 'What is known of the WAL: what is where, what is missing, what would be lost' },
 )

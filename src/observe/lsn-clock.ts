@@ -4,6 +4,7 @@ import { toFailure } from '../domain/errors.ts'
 import { type ClockBound, coveredMoment, isVoid, normalLsn, noteSample } from '../domain/recovery-point.ts'
 import type { LsnClockProbe } from '../postgres/lsn-clock.ts'
 import type { FoundRun, KeptRun } from '../runner/lsn-clock-rows.ts'
+import { WalRate } from './wal-rate.ts'
 import type { WalClockState } from './wal-state.ts'
 
 /** Where the clock is kept over restarts: see LsnClockRows. */
@@ -55,6 +56,7 @@ export function createLsnClock({ probe, store, clock, log }: LsnClockOptions): L
   /** The row of the newest one while the tail is empty. */
   let newestSeq: number | null = null
   let [savedAt, thinnedAt] = [Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY]
+  const rate = new WalRate()
   const writing = createAttempt(log, 'the clock of the WAL cannot be kept: after a restart it would be older')
   const reading = createAttempt(log, 'the clock of the WAL cannot be read: no recovery point is known')
 
@@ -121,7 +123,9 @@ export function createLsnClock({ probe, store, clock, log }: LsnClockOptions): L
 
   return {
     remembered:
-      kept === null ? null : stateOf(kept, { at: kept.at, lsn: kept.lastLsn, inRecovery: kept.state === null }),
+      kept === null
+        ? null
+        : stateOf(kept, { at: kept.at, lsn: kept.lastLsn, inRecovery: kept.state === null, rate: null }),
     async look(signal) {
       // Both clocks are asked before the snapshot is taken: of two that differ, the earlier moment is true by either.
       const before = clock.now().getTime()
@@ -133,7 +137,8 @@ export function createLsnClock({ probe, store, clock, log }: LsnClockOptions): L
         const { run, isNew } = noteSample(newest, { systemIdentifier, timeline, state, ...noted })
         if (run !== newest) note({ ...run, lastLsn: lsn, segmentSize }, isNew)
       }
-      return stateOf(found, { at: found.serverAt, lsn, inRecovery: found.inRecovery })
+      const perSecond = rate.note(found, clock.monotonic())
+      return stateOf(found, { at: found.serverAt, lsn, inRecovery: found.inRecovery, rate: perSecond })
     },
     covered(systemIdentifier, bounds, now) {
       const found = reading(() => find(systemIdentifier, bounds), null)
@@ -177,7 +182,7 @@ function createAttempt(log: Logger, problem: string) {
 
 function stateOf(
   { systemIdentifier, timeline, segmentSize }: Pick<KeptRun, 'systemIdentifier' | 'timeline' | 'segmentSize'>,
-  { at, lsn, inRecovery }: { readonly at: number; readonly lsn: bigint; readonly inRecovery: boolean },
+  { at, ...rest }: Pick<WalClockState, 'lsn' | 'inRecovery' | 'rate'> & { readonly at: number },
 ): WalClockState {
-  return Object.freeze({ systemIdentifier, timeline, at: new Date(at), lsn, segmentSize, inRecovery })
+  return Object.freeze({ systemIdentifier, timeline, segmentSize, at: new Date(at), ...rest })
 }

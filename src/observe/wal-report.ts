@@ -1,8 +1,11 @@
 import type { WalCoverage, WalPosition } from '../domain/coverage.ts'
+import type { Failure } from '../domain/errors.ts'
 import type { JudgedGap } from '../domain/holes.ts'
 import { formatLsn } from '../domain/lsn.ts'
+import type { StreamState } from '../domain/stream.ts'
 import { segmentName } from '../domain/wal.ts'
 import type { ArchiverView } from './archiver.ts'
+import type { RepositoryShipping, ShippingState } from './shipping-state.ts'
 import type { RepositoryWal, StoredSystem, StoredWalState, WalArchiveState, WalState } from './wal-state.ts'
 
 /*
@@ -82,6 +85,8 @@ export interface StoredReport {
   /** System identifiers of other clusters that are stored here, before an upgrade for example. */
   readonly others: readonly string[]
   readonly contradictions: number
+  /** Null: nothing is shipped, or who looks does not know. */
+  readonly shipping: ShippingReport | null
 }
 
 export interface WalReport {
@@ -93,18 +98,55 @@ export interface WalReport {
     readonly timeline: number
     readonly lsn: string
     readonly inRecovery: boolean
+    readonly bytesPerSecond: number | null
   } | null
   readonly archiver: ArchiverView | null
   readonly archive: ArchiveReport | null
   readonly repositories: readonly StoredReport[]
   readonly slots: WalState['slots']
+  /** The receiver of WAL; null: there is none, or who looks does not know. */
+  readonly stream: StreamReport | null
+}
+
+export interface StreamReport extends Omit<StreamState, 'position' | 'shippedTo'> {
+  /** Received up to here, and stored up to there. */
+  readonly position: string | null
+  readonly shippedTo: string | null
 }
 
 /** So many timelines of each place are told, the newest. */
 const mostTimelines = 100
 
+/** What is told of shipping to one repository. */
+export interface ShippingReport {
+  /** What it waits for, though nothing has failed. */
+  readonly waiting: RepositoryShipping['waiting']
+  readonly shippedSegments: number
+  readonly shippedBytes: number
+  readonly queued: number | null
+  readonly inFlight: number
+  readonly lastSuccessAt: string | null
+  readonly delaySeconds: number | null
+  readonly failures: number
+  readonly failure: Failure | null
+  /** Files of the archive that are kept apart, by reason. */
+  readonly quarantined: Readonly<Record<string, number>>
+  readonly undecided: number
+}
+
+/** What the sidecar does about the WAL; who only looks knows nothing of it. */
+export interface WalWork {
+  readonly shipping: ShippingState | null
+  readonly stream: StreamState | null
+}
+
 /** Makes the report. */
-export function reportWal(wal: WalState | null, archiver: ArchiverView | null, at: Date): WalReport {
+export function reportWal(
+  wal: WalState | null,
+  archiver: ArchiverView | null,
+  at: Date,
+  work: WalWork = { shipping: null, stream: null },
+): WalReport {
   const { archive, clock } = wal ?? { archive: null, clock: null }
   const systemIdentifier = clock?.systemIdentifier ?? archive?.systemIdentifier ?? onlySystem(wal?.stored ?? [])
   return {
@@ -119,12 +161,19 @@ export function reportWal(wal: WalState | null, archiver: ArchiverView | null, a
             timeline: clock.timeline,
             lsn: formatLsn(clock.lsn),
             inRecovery: clock.inRecovery,
+            bytesPerSecond: clock.rate,
           },
     archiver,
     archive: archive === null ? null : reportArchive(archive),
-    repositories: (wal?.stored ?? []).map((stored) => reportStored(wal, stored, systemIdentifier)),
+    repositories: (wal?.stored ?? []).map((stored) => reportStored(wal, stored, systemIdentifier, work)),
     slots: wal?.slots ?? null,
+    stream: work.stream === null ? null : reportStream(work.stream),
   }
+}
+
+function reportStream({ position, shippedTo, ...rest }: StreamState): StreamReport {
+  const place = (lsn: bigint | null) => (lsn === null ? null : formatLsn(lsn))
+  return { ...rest, position: place(position), shippedTo: place(shippedTo) }
 }
 
 /** Before the server and the archive were seen: the one cluster of which there is WAL. */
@@ -145,7 +194,13 @@ function reportArchive(archive: WalArchiveState): ArchiveReport {
   }
 }
 
-function reportStored(wal: WalState | null, stored: StoredWalState, systemIdentifier: string | null): StoredReport {
+function reportStored(
+  wal: WalState | null,
+  stored: StoredWalState,
+  systemIdentifier: string | null,
+  { shipping }: WalWork,
+): StoredReport {
+  const shipped = shipping?.repositories.find(({ repository }) => repository === stored.repository)
   const judged = wal?.repositories.find(({ repository }) => repository === stored.repository)
   const system = systemIdentifier === null ? undefined : stored.systems.get(systemIdentifier)
   const all = [...stored.systems.values()]
@@ -171,6 +226,15 @@ function reportStored(wal: WalState | null, stored: StoredWalState, systemIdenti
     timelines: system === undefined ? [] : reportTimelines(system.coverage),
     others: [...stored.systems.keys()].filter((one) => one !== systemIdentifier),
     contradictions: sum(all, ({ contradictions }) => contradictions),
+    shipping: shipped === undefined ? null : reportShipping(shipped),
+  }
+}
+
+function reportShipping({ repository: _, quarantined, lastSuccessAt, ...rest }: RepositoryShipping): ShippingReport {
+  return {
+    ...rest,
+    lastSuccessAt: lastSuccessAt?.toISOString() ?? null,
+    quarantined: Object.fromEntries(quarantined),
   }
 }
 

@@ -63,6 +63,8 @@ export interface WalClockState {
   readonly lsn: bigint
   readonly segmentSize: number
   readonly inRecovery: boolean
+  /** WAL that it writes, bytes per second over the last hour; null: not watched for long enough. */
+  readonly rate: number | null
 }
 
 /** An interval of moments that can be restored. */

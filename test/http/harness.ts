@@ -140,6 +140,7 @@ export async function startHttp(
       retention: retention(),
       growth: { of: () => null },
       planRecoveries: () => [],
+      walWork: () => ({ shipping: null, stream: null }),
       leases: () => [],
       ...fields,
     },

@@ -2,7 +2,7 @@ import t from 'tap'
 import { describeGaps, describeWal } from '../../src/cli/wal-words.ts'
 import { WalCoverage } from '../../src/domain/coverage.ts'
 import { parseHistory, Timelines } from '../../src/domain/timeline.ts'
-import { reportWal, type WalReport } from '../../src/observe/wal-report.ts'
+import { reportWal, type WalReport, type WalWork } from '../../src/observe/wal-report.ts'
 import type { StoredWalState, WalArchiveState, WalState } from '../../src/observe/wal-state.ts'
 import { at, catalogOf } from '../support/catalog.ts'
 import { startHttp } from './harness.ts'
@@ -51,7 +51,15 @@ const wal: WalState = {
     stored('local', coverage([1, 1, 4], [2, 5, 5], [2, 9, 9])),
     stored('offsite', coverage([1, 1, 4], [2, 5, 7])),
   ],
-  clock: { systemIdentifier: system, timeline: 2, at: at(600), lsn: 0xa000148n, segmentSize, inRecovery: false },
+  clock: {
+    systemIdentifier: system,
+    timeline: 2,
+    at: at(600),
+    lsn: 0xa000148n,
+    segmentSize,
+    inRecovery: false,
+    rate: 4096,
+  },
   repositories: [
     {
       repository: 'local',
@@ -97,14 +105,32 @@ const wal: WalState = {
   ],
 }
 
+const work: WalWork = {
+  shipping: {
+    repositories: [
+      {
+        ...{ repository: 'local', waiting: null, shippedSegments: 9, shippedBytes: 4e6, queued: 1, inFlight: 1 },
+        ...{ lastSuccessAt: at(599), failures: 1, undecided: 0, delaySeconds: 0.4 },
+        failure: { code: 'disk-full', message: 'no space left', hint: 'make room' },
+        quarantined: new Map([['foreign', 2]]),
+      },
+    ],
+    pruning: null,
+  },
+  stream: {
+    ...{ phase: 'streaming', slot: 'lifeboat', isUp: true, position: 0xa000148n, shippedTo: null },
+    ...{ failure: null, shipFailure: null, failures: 0, holes: 0 },
+  },
+}
+
 const archiver = { state: 'idle' as const, detail: 'nothing waits', archived: 9, failed: 0, ready: 0 }
 
 t.test('GET /api/wal tells what is where', async (t) => {
-  const { call } = await startHttp(t, { catalog: () => catalogOf({ wal, archiver }) })
+  const { call } = await startHttp(t, { catalog: () => catalogOf({ wal, archiver }), walWork: () => work })
   const answer = await call({ url: '/api/wal' })
   t.equal(answer.status, 200)
   const report = answer.json<WalReport>()
-  t.same(report, JSON.parse(JSON.stringify(reportWal(wal, archiver, at(600)))), 'nothing is lost on the way')
+  t.same(report, JSON.parse(JSON.stringify(reportWal(wal, archiver, at(600), work))), 'nothing is lost on the way')
   t.match(report, { systemIdentifier: system, segmentSize, server: { timeline: 2, lsn: '0/A000148' } })
   t.match(report.archive, { segments: 2, foreign: 3, newest: { name: '000000020000000000000009' } })
   const [local, offsite] = report.repositories
@@ -115,7 +141,10 @@ t.test('GET /api/wal tells what is where', async (t) => {
     missingSegments: 1,
     others: ['7400000000000000001'],
     contradictions: 1,
+    shipping: { queued: 1, failure: { code: 'disk-full' }, quarantined: { foreign: 2 }, delaySeconds: 0.4 },
   })
+  t.match(report.stream, { phase: 'streaming', position: '0/A000148', shippedTo: null })
+  t.equal(report.repositories[1]?.shipping, null)
   t.same(
     local?.gaps.map(({ first, elsewhere }) => [first, elsewhere]),
     [

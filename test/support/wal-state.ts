@@ -41,7 +41,15 @@ export function storedState(repository: string, coverage: WalCoverage): StoredWa
 }
 
 export function clockState(fields: Partial<WalClockState> & Pick<WalClockState, 'lsn'>): WalClockState {
-  return { systemIdentifier, timeline: 1, at: at(600), segmentSize: 16 * 1024 * 1024, inRecovery: false, ...fields }
+  return {
+    systemIdentifier,
+    timeline: 1,
+    at: at(600),
+    segmentSize: 16 * 1024 * 1024,
+    inRecovery: false,
+    rate: null,
+    ...fields,
+  }
 }
 
 /** The WAL in a repository, all of it known. */

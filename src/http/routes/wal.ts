@@ -20,7 +20,7 @@ export function walRoutes(app: App, deps: HttpDependencies): void {
     },
     async () => {
       const { wal, archiver, at } = deps.catalog()
-      return reportWal(wal, archiver, at) as Static<typeof WalReportSchema>
+      return reportWal(wal, archiver, at, deps.walWork()) as Static<typeof WalReportSchema>
     },
   )
 }
