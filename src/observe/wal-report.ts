@@ -230,11 +230,12 @@ function reportStored(
   }
 }
 
-function reportShipping({ repository: _, quarantined, lastSuccessAt, ...rest }: RepositoryShipping): ShippingReport {
+function reportShipping(state: RepositoryShipping): ShippingReport {
+  const { waiting, shippedSegments, shippedBytes, queued, inFlight, delaySeconds, failures, failure, undecided } = state
   return {
-    ...rest,
-    lastSuccessAt: lastSuccessAt?.toISOString() ?? null,
-    quarantined: Object.fromEntries(quarantined),
+    ...{ waiting, shippedSegments, shippedBytes, queued, inFlight, delaySeconds, failures, failure, undecided },
+    lastSuccessAt: state.lastSuccessAt?.toISOString() ?? null,
+    quarantined: Object.fromEntries(state.quarantined),
   }
 }
 
