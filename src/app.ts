@@ -24,6 +24,7 @@ import { planRecoveries } from './observe/recovery.ts'
 import { createRetentionView, tracesOf } from './observe/retention.ts'
 import { createArchiverProbe, createServerProbe } from './observe/server.ts'
 import { createServerMemory } from './observe/server-memory.ts'
+import { createWalNews } from './observe/wal-news.ts'
 import { findInstallations } from './postgres/installations.ts'
 import type { Repository } from './repository/repository.ts'
 import type { ClockGuard } from './runner/clock-guard.ts'
@@ -168,6 +169,7 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
       observer.onChange((catalog) => growth.look(catalog))
       observer.onChange((catalog) => exposition.render(catalog))
       observer.onChange(createClockAheadReport(log))
+      observer.onChange(createWalNews({ log, mustArchive: config.wal.archive !== null && config.wal.stream === null }))
       runner.onChange((run) => {
         observer.historyChanged()
         // What a run changed shows at once, also where no file event tells.

@@ -4,7 +4,14 @@ import type { Clock } from '../clock.ts'
 import type { ValidatedConfig } from '../config/validated.ts'
 import type { ArchiverSample } from '../domain/archiver.ts'
 import { sampleArchiver } from '../postgres/archiver.ts'
-import { archivingFacts, canSwitchSegment, incomingDirectory, isOurs, switchSegment } from '../postgres/archiving.ts'
+import {
+  archivingFacts,
+  canSwitchSegment,
+  incomingDirectory,
+  isOurs,
+  makeDirectoryHint,
+  switchSegment,
+} from '../postgres/archiving.ts'
 import { type Session, withSession } from '../postgres/connection.ts'
 import { quoteIdentifier } from '../postgres/conninfo.ts'
 import { type Finding, looked, ok, problem, warning } from './finding.ts'
@@ -18,6 +25,7 @@ interface Looking {
 
 const defaultDeadlineMs = 60_000
 const pollMs = 100
+const seeLog = "the server's log has the reason"
 const setup = '`lifeboat wal setup` shows what to set'
 
 /** Proves that the server's WAL arrives in the archive: finishes a segment and waits for it. Nothing without wal.archive. */
@@ -49,10 +57,20 @@ async function whyNotReady(archive: string): Promise<Finding | null> {
       if ((await stat(path)).isDirectory()) continue
       return problem('wal', `${path} is no directory`, setup)
     } catch (error) {
-      return problem('wal', `the archive directory cannot be used: ${(error as Error).message}`, setup)
+      const { code, message } = error as NodeJS.ErrnoException
+      return problem(
+        'wal',
+        `the archive directory cannot be used: ${message}`,
+        directoryHints[code ?? '']?.(archive) ?? setup,
+      )
     }
   }
   return null
+}
+
+const directoryHints: Readonly<Record<string, (archive: string) => string>> = {
+  ENOENT: (archive) => `mount its disk if it has one of its own; if it is new, ${makeDirectoryHint(archive)}`,
+  EACCES: () => 'put the OS user of lifeboat into the group of the directory, and start it again',
 }
 
 async function checkServerSide(session: Session, archive: string, looking: Looking): Promise<readonly Finding[]> {
@@ -140,14 +158,14 @@ const failing = ({ lastFailed }: ArchiverSample) =>
   problem(
     'wal',
     `archive_command fails${lastFailed === null ? '' : ` for ${lastFailed}`}: the server keeps its WAL until it does not`,
-    "the server's log has the reason",
+    `${seeLog}, beside "archive command failed"`,
   )
 
 const dying = () =>
   problem(
     'wal',
     "archive_command ends the server's archiver: it exits with a status above 125, or cannot be started at all",
-    "see that the server's OS user can run it; the server's log has the reason",
+    `see that the server's OS user can run it; ${seeLog}`,
   )
 
 function late(
@@ -160,6 +178,10 @@ function late(
   const behind = files === null ? '' : `; ${files.ready} files wait`
   const took = `${segment} did not arrive within ${Math.round(seconds)} s`
   if (archived === before.archived && process?.waitEvent === 'ArchiveCommand')
-    return problem('wal', `${took}: archive_command does not return${behind}`, 'look at what it waits for, and end it')
+    return problem(
+      'wal',
+      `${took}: archive_command does not return${behind}`,
+      'see what it waits for (`ps -ef`, a network disk), and end it: the server tries again',
+    )
   return problem('wal', `${took}${behind}`, "the server's log and pg_stat_archiver tell how far it is")
 }

@@ -1,4 +1,5 @@
 import { hostname } from 'node:os'
+import { checkArchiveRoom } from '../check/archive-room.ts'
 import { checkArchiving } from '../check/archiving.ts'
 import { type Finding, looked, ok, warning } from '../check/finding.ts'
 import { checkHooks } from '../check/hooks.ts'
@@ -47,6 +48,7 @@ export const checkCommand: Command = {
       ...(await checkPlaces(config, largestDatabaseBytes, identities(config, context))),
       ...(await checkLeases(config, context)),
       ...(await checkArchiving(config, context)),
+      ...(await checkArchiveRoom(config)),
       ...(await checkStreaming(config, context.signal)),
       ...(isWatchOnly(config) ? [] : await checkSlots(config, context.signal)),
       ...(isWatchOnly(config) ? [] : await checkPhysical(config, context.signal)),

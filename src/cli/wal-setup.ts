@@ -9,6 +9,7 @@ import {
   archivingFacts,
   archivingStatements,
   incomingDirectory,
+  makeDirectoryHint,
   planArchiving,
   programsDirectory,
   restoreCommand,
@@ -114,21 +115,18 @@ function assertMayChange(plan: readonly SettingPlan[], forbidden: readonly strin
 /** A server that archives into a directory that is not there keeps all its WAL, until its disk is full. */
 async function assertReady(archive: string): Promise<void> {
   const [note] = await directoryNotes(archive)
-  if (note !== undefined) throw new LifeboatError('storage-failed', note, { hint: makeHint(archive) })
+  if (note !== undefined) throw new LifeboatError('storage-failed', note, { hint: makeDirectoryHint(archive) })
 }
 
 async function directoryNotes(archive: string): Promise<readonly string[]> {
   for (const path of [archive, join(archive, incomingDirectory)]) {
     const found = await stat(path).catch((error: Error) => error)
-    if (found instanceof Error) return [`the archive directory cannot be used: ${found.message}`]
+    if (found instanceof Error)
+      return [`the archive directory cannot be used: ${found.message}`, makeDirectoryHint(archive)]
     if (!found.isDirectory()) return [`${path} is no directory`]
   }
   return []
 }
-
-/** As root; a group that lifeboat is in, so that it can read what the server writes. */
-const makeHint = (archive: string) =>
-  `as root: install -d -o postgres -g GROUP-OF-LIFEBOAT -m 2770 ${[archive, join(archive, incomingDirectory)].map((path) => JSON.stringify(path)).join(' ')}`
 
 /** Whether the server's OS user, of whom we know nothing, can run the programs. */
 async function programNotes(programs: string): Promise<readonly string[]> {
@@ -185,7 +183,9 @@ function describe(plan: readonly SettingPlan[], { statements, applied, restart, 
     parts.push(`As SQL, which --apply executes:\n${statements.map((one) => `  ${oneLine(one)};\n`).join('')}`)
   if (applied) parts.push(statements.length > 0 ? 'This was set.\n' : 'There was nothing to set.\n')
   if (restart.length > 0)
-    parts.push(`Then restart the server, which lifeboat never does: ${restart.join(', ')} needs it.\n`)
+    parts.push(
+      `Then restart the server, which lifeboat never does: ${restart.join(', ')} ${restart.length === 1 ? 'needs' : 'need'} it.\n`,
+    )
   if (notes.length > 0) parts.push(notes.map((note) => `note: ${oneLine(note)}\n`).join(''))
   parts.push(
     `For a recovery, in the restored copy, with archive_mode = off:\n  restore_command = '${restore.replaceAll("'", "''")}'\n`,

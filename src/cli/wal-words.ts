@@ -18,7 +18,10 @@ function describeServer({ server, archiver, systemIdentifier, at }: WalReport): 
     const doing = server.inRecovery ? 'has replayed up to' : 'writes at'
     rows.push(['server', `${doing} ${server.lsn} on timeline ${server.timeline} (${ago(server.at, at)})`])
   }
-  if (archiver !== null) rows.push(['archiver', `${archiver.state ?? 'not known'}: ${oneLine(archiver.detail)}`])
+  if (archiver !== null) {
+    rows.push(['archiver', `${archiver.state ?? 'not known'}: ${oneLine(archiver.detail)}`])
+    if (archiver.hint !== null) rows.push(['', archiver.hint])
+  }
   return table(rows)
 }
 

@@ -43,6 +43,22 @@ export interface ArchiverVerdict {
   readonly detail: string
 }
 
+/** What to do first in a state that is wrong; null: nothing, and where the state is not known. */
+export function archiverHint(state: ArchiverState | null): string | null {
+  return state === null ? null : hints[state]
+}
+
+const seeLog = "the server's log has the reason, beside `archive command failed`"
+const hints: Readonly<Record<ArchiverState, string | null>> = {
+  off: '`lifeboat wal setup` shows what to set; with wal.stream nothing need be archived',
+  idle: null,
+  archiving: null,
+  lagging: 'look at the disk of the archive and its way there: the server writes WAL faster than it is archived',
+  failing: `${seeLog}; \`lifeboat check\` tries it`,
+  hung: 'see what archive_command waits for (`ps -ef`, a network disk), and end it: the server tries again',
+  lying: 'let archive_command store before it returns 0 (`lifeboat wal setup`), then `lifeboat backup --type full`',
+}
+
 /** After three failures the archiver rests for a minute: what failed within this time fails still. */
 const failingMs = 150_000
 /** An archive_command that does nothing for so long has hung. */

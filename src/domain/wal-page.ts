@@ -24,8 +24,9 @@ const magicOfMajor: Readonly<Record<number, number>> = {
   18: 0xd118,
 }
 const majorOfMagic = new Map(Object.entries(magicOfMajor).map(([major, magic]) => [magic, Number(major)]))
-const longHeader = 0x0002
-const allFlags = 0x000f
+/** Flags of a page: its header is the long one, as on the first page of each segment; all that there are. */
+export const longHeader = 0x0002
+export const allFlags = 0x000f
 
 export interface WalPageHeader {
   /** Of PostgreSQL; null for one that is not known here. */

@@ -1,4 +1,4 @@
-import type { WalPageHeader } from './wal-page.ts'
+import { allFlags, longHeader, longHeaderSize, type WalPageHeader } from './wal-page.ts'
 
 /*
  * XLogPageHeaderData, with which each page of a segment begins: magic, flags, timeline, address, and the length of what is
@@ -6,10 +6,7 @@ import type { WalPageHeader } from './wal-page.ts'
  * Sources: src/include/access/xlog_internal.h, xlogrecord.h; CopyXLogRecordToWAL in xlog.c for the zeros after a switch.
  */
 const shortHeaderSize = 24
-const longHeaderSize = 40
 const firstIsContinued = 0x0001
-const isLong = 0x0002
-const allFlags = 0x000f
 const recordHeaderSize = 24
 const xlogManager = 0
 const switchRecord = 0x40
@@ -62,7 +59,7 @@ export class SegmentPages {
 
   #keep(bytes: Buffer, at: number): void {
     this.#last = Buffer.from(bytes.subarray(at, at + this.#first.pageSize))
-    this.#lastIsFirst = (this.#last.readUInt16LE(2) & isLong) !== 0
+    this.#lastIsFirst = (this.#last.readUInt16LE(2) & longHeader) !== 0
   }
 
   #isNext(bytes: Buffer, at: number): boolean {
@@ -70,7 +67,7 @@ export class SegmentPages {
     const isNext =
       bytes.readUInt16LE(at) === this.#first.magic &&
       (flags & ~allFlags) === 0 &&
-      ((flags & isLong) !== 0) === (this.#offset === 0) &&
+      ((flags & longHeader) !== 0) === (this.#offset === 0) &&
       timeline >= this.#lastTimeline &&
       timeline <= this.#timeline &&
       // The size of a segment divides 2^32, so that the lower half does not overflow within one.

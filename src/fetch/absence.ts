@@ -3,10 +3,9 @@ import { formatLsn } from '../domain/lsn.ts'
 import { parseHistory } from '../domain/timeline.ts'
 import { firstLsn, parseWalName, walFileKind } from '../domain/wal.ts'
 import type { Repository } from '../repository/repository.ts'
-import type { StoredWalObject } from '../repository/wal.ts'
+import { readSegmentSize } from '../repository/wal-segment-size.ts'
 import { type Asking, askAll, unanimous } from './ask.ts'
 import { readPlain } from './plain.ts'
-import { readSegmentSize } from './segment-content.ts'
 import { storedSystems } from './system.ts'
 
 interface Absent {
@@ -88,7 +87,7 @@ async function leftLater(
       if (left.timeline !== timeline || left.lsn >> 32n < log) continue
       const why = `${object.name}, which tells that this timeline went on to ${formatLsn(left.lsn)}`
       if (left.lsn >> 32n > log) return why
-      segmentSize ??= await anySegmentSize(repository, systemIdentifier, signal)
+      segmentSize ??= (await readSegmentSize(repository.wal, systemIdentifier, signal)).size
       const file = segmentSize === null ? null : parseWalName(name, segmentSize)
       // Left within this segment: what came before the fork was copied to the new timeline.
       if (file?.kind !== 'segment' || segmentSize === null || left.lsn >= firstLsn(file.segment + 1, segmentSize))
@@ -96,22 +95,4 @@ async function leftLater(
     }
   }
   return null
-}
-
-/** Null where no segment is stored. */
-async function anySegmentSize(
-  { wal }: Repository,
-  systemIdentifier: string,
-  signal: AbortSignal,
-): Promise<number | null> {
-  for await (const timeline of wal.timelines(systemIdentifier, { signal })) {
-    for await (const object of wal.list(systemIdentifier, timeline, { signal })) {
-      if (isReadable(object)) return readSegmentSize(await wal.read(object, { signal }))
-    }
-  }
-  return null
-}
-
-function isReadable({ isEncrypted }: StoredWalObject): boolean {
-  return !isEncrypted
 }

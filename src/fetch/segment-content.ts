@@ -83,22 +83,3 @@ export async function writeSegment(
   await truncate(path, segmentSize)
   return segmentSize
 }
-
-/** The segment size that the header of a stored segment tells. Fails with `wal-invalid` where it tells none. */
-export async function readSegmentSize(body: Readable): Promise<number> {
-  const head: Buffer[] = []
-  try {
-    const stream = body.compose(createZstdDecompress())
-    for await (const chunk of stream) {
-      head.push(chunk as Buffer)
-      if (Buffer.concat(head).length >= longHeaderSize) break
-    }
-  } catch (cause) {
-    if (cause instanceof LifeboatError) throw cause
-  } finally {
-    body.destroy()
-  }
-  const size = readWalPageHeader(Buffer.concat(head))?.segmentSize
-  if (size === undefined) throw new LifeboatError('wal-invalid', 'a stored segment has no header')
-  return size
-}

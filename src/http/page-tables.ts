@@ -15,21 +15,21 @@ const shown = 20
 const explained = 5
 
 /** A cell that carries its column's name, for narrow screens, where the table becomes a list. */
-function cell(label: string, content: Content, number = false): Content {
+export function cell(label: string, content: Content, number = false): Content {
   return html`<td data-label="${label}"${number ? html` class="number"` : null}><div>${content}</div></td>`
 }
 
-function head(label: string, content: Content): Content {
+export function head(label: string, content: Content): Content {
   return html`<th scope="row" data-label="${label}"><div>${content}</div></th>`
 }
 
-function table(caption: string, columns: readonly Content[], rows: readonly Content[]): Content {
+export function table(caption: string, columns: readonly Content[], rows: readonly Content[]): Content {
   return html`<div class="scroll" role="region" aria-label="${caption}" tabindex="0"><table><thead><tr>${columns}</tr></thead>
 <tbody>${rows}</tbody></table></div>`
 }
 
-const column = (label: string) => html`<th scope="col">${label}</th>`
-const numberColumn = (label: string) => html`<th scope="col" class="number">${label}</th>`
+export const column = (label: string) => html`<th scope="col">${label}</th>`
+export const numberColumn = (label: string) => html`<th scope="col" class="number">${label}</th>`
 
 export function backupsTable(catalog: Catalog, listing: Listing, now: Date, detailed: boolean): Content {
   const all = listing(catalog)

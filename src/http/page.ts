@@ -1,9 +1,11 @@
 import { createHash } from 'node:crypto'
 import type { Catalog } from '../observe/catalog.ts'
 import { repositoryOfCollector } from '../observe/questions.ts'
+import type { WalWork } from '../observe/wal-report.ts'
 import type { Listing } from './backup-list.ts'
 import { type Content, html, name } from './html.ts'
 import { backupsTable, collectorsTable, jobsTable, standbyNote } from './page-tables.ts'
+import { walNeedsAttention, walSection } from './page-wal.ts'
 import type { HttpDependencies, RecoveryPolicy } from './ports.ts'
 import {
   type DatabaseRecovery,
@@ -33,7 +35,7 @@ export function pagePolicy(): string {
 
 export type PageDependencies = Pick<
   HttpDependencies,
-  'catalog' | 'clock' | 'cluster' | 'version' | 'policy' | 'tokens' | 'leases'
+  'catalog' | 'clock' | 'cluster' | 'version' | 'policy' | 'tokens' | 'leases' | 'walWork'
 >
 
 type Tone = 'good' | 'warn' | 'bad' | 'idle'
@@ -47,13 +49,14 @@ const icon =
  * tokens configured it still is open, so it then leaves out what the metrics do not tell either: ids and messages.
  */
 export function renderPage(
-  { catalog, clock, cluster, version, policy, tokens, leases }: PageDependencies,
+  { catalog, clock, cluster, version, policy, tokens, leases, walWork }: PageDependencies,
   listing: Listing,
 ): string {
   const now = clock.now()
   const known = catalog()
   const databases = recoverability(known, policy, now)
   const detailed = tokens.length === 0
+  const work = walWork()
   const body = html`<!doctype html>
 <html lang="en">
 <head>
@@ -67,14 +70,14 @@ export function renderPage(
 <body>
 <header><b>Lifeboat</b> <span>cluster ${name(cluster)}</span> <span class="asof">as of ${utc(known.at)}</span></header>
 <main>
-${headline(known, databases)}
+${headline(known, databases, work)}
 <h2>Recovery by database</h2>
 ${
   databases.length === 0
     ? html`<p class="empty">No database is known yet.</p>`
     : html`<div class="cards">${databases.toSorted((a, b) => urgency(b) - urgency(a)).map((database) => card(database, policy, now))}</div>`
 }
-<h2>Newest backups</h2>
+${walSection(known, work, now, detailed)}<h2>Newest backups</h2>
 ${backupsTable(known, listing, now, detailed)}
 <h2>Jobs</h2>
 ${standbyNote(leases(), now, detailed)}${jobsTable(known, now)}
@@ -82,7 +85,7 @@ ${standbyNote(leases(), now, detailed)}${jobsTable(known, now)}
 ${collectorsTable(known, now, detailed)}
 </main>
 <footer>
-<nav aria-label="Elsewhere"><a href="/metrics">Metrics</a><a href="/openapi.json">API description</a><a href="/api/backups">Backups</a><a href="/api/runs">Runs</a><a href="/api/jobs">Jobs</a><a href="/-/ready">Readiness</a></nav>
+<nav aria-label="Elsewhere"><a href="/metrics">Metrics</a><a href="/openapi.json">API description</a><a href="/api/backups">Backups</a><a href="/api/runs">Runs</a><a href="/api/jobs">Jobs</a>${known.wal === null ? null : html`<a href="/api/wal">WAL</a>`}<a href="/-/ready">Readiness</a></nav>
 <p>Lifeboat ${version}. All times are UTC. Objectives: lose at most ${duration(policy.rpoSeconds)}, recover within ${duration(policy.rtoSeconds)}.</p>
 </footer>
 </body>
@@ -92,7 +95,7 @@ ${collectorsTable(known, now, detailed)}
   return `${body.text}<style>${style}</style>\n${rest.text}`
 }
 
-function headline(catalog: Catalog, databases: readonly DatabaseRecovery[]): Content {
+function headline(catalog: Catalog, databases: readonly DatabaseRecovery[], work: WalWork): Content {
   const say = (tone: Tone, title: string, detail: Content) =>
     html`<section class="verdict ${tone}" aria-label="Verdict"><h1>${title}</h1>${detail === null ? null : html`<p>${detail}</p>`}</section>`
   if (!catalog.complete) {
@@ -113,6 +116,7 @@ function headline(catalog: Catalog, databases: readonly DatabaseRecovery[]): Con
   const worse =
     wanted.some(({ recoveries }) => recoveries.some(({ state }) => state !== 'proven')) ||
     catalog.collectors.some(({ success }) => success === false) ||
+    walNeedsAttention(catalog, work) ||
     catalog.watches.some(({ unusable }) => unusable.some(({ state }) => state === 'invalid'))
   const unread = unreadRepositories(catalog)
   const unknown = !watchOnly && (catalog.server === null || catalog.server.source === 'inferred')
@@ -125,6 +129,11 @@ function headline(catalog: Catalog, databases: readonly DatabaseRecovery[]): Con
       'What can be recovered is not known',
       detail(html`Never read yet: ${list(unread)}. See what fails below.`),
     )
+  }
+  const physical = newestPoint(catalog)
+  if (lost.length > 0 && physical !== null) {
+    const reach = html`No repository holds a dump that could be used of ${list(lost)}. A physical backup and its WAL bring back the whole cluster, until ${utc(physical)}.`
+    return say('warn', 'The whole cluster can be recovered, but not each database', detail(reach))
   }
   if (lost.length > 0) {
     const all = lost.length === wanted.length
@@ -157,6 +166,12 @@ function headline(catalog: Catalog, databases: readonly DatabaseRecovery[]): Con
     'Everything can be recovered',
     'Each database was restored from its backups, and what came back was right.',
   )
+}
+
+/** The latest moment to which physical backups and WAL reach; null: there are none, or nobody knows. */
+function newestPoint({ wal }: Catalog): Date | null {
+  const points = (wal?.repositories ?? []).flatMap(({ recoveryPoint }) => recoveryPoint?.getTime() ?? [])
+  return points.length === 0 ? null : new Date(Math.max(...points))
 }
 
 /** More names than this make a sentence unreadable. */

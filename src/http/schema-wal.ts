@@ -129,6 +129,7 @@ export const WalReportSchema = Type.Object(
       Type.Object({
         state: orNull(Type.Enum([...archiverStates])),
         detail: Type.String(),
+        hint: orNull(Type.String({ description: 'What to do first' })),
         archived: Type.Integer(),
         failed: Type.Integer(),
         ready: orNull(Type.Integer({ description: 'Files that wait to be archived' })),

@@ -32,7 +32,7 @@ a { color: var(--link); text-underline-offset: .15em; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: .75rem; padding: 1rem 1.25rem; }
 .card section + section { border-top: 1px solid var(--line); margin-top: .9rem; padding-top: .9rem; }
 .card h4 { display: flex; gap: .6rem; align-items: baseline; justify-content: space-between; font-size: .95rem; font-weight: 500; color: var(--soft); margin: .5rem 0 .25rem; overflow-wrap: anywhere; }
-.card dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem .9rem; margin: .5rem 0 0; font-size: .9rem; }
+.card dl, .facts { display: grid; grid-template-columns: max-content 1fr; gap: .15rem .9rem; margin: .5rem 0; font-size: .9rem; }
 dt { color: var(--soft); } dd { margin: 0; }
 .badge { display: inline-block; white-space: nowrap; border-radius: 1rem; padding: .05rem .65rem; font-size: .8rem; font-weight: 600; background: var(--idle-back); color: var(--idle); }
 .badge.good { background: var(--good-back); color: var(--good); }

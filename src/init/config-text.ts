@@ -15,6 +15,9 @@ export interface Conclusions {
 /** Where the password is to be put that the server asks for. */
 export const passwordFile = '/etc/lifeboat/postgres-password'
 
+/** Where WAL would be archived. */
+const wantedArchive = '/var/lib/postgresql/wal_archive'
+
 /** So many watched directories are written; more is no finding but a mistake. */
 export const mostWatches = 20
 
@@ -27,6 +30,7 @@ export function renderConfig({ server, dumps, repository }: Conclusions): string
     `cluster: ${scalar(clusterName(server))}`,
     ...(repository === null ? [] : postgresLines(server)),
     ...repositoryLines(repository),
+    ...(repository === null || server === null ? [] : walLines(server)),
     ...watchLines(dumps, repository === null),
   ]
   return `${lines.join('\n')}\n`
@@ -82,6 +86,27 @@ function repositoryLines(repository: string | null): readonly string[] {
       : '# Where the backups go. Better another disk than that of the server; every further entry is a full copy.',
     ...['repositories:', `  - { name: local, url: ${scalar(path)} }`].map((line) => (isOut ? `# ${line}` : line)),
   ]
+}
+
+/** Commented out: what is in an archive that somebody else uses is not ours to remove. */
+function walLines({ archives, archive }: FoundServer): readonly string[] {
+  const told =
+    archive !== null
+      ? [
+          `# The server archives its WAL already, with lifeboat-archive, into ${comment(archive)}. With these lines it goes to`,
+          '# the repository from there, and is removed from the archive when it is stored and that old: docs/wal.md.',
+        ]
+      : archives
+        ? [
+            '# The server archives its WAL already (archive_mode is on), with a command that is not of Lifeboat. Only one can: to',
+            '# have Lifeboat do it instead, make this directory, and see what `lifeboat wal setup` would change: docs/wal.md.',
+          ]
+        : [
+            '# The server does not archive its WAL (archive_mode is off). To have it archived, and stored in the repository, make this',
+            '# directory, and see what `lifeboat wal setup` would change: docs/wal.md.',
+          ]
+  const directory = archive === null || /\p{Cc}/u.test(archive) ? wantedArchive : archive
+  return ['', ...told, '# wal:', `#   archive: ${scalar(directory)}`, '#   keepInArchive: 2d']
 }
 
 function watchLines(dumps: readonly FoundDumps[], isAll: boolean): readonly string[] {

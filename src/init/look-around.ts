@@ -122,6 +122,8 @@ function serverLines({
   isSuperuser,
   hasOwnRole,
   passwordFrom,
+  archives,
+  archive,
 }: FoundServer): string[] {
   const names = databases.map(({ name, bytes }) => `${name} (${formatMiB(bytes)})`)
   return [
@@ -133,6 +135,11 @@ function serverLines({
           `it asks for a password; the one used was from ${passwordFrom}, and is not copied: put that of the role into ${passwordFile}`,
         ]),
     ...(hasOwnRole ? ['the role lifeboat is there'] : []),
+    ...(archives
+      ? [
+          `it archives its WAL, ${archive === null ? 'with a command that is not of lifeboat' : `into ${archive}, with lifeboat-archive`}`,
+        ]
+      : []),
   ]
 }
 

@@ -1,4 +1,5 @@
 import { toFailure } from '../domain/errors.ts'
+import { archiveOf } from '../postgres/archiving.ts'
 import { listDatabases } from '../postgres/cluster.ts'
 import { type ConnectionSource, type Session, withSession } from '../postgres/connection.ts'
 import { chooseClient, chooseServer, findInstallations } from '../postgres/installations.ts'
@@ -17,6 +18,10 @@ export interface FoundServer {
   /** It has a role of this name, made for us. */
   readonly hasOwnRole: boolean
   readonly isSuperuser: boolean
+  /** `archive_mode` is not off. */
+  readonly archives: boolean
+  /** The directory that `lifeboat-archive` fills; null: another command, or it is not for this role to see. */
+  readonly archive: string | null
   /** Where the password was that it asked for; null: it asked for none. */
   readonly passwordFrom: string | null
 }
@@ -101,10 +106,19 @@ async function ask(
 }
 
 async function describe(session: Session) {
-  const [row] = await session.query<{ version: string; num: string; name: string; own: boolean; super: boolean }>(
+  const [row] = await session.query<{
+    version: string
+    num: string
+    name: string
+    own: boolean
+    super: boolean
+    mode: string
+    command: string
+  }>(
     `select current_setting('server_version') as version, current_setting('server_version_num') as num,
        current_setting('cluster_name') as name, exists (select from pg_roles where rolname = $1) as own,
-       (select rolsuper from pg_roles where rolname = current_user) as super`,
+       (select rolsuper from pg_roles where rolname = current_user) as super,
+       current_setting('archive_mode') as mode, current_setting('archive_command') as command`,
     [ownRole],
   )
   const databases = await listDatabases(session)
@@ -115,6 +129,8 @@ async function describe(session: Session) {
     databases: databases.map(({ name, bytes }) => ({ name, bytes })),
     hasOwnRole: row?.own === true,
     isSuperuser: row?.super === true,
+    archives: row !== undefined && row.mode !== 'off',
+    archive: archiveOf(row?.command ?? ''),
   }
 }
 

@@ -1,3 +1,4 @@
+import { archiverHint } from '../domain/archiver.ts'
 import type { WalCoverage, WalPosition } from '../domain/coverage.ts'
 import type { Failure } from '../domain/errors.ts'
 import type { JudgedGap } from '../domain/holes.ts'
@@ -100,7 +101,8 @@ export interface WalReport {
     readonly inRecovery: boolean
     readonly bytesPerSecond: number | null
   } | null
-  readonly archiver: ArchiverView | null
+  /** `hint`: what to do first; null while nothing is wrong. */
+  readonly archiver: (ArchiverView & { readonly hint: string | null }) | null
   readonly archive: ArchiveReport | null
   readonly repositories: readonly StoredReport[]
   readonly slots: WalState['slots']
@@ -163,7 +165,7 @@ export function reportWal(
             inRecovery: clock.inRecovery,
             bytesPerSecond: clock.rate,
           },
-    archiver,
+    archiver: archiver === null ? null : { ...archiver, hint: archiverHint(archiver.state) },
     archive: archive === null ? null : reportArchive(archive),
     repositories: (wal?.stored ?? []).map((stored) => reportStored(wal, stored, systemIdentifier, work)),
     slots: wal?.slots ?? null,

@@ -10,6 +10,10 @@ export const programsDirectory = fileURLToPath(new URL('../wal', import.meta.url
 /** In the archive: where files are until they are whole. Also the sign that its disk is mounted. */
 export const incomingDirectory = '.incoming'
 
+/** How the directory is made, by root; the group is one that lifeboat is in, so that it can read what the server writes. */
+export const makeDirectoryHint = (archive: string): string =>
+  `as root: install -d -o postgres -g GROUP-OF-LIFEBOAT -m 2770 ${[archive, `${archive}/${incomingDirectory}`].map((path) => JSON.stringify(path)).join(' ')}`
+
 const names = ['wal_level', 'archive_mode', 'archive_timeout', 'archive_library', 'archive_command'] as const
 export type ArchivingSetting = (typeof names)[number]
 
@@ -133,6 +137,15 @@ export function archivingStatements(plan: readonly SettingPlan[]): readonly stri
 /** archive_command for programs in a directory. */
 export function archiveCommand(programs: string, archive: string): string {
   return `${forCommand(`${programs}/${archiveProgram}`)} "%p" "%f" ${forCommand(archive)}`
+}
+
+/** The directory that an archive_command of ours fills; null: it is another's, or somebody has changed it. */
+export function archiveOf(command: string): string | null {
+  const [, programs, last] = /^(.+)\/lifeboat-archive'? "%p" "%f" (.+)$/s.exec(command) ?? []
+  if (programs === undefined || last === undefined) return null
+  const word = last.replaceAll('%%', '%')
+  const path = /^'.*'$/s.test(word) ? word.slice(1, -1).replaceAll(`'\\''`, `'`) : word
+  return path.startsWith('/') && forCommand(path) === last ? path : null
 }
 
 /** Where segments are kept ready in a recovery: on the file system of pg_wal, and no base backup copies it. */

@@ -260,7 +260,7 @@ export class RepositoryShipper {
     const hint =
       reason === 'undecided'
         ? 'it is shipped, or not, once the server could be asked for its system identifier'
-        : 'see docs/shipping.md, "What is not shipped"; further files with this reason are logged at level debug'
+        : 'docs/wal.md, "What is not shipped", says what to do; further files with this reason are logged at level debug'
     log[level](
       { repository: repository.name, name, reason, description, hint },
       'a file of the WAL archive is not shipped',

@@ -1,4 +1,4 @@
-import { open, readFile } from 'node:fs/promises'
+import { open, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { lineage, parseHistory, type Stretch } from '../domain/timeline.ts'
 import { firstLsn, historyName, segmentAt, segmentName } from '../domain/wal.ts'
@@ -29,7 +29,8 @@ export interface PartialOptions {
 
 /**
  * Reads what has been received of the segment that a place lies in. Null where it ends with that segment, and where the
- * file is not to be trusted with the place; `gone`: there is no such file, though there must have been.
+ * file is not to be trusted with the place, also when the segment has been finished: the receiver does not tell the server
+ * of that at once, and on an idle one for seconds. `gone`: there is no such file, though there must have been.
  *
  * The place comes from the server and the file's name from the directory, and between the two the receiver may have gone
  * over to another timeline, whose file has not got so far. So a place counts for a file only if it is behind the one
@@ -41,7 +42,7 @@ export async function readPartial(options: PartialOptions): Promise<Partial | 'g
   const first = firstLsn(segment, segmentSize)
   if (position === first) return null
   const file = (await directory.partials(segmentSize)).findLast((one) => one.segment === segment)
-  if (file === undefined) return 'gone'
+  if (file === undefined) return (await isFinished(segment, options)) ? null : 'gone'
   const begin = await beginOf(file.timeline, options)
   if (begin === null || (position <= begin && begin > 0n)) return null
   const bytes = Buffer.alloc(Number(position - first))
@@ -60,6 +61,16 @@ export async function readPartial(options: PartialOptions): Promise<Partial | 'g
   const expected = { timeline, segment, segmentSize, systemIdentifier, major: null, history: null }
   if (checkFirstPage(bytes, segmentSize, expected) !== null) return null
   return { systemIdentifier, segment: segmentName(timeline, segment, segmentSize), endLsn: position, bytes }
+}
+
+/** The whole segment is there, on one of the timelines that lead to the server's. */
+async function isFinished(segment: number, { directory, segmentSize, stretches }: PartialOptions): Promise<boolean> {
+  for (const { timeline } of stretches.toReversed()) {
+    const name = segmentName(timeline, segment, segmentSize)
+    for (const path of [directory.path, directory.archive])
+      if ((await stat(join(path, name)).catch(() => null)) !== null) return true
+  }
+  return false
 }
 
 /** Where a timeline begins; null where nobody knows yet. */

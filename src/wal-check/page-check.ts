@@ -1,14 +1,19 @@
 import { formatLsn } from '../domain/lsn.ts'
 import { lineage } from '../domain/timeline.ts'
 import { firstLsn } from '../domain/wal.ts'
-import { checkFirstPage, describeWalPage, type ExpectedSegment, readWalPageHeader } from '../domain/wal-page.ts'
+import {
+  allFlags,
+  checkFirstPage,
+  describeWalPage,
+  type ExpectedSegment,
+  longHeader,
+  readWalPageHeader,
+} from '../domain/wal-page.ts'
 import { type FoundProblem, found } from './problems.ts'
 
 /** XLogPageHeaderData: magic, flags, timeline, address; see wal-page.ts. */
 const headerSize = 16
 const firstPageSize = 8192
-const longHeader = 0x0002
-const allFlags = 0x000f
 const zeros = Buffer.alloc(64 * 1024)
 
 /**

@@ -121,7 +121,7 @@ t.test('check tells how archiving goes wrong', { timeout: 200_000 }, async (t) =
   t.match(weak.slice(-1), [{ status: 'warning', what: /was not tried/, hint: /GRANT EXECUTE .* TO "weak"/ }])
 
   await rm(archive.incoming, { recursive: true })
-  t.match((await checked())[0], { status: 'error', what: /cannot be used: ENOENT/, hint: /wal setup/ })
+  t.match((await checked())[0], { status: 'error', what: /cannot be used: ENOENT/, hint: /as root: install -d/ })
 })
 
 async function configFile(t: Test, cluster: Cluster, archive: string, user = cluster.source.user): Promise<string> {

@@ -19,6 +19,7 @@ const page = (catalog: Catalog, fields: Partial<PageDependencies> = {}) =>
       version: '1.2.3',
       policy: { rpoSeconds: 3600, rtoSeconds: 14_400, dumpMaxAgeSeconds: 90_000, verificationMaxAgeSeconds: null },
       tokens: [],
+      walWork: () => ({ shipping: null, stream: null }),
       leases: () => [],
       ...fields,
     },

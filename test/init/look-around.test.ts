@@ -6,9 +6,11 @@ import t, { type Test } from 'tap'
 import { systemClock } from '../../src/clock.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import { type LookOptions, lookAround } from '../../src/init/look-around.ts'
+import { archiveCommand } from '../../src/postgres/archiving.ts'
 import { runProgram } from '../../src/postgres/programs.ts'
 import { startCluster } from '../support/postgres.ts'
 import { scratchDirectory } from '../support/scratch.ts'
+import { untilAnswer } from '../support/until.ts'
 
 const dump = '--\n-- PostgreSQL database dump\n--\n'
 const nobodyListens = 1
@@ -213,6 +215,35 @@ t.test('a server', { timeout: 60_000 }, async (t) => {
   await t.test('its role', async (t) => {
     await cluster.sql('create role lifeboat login')
     t.match((await look()).config, '\n  user: lifeboat\n')
+  })
+
+  await t.test('how it archives its WAL', async (t) => {
+    const wal = async (options: Partial<LookOptions> = {}) => {
+      const { config, findings } = await look(options)
+      const [, lines = ''] = /\n(# wal:\n(?:# .*\n)+)/.exec(config) ?? []
+      const { wal } = await loadConfig({ text: `${config}\n${lines.replaceAll(/^# /gm, '')}`, env: {} })
+      return { text: config, archive: wal.archive, keep: wal.keepInArchiveMs, told: told(findings, 'server') }
+    }
+    const off = await wal()
+    t.match(off, { text: /archive_mode is off/, archive: '/var/lib/postgresql/wal_archive', keep: 172_800_000 })
+    t.notMatch(off.told, 'archives')
+    const archiving = await startCluster(t, { settings: { archive_mode: 'on' } })
+    const { host, port } = archiving.source
+    const set = async (command: string) => {
+      await archiving.sql(`alter system set archive_command = '${command.replaceAll("'", "''")}'`)
+      await archiving.sql('select pg_reload_conf()')
+      return untilAnswer('the server has read it', async () => {
+        const found = await wal({ dsn: `host=${host} port=${port} user=postgres` })
+        const [row] = await archiving.sql<{ now: string }>(`select current_setting('archive_command') as now`)
+        return row?.now === command && found
+      })
+    }
+    t.match(await set('cp %p /mnt/%f'), {
+      text: /archive_mode is on.*not of Lifeboat/,
+      told: /a command that is not of lifeboat/,
+    })
+    const archive = "/wal of 'app', 100%: #1"
+    t.match(await set(archiveCommand('/usr/lib/it is', archive)), { archive, told: archive })
   })
 
   await t.test('one that is not there', async (t) => {

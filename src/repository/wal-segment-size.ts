@@ -1,8 +1,8 @@
 import { LifeboatError } from '../domain/errors.ts'
 import { firstLsn, parseWalName } from '../domain/wal.ts'
 import { longHeaderSize, readWalPageHeader } from '../domain/wal-page.ts'
-import type { StoredWalObject, WalStore } from '../repository/wal.ts'
-import { readWalHead } from '../repository/wal-content.ts'
+import type { StoredWalObject, WalStore } from './wal.ts'
+import { readWalHead } from './wal-content.ts'
 
 /** Segments that are opened before it is given up: the first ones of so many timelines. */
 const mostTried = 8
