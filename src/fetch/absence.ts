@@ -24,7 +24,8 @@ interface Absent {
 export async function whyHole(absent: Absent, asking: Asking): Promise<string | null> {
   const { systemIdentifier, repositories, name } = absent
   const kind = walFileKind(name)
-  if (kind === 'label' || kind === 'partial') {
+  // At the end of a recovery PostgreSQL asks for the history of the timeline that it leaves; the first one has none.
+  if (kind === 'label' || kind === 'partial' || name === '00000001.history') {
     await unanimous(name, askAll(repositories, asking, assertThere))
     return null
   }

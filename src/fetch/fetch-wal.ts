@@ -26,7 +26,8 @@ const looks = 2
  * Gets one file of the WAL, under PostgreSQL's name for it, from the first repository that has it whole. False: it is
  * nowhere, and nothing speaks against the WAL ending there. Nothing is at the target unless this gives true.
  *
- * Of a segment that is nowhere whole, and after which nothing is stored, the longest partial of pg_receivewal is given.
+ * Of a segment that is nowhere whole, and after which nothing is stored or counts (`missingIsEnd`), the longest partial of
+ * pg_receivewal is given.
  *
  * @throws LifeboatError `usage-invalid` for what is no such name; `object-missing` at a hole; `conflict` when two contents
  * are stored under one name; what the repositories fail with, when none has it whole and one could not be asked
@@ -64,11 +65,12 @@ export async function fetchWal(name: string, target: string, options: FetchOptio
     }
     assertNone(name, failures)
     const why = await whyHole({ ...options, name }, options)
-    if (why === null) return kind === 'segment' && (await deliverPartial(name, partials, target, options))
+    // To its end what is there is wanted, as the recovery point counts it, also when later WAL was stored first.
+    if (why === null || (look >= looks && options.missingIsEnd))
+      return kind === 'segment' && (await deliverPartial(name, partials, target, options))
     if (look < looks) continue
-    if (options.missingIsEnd) return false
     throw new LifeboatError('object-missing', `${name} is missing in every repository, and that is a hole: ${why}`, {
-      hint: 'look for it in the archive, pg_wal of the server, or a standby. Recovery cannot go over it; a target before it can be reached',
+      hint: 'look for it in the archive, pg_wal of the server, or a standby. Recovery cannot go over it; a target before it can be reached, and --missing-is-end ends it there',
     })
   }
 }

@@ -45,6 +45,7 @@ export async function writeSegment(
     if (problem !== null) throw invalid(describeWalPage(problem, head))
     segmentSize = header.segmentSize
   }
+  const out = createWriteStream(path, { flags: 'wx', mode: 0o600, highWaterMark: chunkBytes })
   await pipeline(
     body,
     createZstdDecompress({ chunkSize: chunkBytes, params: { [constants.ZSTD_d_windowLogMax]: windowLog } }).on(
@@ -64,9 +65,11 @@ export async function writeSegment(
         yield chunk
       }
     },
-    createWriteStream(path, { flags: 'wx', mode: 0o600, highWaterMark: chunkBytes }),
+    out,
     { signal },
-  ).catch((error: NodeJS.ErrnoException) => {
+  ).catch(async (error: NodeJS.ErrnoException) => {
+    // It is opened in the background: whoever removes the file now would be too early.
+    if (!out.closed) await new Promise<void>((resolve) => out.once('close', () => resolve()))
     throw error.code?.startsWith('Z') ? invalid(`zstd: ${error.message}`) : error
   })
   if (segmentSize === 0) throw invalid('it is too short')

@@ -44,6 +44,7 @@ export interface ObservedWal {
 // As for watched directories: files come in bursts, and only those that are new are looked at.
 const hintDelayMs = 50
 const hintSpacingMs = 200
+const clockSpacingMs = 1_000
 
 type Collect = <T>(name: string, look: (signal: AbortSignal) => Promise<T>, intervalSeconds?: number) => Collector<T>
 
@@ -63,6 +64,10 @@ export function observeWal(sources: WalSources, { collect, clock }: { collect: C
     lsnClock === null
       ? null
       : collect<WalClockState>(lsnClockCollector, (signal) => lsnClock.look(signal), sources.clockSeconds)
+  // A finished segment holds the last commit before it, and a quiet server soon writes a record of its own behind it. Whoever
+  // looks between the two knows that all is stored; whoever looks later does not before the next segment is.
+  const atSegments =
+    ofClock && createThrottle({ clock, delayMs: 0, spacingMs: clockSpacingMs, action: () => void ofClock.refresh() })
   const ofSlots = slots === null ? null : collect(slotsCollector, slots)
   const view = createWalView({ holes, clock: lsnClock, hasArchive: archive !== null })
   return {
@@ -76,8 +81,12 @@ export function observeWal(sources: WalSources, { collect, clock }: { collect: C
         clock: ofClock?.value() ?? lsnClock?.remembered ?? null,
         slots: ofSlots?.value() ?? null,
       }),
-    hint: (name) => throttles.get(name)?.request(),
+    hint: (name) => {
+      throttles.get(name)?.request()
+      if (name === walArchiveCollector) atSegments?.request()
+    },
     stopHints: () => {
+      atSegments?.stop()
       for (const throttle of throttles.values()) throttle.stop()
     },
     close: async () => {

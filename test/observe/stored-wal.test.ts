@@ -12,7 +12,7 @@ import { type History, openHistory } from '../../src/runner/history.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { keptLog } from '../support/log.ts'
 import { scratchDirectory } from '../support/scratch.ts'
-import { directoryRepository, filledSystem, storeSegment, storeWal, strewSegments } from '../support/wal-objects.ts'
+import { directoryRepository, filledSystem, storeSegment, storeWal, strewWal } from '../support/wal-objects.ts'
 
 const { signal } = new AbortController()
 const mebibyte = 1024 * 1024
@@ -64,6 +64,8 @@ async function truth(repository: Repository, id = filledSystem) {
   for await (const object of repository.wal.listPlain(id)) bytes += object.info.bytes
   return { segments: segments.size, partials, bytes }
 }
+
+const strew = (root: string, file: string) => strewWal(root, file, { systemIdentifier: filledSystem })
 
 t.test('an empty repository holds nothing', async (t) => {
   const { repository, index, put } = await place(t)
@@ -175,11 +177,7 @@ t.test('what is noted counts at once', async (t) => {
 t.test('a restart lists nothing again', async (t) => {
   const { root, repository, history, index, put, remove, clock } = await place(t)
   for (const segment of [0, 5000]) await put(segment)
-  await strewSegments(
-    root,
-    filledSystem,
-    Array.from({ length: 599 }, (_, segment) => name(segment + 1)),
-  )
+  for (let segment = 1; segment < 600; segment += 1) await strew(root, name(segment))
   const looking = index()
   const before = await looking.look(signal)
   await looking.close()
@@ -330,11 +328,7 @@ t.test('ten thousand segments, with gaps, looked at while more come', async (t) 
   const { root, repository, index, put, clock } = await place(t)
   await put(0)
   const names = Array.from({ length: 10_000 }, (_, segment) => segment).filter((segment) => segment % 1000 !== 999)
-  await strewSegments(
-    root,
-    filledSystem,
-    names.map((segment) => name(segment + 1)),
-  )
+  for (const segment of names) await strew(root, name(segment + 1))
   const looking = index()
   const first = looking.look(signal)
   for (const segment of [20_000, 20_001]) looking.note({ stored: [await put(segment)] })

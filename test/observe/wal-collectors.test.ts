@@ -69,7 +69,14 @@ t.test('what looks at the WAL, and when', async (t) => {
   await clock.advance(60)
   t.equal(looks.get('stored'), 2, 'a burst is one look')
   t.equal(looks.get('archive'), 2)
+  t.equal(looks.get('clock'), 6, 'a new segment is a moment to note')
+  for (let segment = 0; segment < 100; segment += 1) {
+    observer.hint('wal-archive')
+    await clock.advance(20)
+  }
+  t.equal(looks.get('clock'), 8, 'but not each one of many')
 
+  const before = looks.get('archive')
   isDown = true
   const seen = observer.catalog().wal?.clock?.at
   await clock.advance(30_000)
@@ -82,7 +89,7 @@ t.test('what looks at the WAL, and when', async (t) => {
   t.same(closed.toSorted(), ['archive', 'clock', 'stored'])
   observer.hint('wal-archive')
   await clock.advance(1000)
-  t.equal(looks.get('archive'), 2)
+  t.equal(looks.get('archive'), before)
 })
 
 t.test('nobody looks at the WAL', async (t) => {

@@ -1,14 +1,10 @@
-import { createHash } from 'node:crypto'
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { promisify } from 'node:util'
-import { zstdCompress } from 'node:zlib'
 import type { Test } from 'tap'
 import { walFileKind } from '../../src/domain/wal.ts'
 import type { Repository } from '../../src/repository/repository.ts'
-
-const compress = promisify(zstdCompress)
+import { storeWal } from './wal-objects.ts'
 
 export interface CopierOptions {
   readonly archive: string
@@ -33,9 +29,7 @@ export function copyWal({ archive, repositories, systemIdentifier }: CopierOptio
       // cp(1) may still be at work.
       if (kind === 'segment' && (bytes.length < 1024 * 1024 || (await stat(join(archive, name))).size !== bytes.length))
         continue
-      const hash = kind === 'segment' ? createHash('sha256').update(bytes).digest('hex').slice(0, 12) : null
-      const body = hash === null ? bytes : await compress(bytes)
-      for (const repository of repositories) await repository.wal.put({ systemIdentifier, name, hash }, body)
+      for (const repository of repositories) await storeWal(repository, systemIdentifier, name, bytes)
       done.add(name)
     }
   }

@@ -3,7 +3,8 @@ import { join } from 'node:path'
 import type { OsUser } from '../../src/postgres/programs.ts'
 import { startProgram } from '../../src/postgres/programs.ts'
 import { mainFile } from './sidecar.ts'
-import { storedWalCluster, type WalRepository } from './wal-repository.ts'
+import { storedCluster } from './stored.ts'
+import type { WalRepository } from './wal-repository.ts'
 
 /** `lifeboat` as a program for the server's OS user; null where that user may not enter this checkout. */
 export async function lifeboatProgram(directory: string, user: OsUser | null, main = mainFile): Promise<string | null> {
@@ -19,9 +20,21 @@ export async function lifeboatProgram(directory: string, user: OsUser | null, ma
 export const closedCheckout = 'the OS user of the server may not enter this checkout'
 
 /** A configuration with nothing but repositories. */
-export async function repositoriesConfig(directory: string, places: readonly WalRepository[]): Promise<string> {
-  const path = join(directory, 'lifeboat.yaml')
-  const repositories = places.map(({ root, repository: { name } }) => ({ name, url: `file://${encodeURI(root)}` }))
-  await writeFile(path, JSON.stringify({ cluster: storedWalCluster, repositories }), { mode: 0o644 })
+export function repositoriesConfig(directory: string, places: readonly WalRepository[]): Promise<string> {
+  const repositories = places.map(({ root, repository: { name } }) => ({ name, root }))
+  return configOf(directory, { cluster: storedCluster, repositories })
+}
+
+/** Writes a configuration for `lifeboat wal fetch`, for everybody to read, and gives its path. */
+export async function configOf(
+  directory: string,
+  config: {
+    readonly cluster: string
+    readonly repositories: readonly { readonly name: string; readonly root: string }[]
+  },
+): Promise<string> {
+  const path = join(directory, 'lifeboat-fetch.yaml')
+  const repositories = config.repositories.map(({ name, root }) => ({ name, url: `file://${encodeURI(root)}` }))
+  await writeFile(path, JSON.stringify({ cluster: config.cluster, repositories }), { mode: 0o644 })
   return path
 }

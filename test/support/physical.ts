@@ -1,9 +1,7 @@
-import { mkdir, utimes, writeFile } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
 import { backupId, type Manifest } from '../../src/domain/backup.ts'
-import { walKey } from '../../src/repository/layout.ts'
 import type { Repository } from '../../src/repository/repository.ts'
 import { storedCluster } from './stored.ts'
+import { strewWal } from './wal-objects.ts'
 
 export const storedSystem = '7500000000000000001'
 
@@ -53,16 +51,11 @@ export async function publishFull(repository: Repository, options: StoredFull): 
 }
 
 /** Writes an object of WAL, by PostgreSQL's name, that was stored at some time; what it holds does not matter. */
-export async function storeWal(
+export function storeWal(
   root: string,
   name: string,
   storedAt: Date,
-  { systemIdentifier = storedSystem, text = '', hash = 'abcdef012345' } = {},
+  { systemIdentifier = storedSystem, text = '' } = {},
 ): Promise<void> {
-  const isPlain = /\.(history|backup)$/.test(name)
-  const key = walKey(storedCluster, { systemIdentifier, name, hash: isPlain ? null : hash, isEncrypted: false })
-  const path = join(root, key)
-  await mkdir(dirname(path), { recursive: true })
-  await writeFile(path, text)
-  await utimes(path, storedAt, storedAt)
+  return strewWal(root, name, { systemIdentifier, text, storedAt })
 }

@@ -1,16 +1,14 @@
-import { createHash } from 'node:crypto'
 import { mkdir, mkdtemp, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { constants, zstdCompressSync } from 'node:zlib'
 import type { Test } from 'tap'
 import { systemClock } from '../../src/clock.ts'
 import { walKey } from '../../src/repository/layout.ts'
-import { Repository } from '../../src/repository/repository.ts'
-import { LocalStorage } from '../../src/storage/local.ts'
+import type { Repository } from '../../src/repository/repository.ts'
 import { scratchDirectory } from './scratch.ts'
+import { storedCluster } from './stored.ts'
 import { segmentBytes } from './wal.ts'
+import { directoryRepository, storeWal } from './wal-objects.ts'
 
-export const storedWalCluster = 'spavix'
 export const system = '7500000000000000001'
 
 /** A repository in a directory, and what puts WAL into it as shipping does. */
@@ -20,26 +18,18 @@ export class WalRepository {
 
   constructor(root: string, name: string) {
     this.root = root
-    const storage = new LocalStorage({ root })
-    const identity = {
-      ledger: { repositoryId: () => null, noteRepository: () => {} },
-      lifeboat: '1.2.3',
-      exists: () => storage.exists(),
-    }
-    this.repository = new Repository({ name, cluster: storedWalCluster, storage, clock: systemClock, identity })
+    const history = { repositoryId: () => null, noteRepository: () => {} }
+    this.repository = directoryRepository(root, { history, clock: systemClock, name })
   }
 
   /** Gives the path of what is stored. */
   async store(name: string, bytes: Buffer = stamped(segmentBytes(name.slice(0, 24))), of = system): Promise<string> {
-    const isPlain = name.endsWith('.history') || name.endsWith('.backup')
-    const hash = isPlain ? null : hashOf(bytes)
-    const body = isPlain ? bytes : zstdCompressSync(bytes, { params: { [constants.ZSTD_c_compressionLevel]: 1 } })
-    await this.repository.wal.put({ systemIdentifier: of, name, hash }, body)
+    const { hash } = await storeWal(this.repository, of, name, bytes)
     return this.pathOf(name, hash, of)
   }
 
   pathOf(name: string, hash: string | null, of = system): string {
-    return join(this.root, walKey(storedWalCluster, { systemIdentifier: of, name, hash, isEncrypted: false }))
+    return join(this.root, walKey(storedCluster, { systemIdentifier: of, name, hash, isEncrypted: false }))
   }
 
   /** Stores a file that a server has written. */
@@ -58,10 +48,6 @@ export async function walRepository(t: Test, name = 'first', base?: string): Pro
 export function stamped(bytes: Buffer, of = system): Buffer {
   bytes.writeBigUInt64LE(BigInt(of), 24)
   return bytes
-}
-
-export function hashOf(bytes: Buffer): string {
-  return createHash('sha256').update(bytes).digest('hex').slice(0, 12)
 }
 
 /** An empty directory for what is fetched. */

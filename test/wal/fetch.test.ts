@@ -9,7 +9,8 @@ import { runProgram, startProgram } from '../../src/postgres/programs.ts'
 import { closedCheckout, lifeboatProgram, repositoriesConfig } from '../support/lifeboat-program.ts'
 import { type Cluster, type Major, startCluster } from '../support/postgres.ts'
 import { type Archive, makeArchive } from '../support/wal.ts'
-import { hashOf, type WalRepository, walRepository } from '../support/wal-repository.ts'
+import { hashOf } from '../support/wal-objects.ts'
+import { type WalRepository, walRepository } from '../support/wal-repository.ts'
 
 for (const major of [15, 17] as const) {
   t.test(`PostgreSQL ${major}: a recovery from the repositories alone`, { timeout: 240_000 }, async (t) => {

@@ -41,6 +41,7 @@ t.test('the end of the WAL, and holes in it', async (t) => {
   await isHole('00000003.history', /00000004\.history is there\. Name the timeline/)
   await isEnd('00000003.history', '--missing-is-end')
   await isEnd('00000005.history')
+  await isEnd('00000001.history')
   await isEnd(`${segment(1)}.00000028.backup`)
 })
 

@@ -7,7 +7,8 @@ import { startProgram } from '../../src/postgres/programs.ts'
 import { closedCheckout, lifeboatProgram, repositoriesConfig } from '../support/lifeboat-program.ts'
 import { noSmallDisk, smallDisk } from '../support/scratch.ts'
 import { makeArchive, segmentBytes } from '../support/wal.ts'
-import { hashOf, stamped, system, walRepository } from '../support/wal-repository.ts'
+import { hashOf } from '../support/wal-objects.ts'
+import { stamped, system, walRepository } from '../support/wal-repository.ts'
 
 const segment = (number: number) => `0000000100000002${number.toString(16).toUpperCase().padStart(8, '0')}`
 const count = 12
