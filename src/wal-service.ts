@@ -4,7 +4,7 @@ import type { Clock } from './clock.ts'
 import type { ValidatedConfig } from './config/validated.ts'
 import type { Core } from './core.ts'
 import type { StreamState } from './domain/stream.ts'
-import { parseWalName } from './domain/wal.ts'
+import { firstLsn, parseWalName } from './domain/wal.ts'
 import { type ArchiverLookOptions, missingFrom } from './observe/archiver.ts'
 import type { Catalog } from './observe/catalog.ts'
 import { createLsnClock } from './observe/lsn-clock.ts'
@@ -14,6 +14,7 @@ import { createSlotsLook } from './observe/slots.ts'
 import { StoredWalIndex } from './observe/stored-wal.ts'
 import { WalArchive } from './observe/wal-archive.ts'
 import { type WalSources, walArchiveCollector, walCollector } from './observe/wal-collectors.ts'
+import type { StoredWalState, WalArchiveState, WalState } from './observe/wal-state.ts'
 import { createLsnClockProbe } from './postgres/lsn-clock.ts'
 import { lastExpiredWal } from './runner/wal-expired.ts'
 import { createShipper, type Shipper } from './shipping/shipper.ts'
@@ -61,7 +62,6 @@ export function createWalService(config: ValidatedConfig, core: Core, options: W
     return archive?.systemIdentifier === system ? archive.segmentSize : null
   }
   const onHint = () => observer().hint(walArchiveCollector)
-  const archive = wal.archive === null ? null : new WalArchive({ directory: wal.archive, clock, log, onHint })
   const stored = repositories.map((repository) => {
     const index = new StoredWalIndex({ repository, records: history.wal.index, segmentSize, clock, log })
     return {
@@ -71,13 +71,21 @@ export function createWalService(config: ValidatedConfig, core: Core, options: W
     }
   })
   const shipper = wal.archive === null ? null : shipperOf(config, core, options)
+  const onHeard = (names: readonly string[]) => shipper?.hint(names)
+  const archive = wal.archive === null ? null : new WalArchive({ directory: wal.archive, clock, log, onHint, onHeard })
   const streamer = streamerOf(config, core, shipper, options)
   const inArchive = missingFrom(wal.archive)
   return {
     sources: {
       archive: archive && { look: (signal) => archive.look(signal), close: async () => archive.close() },
       stored,
-      clock: createLsnClock({ probe: createLsnClockProbe(postgres), store: history.wal.lsnClock, clock, log }),
+      clock: createLsnClock({
+        probe: createLsnClockProbe(postgres),
+        store: history.wal.lsnClock,
+        storedEnd: (system, timeline) => storedEnd(known()?.stored ?? [], system, timeline),
+        clock,
+        log,
+      }),
       clockSeconds: wal.clockSeconds,
       slots: createSlotsLook({
         source: postgres,
@@ -85,6 +93,7 @@ export function createWalService(config: ValidatedConfig, core: Core, options: W
         limitBytes: wal.slotLimitBytes,
       }),
       holes: wal.holes,
+      refused: (repository) => shipper?.refused(repository) ?? null,
     },
     missing:
       inArchive &&
@@ -113,7 +122,7 @@ function shipperOf(config: ValidatedConfig, core: Core, { clock, log, observer }
   const { wal } = config
   const catalog = () => observer().catalog()
   return createShipper({
-    archive: () => catalog().wal?.archive ?? null,
+    archive: () => ofServer(catalog().wal),
     stored: (name) => catalog().wal?.stored.find(({ repository }) => repository === name) ?? null,
     repositories: core.repositories.map(({ repository }) => repository),
     // A repository that is not there yet has no lease: it is made, and its lease taken, by the first segment.
@@ -132,6 +141,30 @@ function shipperOf(config: ValidatedConfig, core: Core, { clock, log, observer }
     clock,
     log,
   })
+}
+
+/**
+ * The archive, as that of the server that is there: by its newest segment it may be that of another one, which has left
+ * segments of higher numbers behind. What is not of the server is seen file by file.
+ */
+function ofServer(wal: WalState | null): WalArchiveState | null {
+  const { archive, clock } = wal ?? { archive: null, clock: null }
+  return archive && clock ? { ...archive, systemIdentifier: clock.systemIdentifier } : archive
+}
+
+/** Where the last whole segment ends that any repository has of a timeline; undefined: none was looked at yet. */
+function storedEnd(
+  stored: readonly StoredWalState[],
+  systemIdentifier: string,
+  timeline: number,
+): bigint | null | undefined {
+  if (stored.length === 0) return
+  const ends = stored.flatMap(({ systems }) => {
+    const coverage = systems.get(systemIdentifier)?.coverage
+    const last = coverage?.segments(timeline).last ?? null
+    return coverage === undefined || last === null ? [] : [firstLsn(last + 1, coverage.segmentSize)]
+  })
+  return ends.reduce<bigint | null>((end, one) => (end === null || one > end ? one : end), null)
 }
 
 /** What this server is known to have, or to have had. */

@@ -55,14 +55,20 @@ export function createArchiverLook(options: ArchiverLookOptions): (signal: Abort
  */
 export function missingFrom(archive: string | null): ArchiverLookOptions['missing'] {
   if (archive === null) return null
-  return async (names, signal) => {
-    if ((await readdir(archive)).length === 0) {
+  return async (archived, signal) => {
+    const names = await readdir(archive).catch((cause: NodeJS.ErrnoException) => {
+      throw new LifeboatError('storage-failed', `cannot read the archive directory ${archive}: ${cause.message}`, {
+        hint: 'mount what belongs there, or correct wal.archive',
+        cause,
+      })
+    })
+    if (names.length === 0) {
       throw new LifeboatError('storage-failed', `the archive directory ${archive} is empty`, {
         hint: 'mount what belongs there, or correct wal.archive; `lifeboat wal setup` shows how it is filled',
       })
     }
     const found: string[] = []
-    for (const name of names) {
+    for (const name of archived) {
       signal.throwIfAborted()
       const isThere = await lstat(join(archive, name)).then(
         () => true,

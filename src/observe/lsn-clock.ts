@@ -1,8 +1,9 @@
 import type { Logger } from 'pino'
 import type { Clock } from '../clock.ts'
 import { toFailure } from '../domain/errors.ts'
+import { formatLsn } from '../domain/lsn.ts'
 import { type ClockBound, coveredMoment, isVoid, normalLsn, noteSample } from '../domain/recovery-point.ts'
-import type { LsnClockProbe } from '../postgres/lsn-clock.ts'
+import type { LsnClockProbe, LsnSample } from '../postgres/lsn-clock.ts'
 import type { FoundRun, KeptRun } from '../runner/lsn-clock-rows.ts'
 import { WalRate } from './wal-rate.ts'
 import type { WalClockState } from './wal-state.ts'
@@ -18,6 +19,11 @@ export interface LsnClockStore {
 export interface LsnClockOptions {
   readonly probe: LsnClockProbe
   readonly store: LsnClockStore
+  /**
+   * Where the whole segments end that are stored anywhere of a timeline; null: nowhere are any; undefined: nobody has looked
+   * yet, and nothing is noted. By default there are none.
+   */
+  readonly storedEnd?: (systemIdentifier: string, timeline: number) => bigint | null | undefined
   readonly clock: Clock
   readonly log: Logger
 }
@@ -47,7 +53,7 @@ const thinMs = 60_000
 /** So many runs are in memory at most while they cannot be written: that is hours of a busy server. */
 const mostUnsaved = 2_000
 
-export function createLsnClock({ probe, store, clock, log }: LsnClockOptions): LsnClock {
+export function createLsnClock({ probe, store, storedEnd, clock, log }: LsnClockOptions): LsnClock {
   /** Runs that are newer than what is kept, the oldest first. */
   let tail: KeptRun[] = []
   /** The first of them has this row already, and has grown since; null: it has none. */
@@ -57,6 +63,7 @@ export function createLsnClock({ probe, store, clock, log }: LsnClockOptions): L
   let newestSeq: number | null = null
   let [savedAt, thinnedAt] = [Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY]
   const rate = new WalRate()
+  let toldSetBack = false
   const writing = createAttempt(log, 'the clock of the WAL cannot be kept: after a restart it would be older')
   const reading = createAttempt(log, 'the clock of the WAL cannot be read: no recovery point is known')
 
@@ -121,6 +128,23 @@ export function createLsnClock({ probe, store, clock, log }: LsnClockOptions): L
     return null
   }
 
+  /** A primary is never before what it has finished: see `WalClockState.isSetBack`. */
+  function isBefore(end: bigint | null, { state, lsn, segmentSize }: LsnSample): boolean {
+    const isSetBack = end !== null && state !== null && normalLsn(lsn, segmentSize) < end
+    if (isSetBack && !toldSetBack) {
+      log.error(
+        {
+          lsn: formatLsn(lsn),
+          stored: formatLsn(end),
+          hint: 'do not let it archive to the same place: its WAL is not stored. Recover it to a new timeline, or give it a repository and an archive of its own',
+        },
+        'the server stands before WAL of its own that is stored: it was put back, or is a copy. The recovery point stands still',
+      )
+    }
+    toldSetBack = isSetBack
+    return isSetBack
+  }
+
   return {
     remembered:
       kept === null
@@ -129,16 +153,22 @@ export function createLsnClock({ probe, store, clock, log }: LsnClockOptions): L
     async look(signal) {
       // Both clocks are asked before the snapshot is taken: of two that differ, the earlier moment is true by either.
       const before = clock.now().getTime()
+      // What was stored before the server is asked.
+      const end =
+        newest === null || storedEnd === undefined ? null : storedEnd(newest.systemIdentifier, newest.timeline)
       const found = await probe.sample(signal)
       signal.throwIfAborted()
       const { systemIdentifier, timeline, state, lsn, segmentSize, at } = found
-      if (at !== null) {
+      const isSame = newest?.systemIdentifier === systemIdentifier && newest.timeline === timeline
+      const isSetBack = isSame && isBefore(end ?? null, found)
+      if (at !== null && !isSetBack && end !== undefined) {
         const noted = { lsn: normalLsn(lsn, segmentSize), at: Math.min(at, before) }
         const { run, isNew } = noteSample(newest, { systemIdentifier, timeline, state, ...noted })
         if (run !== newest) note({ ...run, lastLsn: lsn, segmentSize }, isNew)
       }
       const perSecond = rate.note(found, clock.monotonic())
-      return stateOf(found, { at: found.serverAt, lsn, inRecovery: found.inRecovery, rate: perSecond })
+      const seen = stateOf(found, { at: found.serverAt, lsn, inRecovery: found.inRecovery, rate: perSecond })
+      return isSetBack ? Object.freeze({ ...seen, isSetBack }) : seen
     },
     covered(systemIdentifier, bounds, now) {
       const found = reading(() => find(systemIdentifier, bounds), null)

@@ -1,4 +1,5 @@
 import type { Failure } from '../domain/errors.ts'
+import type { SegmentSet } from '../domain/segment-set.ts'
 import type { WalPageProblem } from '../domain/wal-page.ts'
 
 /**
@@ -16,6 +17,13 @@ export type ShippingWait =
   /** Another sidecar ships. */
   | 'lease'
   | null
+
+/** Segments of the archive, by timeline, that are in quarantine: with these no recovery gets on. Alive, as coverages are. */
+export interface RefusedSegments {
+  readonly segments: ReadonlyMap<number, SegmentSet>
+  /** Another number whenever something has changed. */
+  readonly revision: number
+}
 
 /** How shipping to one repository fares; numbers since the start of the process. */
 export interface RepositoryShipping {

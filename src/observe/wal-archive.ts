@@ -20,6 +20,8 @@ export interface WalArchiveOptions {
   readonly log: Logger
   /** Something may be new: look again. Must not throw. */
   readonly onHint: () => void
+  /** Files that have come, or were written to, where their names were heard; told after each look. Must not throw. */
+  readonly onHeard?: (names: readonly string[]) => void
 }
 
 /** A whole listing costs at most this share of the time between two of them. */
@@ -27,6 +29,8 @@ const scanShare = 0.01
 const atOnce = 16
 /** Files of another length that may be the segments of another cluster; each look reads so many of them. */
 const mostMisfits = 16
+/** Segments that have just come, of which it is read whose they are. */
+const mostHeard = 16
 
 type Found = readonly (readonly [name: string, facts: WalFacts | null])[]
 
@@ -77,6 +81,7 @@ export class WalArchive {
     const capacity = await this.#capacity()
     signal.throwIfAborted()
     this.#isSettled = true
+    if (heard !== null && heard.size > 0) this.#options.onHeard?.([...heard.keys()])
     return this.#assemble(capacity)
   }
 
@@ -137,8 +142,11 @@ export class WalArchive {
     for (const [name, facts] of found) {
       if (facts === null && isMisnamed(name)) continue // listings alone tell of it
       const sight = this.#known.see(name, facts)
-      if (sight === 'segment') candidates.add(this.#endOfRun(name))
-      else if (sight === 'misfit' && candidates.size < mostMisfits) candidates.add(name)
+      if (sight === 'segment') {
+        candidates.add(this.#endOfRun(name))
+        // The end may be what another cluster has left.
+        if (candidates.size < mostHeard) candidates.add(name)
+      } else if (sight === 'misfit' && candidates.size < mostMisfits) candidates.add(name)
     }
     const former = this.#newest
     if (former !== null && names.has(former.name)) candidates.add(former.name)

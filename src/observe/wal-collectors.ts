@@ -3,6 +3,7 @@ import type { NamedHole } from '../domain/holes.ts'
 import type { RepositoryState } from './catalog.ts'
 import type { Collector } from './collector.ts'
 import type { LsnClock } from './lsn-clock.ts'
+import type { RefusedSegments } from './shipping-state.ts'
 import { createThrottle, type Throttle } from './throttle.ts'
 import { createWalView } from './wal.ts'
 import type { SlotState, StoredWalState, WalArchiveState, WalClockState, WalState } from './wal-state.ts'
@@ -21,6 +22,8 @@ export interface WalSources {
   readonly clockSeconds: number
   readonly slots: ((signal: AbortSignal) => Promise<readonly SlotState[]>) | null
   readonly holes: readonly NamedHole[]
+  /** See `WalViewOptions`. */
+  readonly refused?: (repository: string) => RefusedSegments | null
 }
 
 export const walArchiveCollector = 'wal-archive'
@@ -50,7 +53,7 @@ type Collect = <T>(name: string, look: (signal: AbortSignal) => Promise<T>, inte
 
 /** The observers of the WAL, and what they see together. */
 export function observeWal(sources: WalSources, { collect, clock }: { collect: Collect; clock: Clock }): ObservedWal {
-  const { archive, stored, clock: lsnClock, slots, holes } = sources
+  const { archive, stored, clock: lsnClock, slots, holes, refused } = sources
   const throttles = new Map<string, Throttle>()
   const hinted = <T>(name: string, look: WalLook<T>['look']) => {
     const collector = collect(name, look)
@@ -69,7 +72,7 @@ export function observeWal(sources: WalSources, { collect, clock }: { collect: C
   const atSegments =
     ofClock && createThrottle({ clock, delayMs: 0, spacingMs: clockSpacingMs, action: () => void ofClock.refresh() })
   const ofSlots = slots === null ? null : collect(slotsCollector, slots)
-  const view = createWalView({ holes, clock: lsnClock, hasArchive: archive !== null })
+  const view = createWalView({ holes, clock: lsnClock, hasArchive: archive !== null, ...(refused && { refused }) })
   return {
     collectors: [ofArchive, ...ofStored, ofClock, ofSlots].filter((one) => one !== null),
     state: (repositories, at) =>

@@ -65,6 +65,8 @@ export interface WalClockState {
   readonly inRecovery: boolean
   /** WAL that it writes, bytes per second over the last hour; null: not watched for long enough. */
   readonly rate: number | null
+  /** It stands before WAL that is stored of its timeline: it was put back, or is a copy, and writes other WAL than that. */
+  readonly isSetBack?: boolean
 }
 
 /** An interval of moments that can be restored. */

@@ -7,6 +7,7 @@ import { firstLsn, segmentAt } from '../domain/wal.ts'
 import type { RepositoryState } from './catalog.ts'
 import type { LsnClock } from './lsn-clock.ts'
 import { planBackups } from './recovery.ts'
+import type { RefusedSegments } from './shipping-state.ts'
 import { findWalRoute, type WalRouteFound, walStarts } from './wal-route.ts'
 import type { RepositoryWal, SlotState, StoredWalState, WalArchiveState, WalClockState, WalState } from './wal-state.ts'
 
@@ -16,6 +17,8 @@ export interface WalViewOptions {
   readonly clock: Pick<LsnClock, 'covered'> | null
   /** There is an archive directory: until it was looked at, nobody knows what is on its way. */
   readonly hasArchive: boolean
+  /** Segments that the archive has, and a repository will not get; by default all of it is on its way. */
+  readonly refused?: (repository: string) => RefusedSegments | null
 }
 
 /** What the collectors saw last; null: nothing yet. */
@@ -52,6 +55,7 @@ interface Place {
   readonly repository: Pick<RepositoryState, 'backups' | 'proofs'>
   readonly archive: WalArchiveState | null
   readonly clock: WalClockState
+  readonly refused: RefusedSegments | null
   /** The segment that the server writes. */
   readonly current: number
 }
@@ -64,11 +68,11 @@ export function createWalView(options: WalViewOptions): (inputs: WalInputs) => W
   const known = new Map<string, { readonly key: readonly unknown[]; readonly findings: Findings }>()
 
   function findings(place: Place, now: Date): Findings {
-    const { stored, repository, archive, clock, current } = place
+    const { stored, repository, archive, clock, current, refused } = place
     const key = [
       ...[stored.revision, stored.listedAt === null, stored.systems.get(clock.systemIdentifier)?.coverage],
       ...[archive?.revision, archive?.coverage, repository.backups, repository.proofs],
-      ...[clock.systemIdentifier, clock.timeline, clock.segmentSize, current],
+      ...[clock.systemIdentifier, clock.timeline, clock.segmentSize, current, refused?.revision],
     ]
     const last = known.get(stored.repository)
     const isSame =
@@ -89,7 +93,8 @@ export function createWalView(options: WalViewOptions): (inputs: WalInputs) => W
       const normal = normalLsn(clock.lsn, clock.segmentSize)
       const current = segmentAt(normal, clock.segmentSize)
       const repository = repositories.find(({ name }) => name === one.repository) ?? nothing
-      const found = findings({ stored: one, repository, archive, clock, current }, at)
+      const refused = options.refused?.(one.repository) ?? null
+      const found = findings({ stored: one, repository, archive, clock, current, refused }, at)
       return { ...base, ...describe(found, { clock, normal, now: at, covered: options.clock }) }
     })
     return Object.freeze({ archive, stored, clock, repositories: Object.freeze(states), slots })
@@ -139,7 +144,7 @@ function archiveOf({ archive, clock }: Place): WalCoverage | null {
  * the server, or the archive, is beyond them.
  */
 function lack(
-  { current }: Place,
+  { current, refused }: Place,
   options: Pick<Findings, 'coverage' | 'route'> & {
     readonly archive: WalCoverage | null
     readonly holes: readonly NamedHole[]
@@ -160,7 +165,7 @@ function lack(
   const nowhere = coverage.gaps({
     ...{ from, target },
     ...(archived === null ? {} : { until: firstLsn(archived + 1, segmentSize) }),
-    ...(archive === null ? {} : { pending: archive }),
+    ...(archive === null ? {} : { pending: without(archive, refused) }),
   })
   const holes = numberHoles(options.holes, segmentSize)
   const gaps: JudgedGap[] = []
@@ -178,6 +183,22 @@ function lack(
       yield gap
     }
   }
+}
+
+/** What of the archive is on its way. */
+function without(archive: WalCoverage, refused: RefusedSegments | null): WalCoverage {
+  const bad = [...(refused?.segments ?? [])].filter(([, { size }]) => size > 0)
+  if (bad.length === 0) return archive
+  const rest = new WalCoverage(archive.segmentSize, archive.timelines)
+  for (const timeline of archive.present()) {
+    const segments = rest.segments(timeline)
+    for (const { first, last } of archive.segments(timeline).ranges()) segments.addRange(first, last)
+  }
+  for (const [timeline, set] of bad) {
+    const segments = rest.segments(timeline)
+    for (const { first, last } of set.ranges()) for (let one = first; one <= last; one += 1) segments.remove(one)
+  }
+  return rest
 }
 
 /** Nothing is stored, and no backup is there: what the archive has is all still to come. */
@@ -216,7 +237,7 @@ function describe(
     coveredUntil: covered?.at ?? null,
     recoveryPoint: isConsistent ? (covered?.at ?? started) : null,
     windows: windows.map(({ end: last, ...one }) => ({ ...one, until: coveredTo(last)?.at ?? null })),
-    exposureBytes: behind === null ? null : covered?.isNewest || behind < 0n ? 0 : Number(behind),
+    exposureBytes: behind === null || clock.isSetBack ? null : covered?.isNewest || behind < 0n ? 0 : Number(behind),
     backlogSegments: lacking?.backlog ?? null,
     backlogBytes: lacking === null ? null : lacking.backlog * coverage.segmentSize,
     missingSegments: lacking?.missing ?? null,

@@ -1,4 +1,5 @@
-import type { QuarantineReason } from '../observe/shipping-state.ts'
+import { SegmentSet } from '../domain/segment-set.ts'
+import type { QuarantineReason, RefusedSegments } from '../observe/shipping-state.ts'
 import type { Item } from './plan.ts'
 
 /** A file that is not shipped, and what would have to change so that it is. */
@@ -15,9 +16,18 @@ export interface BadFile {
 export class BadFiles {
   /** In the order in which they are looked at again. */
   readonly #files = new Map<string, BadFile>()
+  readonly #refused = new Map<number, SegmentSet>()
+  #revision = 0
+
+  get refused(): RefusedSegments {
+    return { segments: this.#refused, revision: this.#revision }
+  }
 
   add(file: BadFile): void {
+    this.delete(file.item.name)
     this.#files.set(file.item.name, file)
+    const set = this.#refusedOf(file)
+    if (set !== null) set.segments.add(set.segment)
   }
 
   get(name: string): BadFile | undefined {
@@ -25,7 +35,14 @@ export class BadFiles {
   }
 
   delete(name: string): void {
+    const file = this.#files.get(name)
+    const set = file === undefined ? null : this.#refusedOf(file)
+    if (set !== null) set.segments.remove(set.segment)
     this.#files.delete(name)
+  }
+
+  items(): readonly Item[] {
+    return [...this.#files.values()].map(({ item }) => item)
   }
 
   /** The next ones to look at again: each in its turn. */
@@ -50,5 +67,13 @@ export class BadFiles {
       else quarantined.set(reason, (quarantined.get(reason) ?? 0) + 1)
     }
     return { quarantined, undecided }
+  }
+
+  #refusedOf({ item: { file }, reason }: BadFile): { readonly segments: SegmentSet; readonly segment: number } | null {
+    if (file.kind !== 'segment' || reason === 'undecided') return null
+    const segments = this.#refused.get(file.timeline) ?? new SegmentSet()
+    this.#refused.set(file.timeline, segments)
+    this.#revision += 1
+    return { segments, segment: file.segment }
   }
 }

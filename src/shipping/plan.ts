@@ -33,7 +33,6 @@ export class Plan {
   readonly #segments = new Map<number, SegmentSet>()
   readonly #names = new Set<string>()
   readonly #shipFrom: ShipFrom
-  #segmentSize = 0
 
   constructor(shipFrom: ShipFrom) {
     this.#shipFrom = shipFrom
@@ -56,7 +55,6 @@ export class Plan {
    * is still on its way.
    */
   next(archive: ReadyArchive, stored: StoredWalState, isHistoryOnItsWay: boolean): Item | null {
-    this.#useSize(archive.segmentSize)
     const history = this.#named(archive.plainNames, archive, 'history')
     if (history !== null || isHistoryOnItsWay) return history
     const label = this.#named(archive.plainNames, archive, 'label')
@@ -70,7 +68,6 @@ export class Plan {
 
   /** How many whole segments are still to be shipped. */
   waiting(archive: ReadyArchive, stored: StoredWalState): number {
-    this.#useSize(archive.segmentSize)
     let count = 0
     for (const { first, last } of this.#waiting(archive, stored)) count += last - first + 1
     return count
@@ -110,11 +107,5 @@ export class Plan {
     const made = new SegmentSet()
     this.#segments.set(timeline, made)
     return made
-  }
-
-  /** Another cluster has come into the archive, with segments of another size: what was taken was of the old ones. */
-  #useSize(segmentSize: number): void {
-    if (this.#segmentSize !== 0 && this.#segmentSize !== segmentSize) this.#segments.clear()
-    this.#segmentSize = segmentSize
   }
 }

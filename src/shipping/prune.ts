@@ -106,8 +106,9 @@ export class Pruner {
   async #consider(file: Segment, archive: ReadyArchive, oldest: number, signal: AbortSignal): Promise<boolean> {
     const { places, source, log } = this.#options
     const name = segmentName(file.timeline, file.segment, archive.segmentSize)
+    // Of whichever cluster, that is: what a server has left here before its upgrade is to go as well.
     const isStored = places.every(
-      ({ shipper }) => shipper.holds(name, file, archive.systemIdentifier) && !shipper.isBad(name),
+      ({ shipper }) => shipper.holds(name, file, null) && shipper.bad.get(name) === undefined,
     )
     if (!isStored) return true
     const path = join(archive.directory, name)
@@ -142,6 +143,8 @@ export class Pruner {
       const there = await orAborted(repository.wal.ofSegment(system, name, { signal: late }), late)
       const whole = there.filter((one) => one.name === name)
       if (whole.length === 0) shipper.forget({ name, file })
+      // Of other bytes: that is looked into as where the watch had told of it.
+      if (whole.length > 0 && whole.every(({ hash }) => hash !== short)) shipper.hint([name])
       if (whole.length !== 1 || whole[0]?.hash !== short) return false
       return !(await orAborted(repository.wal.isQuarantined(system, name, { signal: late }), late))
     })

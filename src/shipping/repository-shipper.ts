@@ -41,8 +41,10 @@ export interface RepositoryShipperOptions {
 /** Ships the archive to one repository, whatever happens to the others. */
 export class RepositoryShipper {
   readonly #options: RepositoryShipperOptions
-  readonly #plan: Plan
-  readonly #bad = new BadFiles()
+  #plan: Plan
+  /** Of the cluster that the plan is for, and its segment size. */
+  #cluster = ''
+  readonly bad = new BadFiles()
   readonly #inFlight = new Map<string, Item>()
   readonly #running = new Set<Promise<void>>()
   /** Stored by this process, and not seen yet by the index. */
@@ -106,10 +108,6 @@ export class RepositoryShipper {
     this.#plan.give(item)
   }
 
-  isBad(name: string): boolean {
-    return this.#bad.get(name) !== undefined
-  }
-
   state(): RepositoryShipping {
     const archive = readyArchive(this.#options.archive())
     const stored = this.#options.stored()
@@ -126,7 +124,7 @@ export class RepositoryShipper {
       lastSuccessAt: this.#lastSuccessAt,
       failures: this.#counts.failures,
       failure: this.#failure,
-      ...this.#bad.counts(),
+      ...this.bad.counts(),
       delaySeconds: this.#delay?.seconds ?? null,
     }
   }
@@ -138,6 +136,7 @@ export class RepositoryShipper {
     const stored = this.#options.stored()
     this.#waiting = archive === null ? 'archive' : stored === null ? 'index' : null
     if (archive === null || stored === null) return
+    this.#useCluster(archive)
     this.#confirm(archive, stored)
     if (clock.monotonic() < this.#resumeAt) return
     if (!(await this.#options.isOurs())) {
@@ -155,12 +154,19 @@ export class RepositoryShipper {
   }
 
   #next(archive: ReadyArchive, stored: StoredWalState): Item | null {
+    const busy: string[] = []
+    let again: Item | null = null
     for (const name of this.#hinted.take()) {
       const file = parseWalName(name, archive.segmentSize)
-      // What is new comes by itself: only what was stored before may have got other bytes since.
-      if (file?.kind !== 'segment' || this.#inFlight.has(name) || this.isBad(name)) continue
-      if (this.holds(name, file, archive.systemIdentifier)) return { name, file, isAgain: true }
+      if (file?.kind !== 'segment' || this.bad.get(name) !== undefined) continue
+      if (this.#inFlight.has(name)) busy.push(name)
+      else if (this.holds(name, file, archive.systemIdentifier)) again = { name, file, isAgain: true }
+      // It comes by itself; what was taken of that name before was another file.
+      else this.#plan.give({ name, file })
+      if (again !== null) break
     }
+    for (const name of busy) this.#hinted.add(name)
+    if (again !== null) return again
     const isHistoryOnItsWay = [...this.#inFlight.values()].some(({ file }) => file.kind === 'history')
     return this.#plan.next(archive, stored, isHistoryOnItsWay)
   }
@@ -219,7 +225,7 @@ export class RepositoryShipper {
       return
     }
     if (outcome.kind === 'bad') {
-      this.#bad.add({ item, ...outcome })
+      this.bad.add({ item, ...outcome })
       this.#tellBad(item, outcome)
       return
     }
@@ -245,7 +251,8 @@ export class RepositoryShipper {
       this.#resumeAt = clock.monotonic() + firstPauseMs
       return
     }
-    const isNews = this.#failure?.code !== failure.code || this.#failure.message !== failure.message
+    // Messages name the file, which is another one each time.
+    const isNews = this.#failure?.code !== failure.code || this.#failure.hint !== failure.hint
     this.#counts.failures += 1
     this.#failure = failure
     this.#pauseMs = Math.min(longestPauseMs, this.#pauseMs === 0 ? firstPauseMs : this.#pauseMs * 2)
@@ -265,6 +272,16 @@ export class RepositoryShipper {
       { repository: repository.name, name, reason, description, hint },
       'a file of the WAL archive is not shipped',
     )
+  }
+
+  /** Another cluster has come into the archive: under the names that were taken before lie other files, or may. */
+  #useCluster({ systemIdentifier, segmentSize }: ReadyArchive): void {
+    const cluster = `${systemIdentifier} ${segmentSize}`
+    if (cluster === this.#cluster) return
+    this.#cluster = cluster
+    this.#plan = new Plan(this.#options.shipFrom)
+    this.#unconfirmed.clear()
+    for (const item of [...this.#inFlight.values(), ...this.bad.items(), ...this.#later.items]) this.#plan.take(item)
   }
 
   /** What the index has seen by now need not be remembered any more: if it goes from there, it is shipped again. */
@@ -287,16 +304,16 @@ export class RepositoryShipper {
 
   async #recheck(archive: ReadyArchive, signal: AbortSignal): Promise<void> {
     const { clock, source, judge } = this.#options
-    const hinted = this.#hinted.among((name) => this.#bad.get(name))
+    const hinted = this.#hinted.among((name) => this.bad.get(name))
     const isDue = clock.monotonic() >= this.#recheckAt
     if (isDue) {
       this.#recheckAt = clock.monotonic() + recheckMs
       this.#giveLater(archive.revision)
     }
     if (!isDue && hinted.length === 0) return
-    const released = await recheckBadFiles(this.#bad, { hinted, isDue, archive, source, judge, signal })
+    const released = await recheckBadFiles(this.bad, { hinted, isDue, archive, source, judge, signal })
     for (const { item } of released) {
-      this.#bad.delete(item.name)
+      this.bad.delete(item.name)
       this.#plan.give(item)
     }
   }

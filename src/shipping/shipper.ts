@@ -1,7 +1,7 @@
 import type { Logger } from 'pino'
 import type { Clock } from '../clock.ts'
 import { parseWalName } from '../domain/wal.ts'
-import type { ShippingState } from '../observe/shipping-state.ts'
+import type { RefusedSegments, ShippingState } from '../observe/shipping-state.ts'
 import type { StoredWalState, WalArchiveState } from '../observe/wal-state.ts'
 import type { Repository } from '../repository/repository.ts'
 import { type Partial, shipPartial } from './partial.ts'
@@ -45,6 +45,8 @@ export interface Shipper {
   state(): ShippingState
   /** The archive has changed; names of files that came or were written to, where they are known. */
   hint(names?: readonly string[]): void
+  /** What of the archive a repository does not get for what it is. */
+  refused(repository: string): RefusedSegments | null
   /**
    * Whether a segment is in some repository: one that is not in the archive any more was pruned then, and the server's
    * archiver does not lie about it. Segments alone; false for all other names.
@@ -113,6 +115,7 @@ export function createShipper(options: ShipperOptions): Shipper {
     hint(names = []) {
       for (const { shipper } of places) shipper.hint(names)
     },
+    refused: (name) => places.find(({ repository }) => repository.name === name)?.shipper.bad.refused ?? null,
     isStored(name) {
       const state = archive()
       const size = state?.segmentSize ?? null

@@ -1,4 +1,4 @@
-import { chmod, chown, readdir, readFile, stat, utimes } from 'node:fs/promises'
+import { chmod, chown, readdir, readFile, stat, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { getuid, seteuid } from 'node:process'
 import t, { type Test } from 'tap'
@@ -60,6 +60,26 @@ await t.test('what is old and everywhere goes, but never the newest', async (t) 
   await untilPass('time passes', async () => (await left(ground)).length === expected.length - 1)
   await aged.clock.advance(2 * hour)
   t.same(await left(ground), expected.toSpliced(expected.indexOf(wal.names.at(-2) ?? ''), 1), 'the newest stays')
+})
+
+await t.test('one has got other bytes, and nobody says so: it stays, and is told', async (t) => {
+  const aged = await agedGround(t)
+  const { ground } = aged
+  const [first = ''] = wal.names
+  const { service, untilPass } = await shipAll(aged, 1000 * hour)
+  await untilPass('shipped', async () => (await ground.stored(system, 1)).length === wal.names.length)
+  await service.stop()
+  const path = join(ground.archive, first)
+  const bytes = await readFile(path)
+  bytes.writeUInt8(bytes.readUInt8(9000) ^ 1, 9000)
+  const { mtime } = await stat(path)
+  await writeFile(path, bytes)
+  await utimes(path, mtime, mtime)
+  const again = await shipAll(aged, 90 * 60_000)
+  const told = () => again.service.state().repositories.some(({ quarantined }) => quarantined.get('contradicts') === 1)
+  await again.untilPass('told', async () => told())
+  await again.untilPass('the others went', async () => (await left(ground)).length === 3)
+  t.same(await left(ground), [first, ...wal.names.slice(-2)])
 })
 
 await t.test('one repository lacks one, and nobody says so', async (t) => {
