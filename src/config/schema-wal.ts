@@ -39,7 +39,7 @@ export const wal = section(
         parallel: integer({
           description:
             'Segments that are stored at the same time in each repository, and threads that read and compress them for all.',
-          default: 2,
+          default: 4,
           atLeast: '1',
           atMost: '16',
         }),

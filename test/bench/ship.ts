@@ -145,7 +145,7 @@ async function ship(directory: string, sources: readonly string[], everyMs: numb
       if (delays.length === count / 2) middle = memoryUsage.rss()
       if (delays.length === count) all.resolve()
     },
-    parallel: 2,
+    parallel: 4,
     level: 1,
     keepInArchiveMs: null,
     clock: systemClock,

@@ -46,7 +46,7 @@ await t.test('defaults', async (t) => {
         stream: null,
         slotLimitBytes: 10 * 1024 ** 3,
         keepInArchiveMs: null,
-        ship: { parallel: 2, level: 1 },
+        ship: { parallel: 4, level: 1 },
       },
       dump: {
         jobs: 2,
