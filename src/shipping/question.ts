@@ -8,15 +8,6 @@ export type Question =
   | { readonly what: 'whole'; readonly path: string; readonly expected: SegmentQuestion; readonly level: number | null }
   /** Reads a history or label. */
   | { readonly what: 'text'; readonly path: string }
-  /** Compresses a part of a file; fails where it is not what it was. */
-  | {
-      readonly what: 'piece'
-      readonly path: string
-      readonly offset: number
-      readonly bytes: number
-      readonly sha256: string
-      readonly level: number
-    }
   /** Removes a file if it is still the one that was looked at. */
   | { readonly what: 'unlink'; readonly path: string; readonly identity: string }
   /** Hash and compression of bytes in memory. */
@@ -50,9 +41,7 @@ export interface Whole extends Head {
   readonly sha256: string
   /** A page within is not what it should be. */
   readonly isDamaged: boolean
-  /** Lower-case hex of each piece. */
-  readonly pieces: readonly string[]
-  /** One zstd frame with its content size; null where it was not asked for, or there is more than one piece. */
+  /** One zstd frame with its content size; null where it was not asked for, or the file is larger than a piece. */
   readonly compressed: Uint8Array | null
 }
 

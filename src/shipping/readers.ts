@@ -1,18 +1,14 @@
+import { createHash } from 'node:crypto'
+import { constants } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { extname } from 'node:path'
-import { Readable } from 'node:stream'
+import type { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
 import { Worker } from 'node:worker_threads'
+import { createZstdCompress, constants as zlib } from 'node:zlib'
 import { type Clock, withDeadline } from '../clock.ts'
 import { LifeboatError } from '../domain/errors.ts'
-import {
-  type Answer,
-  type CompressedBytes,
-  type Head,
-  type PlainFile,
-  pieceBytes,
-  type Question,
-  type SegmentQuestion,
-  type Whole,
-} from './question.ts'
+import type { Answer, CompressedBytes, Head, PlainFile, Question, SegmentQuestion, Whole } from './question.ts'
 
 /** A file of the archive that could not be read: `ENOENT` when it is not there, `CHANGED` when it was written to meanwhile. */
 export class Unreadable extends Error {
@@ -29,6 +25,9 @@ export interface Body {
   /** How many bytes it has, or has given so far. */
   readonly bytes: () => number
 }
+
+/** Of a segment that is not read as a whole. */
+const chunkBytes = 1024 * 1024
 
 /** A disk that does not answer for so long counts as hanging: a whole segment of 1 GiB takes seconds. */
 const longestReadMs = 120_000
@@ -75,21 +74,10 @@ export class WalReaders {
     throw failureOf(answer)
   }
 
-  /** What is to be stored of a file that was read: the bytes at hand, or a stream of frames, a piece at a time. */
-  body(path: string, { bytes, pieces, compressed }: Whole, level: number, signal: AbortSignal): Body {
-    if (compressed !== null) return { body: compressed, bytes: () => compressed.length }
-    let count = 0
-    const frames = async function* (readers: WalReaders) {
-      for (const [index, sha256] of pieces.entries()) {
-        const offset = index * pieceBytes
-        const length = Math.min(pieceBytes, bytes - offset)
-        const question: Question = { what: 'piece', path, offset, bytes: length, sha256, level }
-        const frame = await readers.#compressed(question, signal)
-        count += frame.compressed.length
-        yield frame.compressed
-      }
-    }
-    return { body: Readable.from(frames(this), { objectMode: false, highWaterMark: 1 }), bytes: () => count }
+  /** What is to be stored of a file that was read: the bytes at hand, or a stream that never holds much of it. */
+  body(path: string, whole: Whole, level: number): Body {
+    const { compressed } = whole
+    return compressed === null ? streamed(path, whole, level) : { body: compressed, bytes: () => compressed.length }
   }
 
   async compress(bytes: Uint8Array, level: number, signal: AbortSignal): Promise<CompressedBytes> {
@@ -157,6 +145,39 @@ export class WalReaders {
     this.#threads.add(made)
     next(made)
   }
+}
+
+/**
+ * One frame in any case: Node.js reads no more than the first of several. Its content is hashed once more, and the stream
+ * fails before its end when that is not what was read the first time.
+ */
+function streamed(path: string, { bytes, sha256 }: Whole, level: number): Body {
+  const frame = createZstdCompress({
+    chunkSize: chunkBytes,
+    pledgedSrcSize: bytes,
+    params: { [zlib.ZSTD_c_compressionLevel]: level, [zlib.ZSTD_c_checksumFlag]: 1 },
+  })
+  let count = 0
+  frame.on('data', (chunk: Buffer) => {
+    count += chunk.length
+  })
+  frame.pause()
+  const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
+  const read = async function* () {
+    const handle = await open(path, flags)
+    const found = createHash('sha256')
+    try {
+      for await (const chunk of handle.createReadStream({ highWaterMark: chunkBytes, autoClose: false })) {
+        found.update(chunk as Buffer)
+        yield chunk as Buffer
+      }
+    } finally {
+      await handle.close()
+    }
+    if (found.digest('hex') !== sha256) throw new Unreadable('CHANGED', 'it is not what it was any more')
+  }
+  pipeline(read(), frame).catch(() => {}) // whoever reads the frame is told
+  return { body: frame, bytes: () => count }
 }
 
 function failureOf(answer: Answer): Error {

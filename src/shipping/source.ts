@@ -63,7 +63,7 @@ export class Source {
   }
 
   /** The bytes that a repository stores of a file. */
-  body(path: string, whole: Whole, signal: AbortSignal): ReturnType<WalReaders['body']> {
-    return this.#readers.body(path, whole, this.#level, signal)
+  body(path: string, whole: Whole): ReturnType<WalReaders['body']> {
+    return this.#readers.body(path, whole, this.#level)
   }
 }

@@ -92,7 +92,7 @@ function headOf(descriptor: number, file: FileIdentity, expected: SegmentQuestio
 function wholeOf(descriptor: number, file: FileIdentity, expected: SegmentQuestion, level: number | null): Whole {
   const head = headOf(descriptor, file, expected)
   const isOnePiece = file.bytes <= pieceBytes
-  const [all, pieces] = [createHash('sha256'), [] as string[]]
+  const all = createHash('sha256')
   let pages: SegmentPages | null = null
   let compressed: Uint8Array | null = null
   for (let at = 0; at < file.bytes; at += pieceBytes) {
@@ -100,16 +100,10 @@ function wholeOf(descriptor: number, file: FileIdentity, expected: SegmentQuesti
     const header = at === 0 && expected.checkPages && head.problem === null ? readWalPageHeader(bytes) : null
     if (header !== null) pages = new SegmentPages(header, expected.timeline)
     pages?.add(bytes)
-    if (isOnePiece) {
-      pieces.push(hashOnce('sha256', bytes))
-      if (level !== null) compressed = compress(bytes, level)
-    } else {
-      pieces.push(hashOnce('sha256', bytes))
-      all.update(bytes)
-    }
+    all.update(bytes)
+    if (isOnePiece && level !== null) compressed = compress(bytes, level)
   }
-  const sha256 = isOnePiece ? (pieces[0] ?? hashOnce('sha256', '')) : all.digest('hex')
-  return { ...head, sha256, isDamaged: pages !== null && !pages.isSound(), pieces, compressed }
+  return { ...head, sha256: all.digest('hex'), isDamaged: pages !== null && !pages.isSound(), compressed }
 }
 
 function textOf(descriptor: number, file: FileIdentity): PlainFile {
@@ -133,12 +127,6 @@ function answer(question: Question): Answer {
       })
       unlinkSync(question.path)
       return { unlinked: true }
-    }
-    case 'piece': {
-      const bytes = withFile(question.path, (file) => fill(file, spaceOf(question.bytes), question.offset))
-      const sha256 = hashOnce('sha256', bytes)
-      if (sha256 !== question.sha256) throw new Failed('CHANGED', 'it is not what it was any more')
-      return { compressed: { sha256, compressed: compress(bytes, question.level) } }
     }
     case 'bytes': {
       const bytes = Buffer.from(question.bytes.buffer, question.bytes.byteOffset, question.bytes.byteLength)
