@@ -15,7 +15,7 @@ import { errorText } from './error-text.ts'
 /** The status of `lifeboat wal fetch` for a file that is nowhere: not 1, with which a crashed program ends too. */
 const nowhere = 44
 const defaults = { ahead: 16, spoolSize: '512MiB', timeout: '30s' }
-const parallel = 3
+const parallel = 2
 /** restore_command runs in the data directory. */
 const here = '.'
 
