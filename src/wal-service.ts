@@ -3,6 +3,7 @@ import type { Logger } from 'pino'
 import type { Clock } from './clock.ts'
 import type { ValidatedConfig } from './config/validated.ts'
 import type { Core } from './core.ts'
+import { toFailure } from './domain/errors.ts'
 import type { StreamState } from './domain/stream.ts'
 import { firstLsn, parseWalName } from './domain/wal.ts'
 import { type ArchiverLookOptions, missingFrom } from './observe/archiver.ts'
@@ -16,7 +17,7 @@ import { WalArchive } from './observe/wal-archive.ts'
 import { type WalSources, walArchiveCollector, walCollector } from './observe/wal-collectors.ts'
 import type { StoredWalState, WalArchiveState, WalState } from './observe/wal-state.ts'
 import { createLsnClockProbe } from './postgres/lsn-clock.ts'
-import { lastExpiredWal } from './runner/wal-expired.ts'
+import { type ExpiredWal, lastExpiredWal } from './runner/wal-expired.ts'
 import { createShipper, type Shipper } from './shipping/shipper.ts'
 import { createStreamer, type Streamer } from './streaming/streamer.ts'
 
@@ -121,6 +122,15 @@ export function createWalService(config: ValidatedConfig, core: Core, options: W
 function shipperOf(config: ValidatedConfig, core: Core, { clock, log, observer }: WalServiceOptions): Shipper {
   const { wal } = config
   const catalog = () => observer().catalog()
+  const expired = (of: ExpiredWal) => {
+    try {
+      return lastExpiredWal(core.history, of)
+    } catch (error) {
+      // What has expired is shipped once more then: shipping must not wait for the state file.
+      log.debug({ ...of, failure: toFailure(error) }, 'what has expired cannot be read')
+      return null
+    }
+  }
   return createShipper({
     archive: () => ofServer(catalog().wal),
     stored: (name) => catalog().wal?.stored.find(({ repository }) => repository === name) ?? null,
@@ -129,7 +139,7 @@ function shipperOf(config: ValidatedConfig, core: Core, { clock, log, observer }
     isOurs: (name) => core.leases.standby(name) === null,
     systemIdentifiers: () => identifiersOf(catalog()),
     shipFrom: (repository, systemIdentifier, timeline) => {
-      const last = lastExpiredWal(core.history, { repository, systemIdentifier, timeline })
+      const last = expired({ repository, systemIdentifier, timeline })
       const size = catalog().wal?.archive?.segmentSize ?? null
       const file = last === null || size === null ? null : parseWalName(last, size)
       return file?.kind === 'segment' ? file.segment + 1 : 0

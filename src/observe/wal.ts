@@ -156,7 +156,9 @@ function lack(
   const { segmentSize } = coverage
   const from = route.needed ?? firstOf(archive, target)
   if (from === null) return null
-  const archived = archive?.segments(target).last ?? null
+  const coming = archive === null ? null : without(archive, refused)
+  // A file that is refused tells nothing of what comes before it, when the server itself has not got so far.
+  const archived = archive?.segments(target).upTo(Math.max(current, coming?.segments(target).last ?? -1)) ?? null
   // Of a server that is down, or was put back, the archive may know more.
   const finished = Math.max(current, (archived ?? -1) + 1)
   const all = coverage.gaps({ from, target, until: firstLsn(finished, segmentSize) })
@@ -165,7 +167,7 @@ function lack(
   const nowhere = coverage.gaps({
     ...{ from, target },
     ...(archived === null ? {} : { until: firstLsn(archived + 1, segmentSize) }),
-    ...(archive === null ? {} : { pending: without(archive, refused) }),
+    ...(coming === null ? {} : { pending: coming }),
   })
   const holes = numberHoles(options.holes, segmentSize)
   const gaps: JudgedGap[] = []

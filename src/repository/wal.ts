@@ -115,7 +115,7 @@ export class WalStore {
 
   /**
    * Stores one file, durably; `there`: the same name with the same content is stored already. A segment or partial comes
-   * compressed, with the hash of what PostgreSQL wrote; a history or label as it is.
+   * compressed, with the hash of what PostgreSQL wrote; a history or label as it is. The body is taken over.
    *
    * @throws LifeboatError `conflict` for a history or label of which other bytes are stored
    */
@@ -124,15 +124,8 @@ export class WalStore {
     body: Uint8Array | Readable,
     options: Stoppable = {},
   ): Promise<'stored' | 'there'> {
-    await this.#place.ensureIdentity(options)
-    await this.#place.fence?.(options)
     const key = walKey(this.#place.cluster, { ...file, isEncrypted: false })
-    try {
-      await this.#place.storage.put(key, body, { ...options, ifAbsent: true })
-      return 'stored'
-    } catch (error) {
-      if (!(error instanceof LifeboatError && error.code === 'object-exists')) throw error
-    }
+    if (await this.#putOnce(key, body, options)) return 'stored'
     if (file.hash !== null || !(body instanceof Uint8Array)) return 'there'
     const { bytes } = await readWhole(this.#place.storage, key, body.length, options)
     if (bytes?.equals(body)) return 'there'
@@ -151,12 +144,21 @@ export class WalStore {
     body: Uint8Array | Readable,
     options: Stoppable = {},
   ): Promise<void> {
-    await this.#place.ensureIdentity(options)
-    await this.#place.fence?.(options)
+    await this.#putOnce(quarantineKey(this.#place.cluster, file), body, options)
+  }
+
+  /** False if the key is taken. The body is taken over: read to its end or destroyed. */
+  async #putOnce(key: string, body: Uint8Array | Readable, options: Stoppable): Promise<boolean> {
     try {
-      await this.#place.storage.put(quarantineKey(this.#place.cluster, file), body, { ...options, ifAbsent: true })
+      await this.#place.ensureIdentity(options)
+      await this.#place.fence?.(options)
+      await this.#place.storage.put(key, body, { ...options, ifAbsent: true })
+      return true
     } catch (error) {
-      if (!(error instanceof LifeboatError && error.code === 'object-exists')) throw error
+      // Refused before the storage has seen it, it would keep its file open.
+      if (!(body instanceof Uint8Array)) body.on('error', () => {}).destroy()
+      if (error instanceof LifeboatError && error.code === 'object-exists') return false
+      throw error
     }
   }
 

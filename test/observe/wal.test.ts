@@ -3,6 +3,7 @@ import { WalCoverage } from '../../src/domain/coverage.ts'
 import type { NamedHole } from '../../src/domain/holes.ts'
 import { formatLsn } from '../../src/domain/lsn.ts'
 import type { ClockBound } from '../../src/domain/recovery-point.ts'
+import { SegmentSet } from '../../src/domain/segment-set.ts'
 import { type TimelineHistory, Timelines } from '../../src/domain/timeline.ts'
 import { segmentName } from '../../src/domain/wal.ts'
 import type { BackupSummary } from '../../src/observe/catalog.ts'
@@ -50,6 +51,8 @@ interface Situation {
   readonly server?: { readonly timeline?: number; readonly lsn?: bigint } | null
   readonly holes?: readonly NamedHole[]
   readonly covered?: Covered | null
+  /** Segments of timeline 1 that are not shipped for what they are. */
+  readonly refused?: readonly number[]
   readonly asked?: { bounds?: readonly ClockBound[] }
   readonly now?: Date
 }
@@ -66,9 +69,16 @@ function inputsOf(situation: Situation): WalInputs {
   }
 }
 
-function view({ holes = [], covered = { at: at(590), isNewest: false }, asked }: Partial<Situation> = {}) {
+function view({
+  holes = [],
+  covered = { at: at(590), isNewest: false },
+  asked,
+  refused = [],
+}: Partial<Situation> = {}) {
+  const segments = new SegmentSet(refused.map((segment) => ({ first: segment, last: segment })))
   return createWalView({
     holes,
+    refused: () => ({ segments: new Map([[1, segments]]), revision: 1 }),
     clock: {
       covered: (_, bounds) => {
         if (asked !== undefined) asked.bounds = bounds
@@ -179,6 +189,35 @@ t.test('which backup', async (t) => {
   t.match(judge({ stored, ...refuted }), { from: { lsn: lsn(10, 40) } }, 'one that was refuted')
   const other = full(30, { systemIdentifier: '8' })
   t.match(judge({ stored, backups: [other] }), { hasBackup: false }, 'of another cluster')
+})
+
+t.test('a file that is refused', async (t) => {
+  const [stored, backups] = [{ 1: [[10, 36]] } as const, [full(10)]]
+  t.match(
+    judge({
+      stored,
+      backups,
+      archive: {
+        1: [
+          [36, 39],
+          [240, 240],
+        ],
+      },
+      refused: [240],
+    }),
+    { missingSegments: 0, backlogSegments: 3 },
+    'beyond the server it tells nothing of what comes before it',
+  )
+  t.match(
+    judge({ stored, backups, archive: { 1: [[36, 39]] }, refused: [37] }),
+    { missingSegments: 1, backlogSegments: 2, gaps: [{ first: 37, last: 37 }] },
+    'amid the others it will never come',
+  )
+  t.match(
+    judge({ stored, backups, archive: { 1: [[36, 39]] }, refused: [39] }),
+    { missingSegments: 1, backlogSegments: 2 },
+    'and so where the server has been already',
+  )
 })
 
 t.test('chains', async (t) => {

@@ -7,11 +7,12 @@ import { type Cluster, type Major, startCluster } from './postgres.ts'
 import { type Served, serve, serveTokens } from './serve.ts'
 import { sidecarYaml } from './sidecar.ts'
 import { type Archive, makeArchive } from './wal.ts'
+import { metricOf, walReport } from './wal-ground.ts'
 
 export interface WalSidecar {
   readonly served: Served
   readonly report: () => Promise<WalReport>
-  /** The value of the first series whose name begins so; undefined: there is none. */
+  /** The value of the first series of this name; undefined: there is none. */
   readonly metric: (name: string) => Promise<number | undefined>
 }
 
@@ -72,22 +73,7 @@ export async function startWalSidecar(
   })
   const served = await serve(archive.base, text, env === undefined ? {} : { env })
   t.teardown(() => served.end())
-  return {
-    served,
-    report: async () => (await (await served.request('/api/wal')).json()) as WalReport,
-    metric: async (name) => {
-      const text = await (await served.request('/metrics')).text()
-      const line = text.split('\n').find((one) => one.startsWith(name))
-      return line === undefined ? undefined : Number(line.slice(line.lastIndexOf(' ') + 1))
-    },
-  }
-}
-
-/** Finishes the segment that the server writes, and gives its name. */
-export async function finishSegment(cluster: Cluster): Promise<string> {
-  await cluster.sql('select pg_create_restore_point($$here$$)')
-  const [row] = await cluster.sql<{ name: string }>('select pg_walfile_name(pg_switch_wal()) as name')
-  return row?.name ?? ''
+  return { served, report: () => walReport(served), metric: (name) => metricOf(served, name) }
 }
 
 /** What is stored as WAL in a repository: keys from the system identifier on, in order. */

@@ -4,7 +4,8 @@ import t from 'tap'
 import { runProgram } from '../../src/postgres/programs.ts'
 import type { Cluster } from '../support/postgres.ts'
 import { untilAnswer } from '../support/until.ts'
-import { finishSegment, runWalService, startArchiving, startWalSidecar, storedWalKeys } from '../support/wal-service.ts'
+import { finishSegment } from '../support/wal-ground.ts'
+import { runWalService, startArchiving, startWalSidecar, storedWalKeys } from '../support/wal-service.ts'
 
 async function systemOf(cluster: Cluster): Promise<string> {
   const [row] = await cluster.sql<{ id: string }>('select system_identifier::text as id from pg_control_system()')
