@@ -11,7 +11,7 @@ export interface Digest {
   readonly sha256: string
 }
 
-/** One immutable file of a backup. `plain` and `stored` are equal while nothing compresses or encrypts on the way. */
+/** One immutable file of a backup. `plain` and `stored` are equal while we compress or encrypt nothing on the way. */
 export interface Artifact {
   readonly name: string
   readonly plain: Digest

@@ -9,7 +9,7 @@ import type { BackupWriter, ManifestBody, Repository } from '../repository/repos
 import type { JobContext } from '../runner/job.ts'
 import { physicalInstructions } from './physical-instructions.ts'
 import type { PhysicalPlan } from './physical-plan.ts'
-import { type TakenBackup, takeBackup } from './physical-take.ts'
+import { type BlamingWriter, type TakenBackup, takeBackup } from './physical-take.ts'
 import { ArchiverWitness, walMissing } from './wal-stored.ts'
 
 export interface StoreOptions {
@@ -60,7 +60,7 @@ export async function takeInto(options: StoreOptions): Promise<StoredBackup> {
 }
 
 /** Reads the cluster, and gives up when the server waits too long for its archiver before it ends the backup. */
-async function readCluster(options: StoreOptions, writer: BackupWriter): Promise<TakenBackup> {
+async function readCluster(options: StoreOptions, writer: BlamingWriter): Promise<TakenBackup> {
   const { config, clock, plan, id, context } = options
   const { postgres, wal, physical } = config
   const [impatient, over] = [new AbortController(), new AbortController()]
@@ -147,7 +147,7 @@ function manifestOf(
 }
 
 /** The writer, with what its repository fails with marked as such. */
-function marked(writer: BackupWriter, ofRepository: (error: unknown) => never): BackupWriter {
+function marked(writer: BackupWriter, ofRepository: (error: unknown) => never): BlamingWriter {
   return {
     put: async (name, body, plain) => {
       let failedBefore: unknown
@@ -166,8 +166,11 @@ function marked(writer: BackupWriter, ofRepository: (error: unknown) => never): 
         return ofRepository(error)
       })
     },
+    stage: () => writer.stage().catch(ofRepository),
+    adopt: (name, path, stored) => writer.adopt(name, path, stored).catch(ofRepository),
     publish: (body) => writer.publish(body),
     abandon: () => writer.abandon(),
+    blame: ofRepository,
   }
 }
 

@@ -1,5 +1,5 @@
 import { createReadStream } from 'node:fs'
-import { mkdir, readdir, rm } from 'node:fs/promises'
+import { mkdir, readdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Clock } from '../clock.ts'
 import type { ValidatedConfig } from '../config/validated.ts'
@@ -11,21 +11,30 @@ import {
   type BaseBackupNews,
   baseBackupFailure,
   baseBackupProgram,
+  isCompressionRefused,
+  isDiskTrouble,
   isTablespaceRefused,
 } from '../postgres/base-backup.ts'
-import { packTar, unpackedDigest } from '../postgres/packed-tar.ts'
+import { withCause } from '../postgres/failures.ts'
+import { packTar, sha256Of } from '../postgres/packed-tar.ts'
 import { runProgram } from '../postgres/programs.ts'
 import type { BackupWriter } from '../repository/repository.ts'
 import { packDirectory } from './pack.ts'
 import type { PhysicalPlan } from './physical-plan.ts'
+import { keepSyncing, syncFile } from './sync-files.ts'
 import { diskFailure } from './work-folder.ts'
+
+/** A writer that marks what its repository fails with. */
+export interface BlamingWriter extends BackupWriter {
+  blame(error: unknown): never
+}
 
 export interface TakeOptions {
   readonly config: ValidatedConfig
   readonly clock: Clock
   readonly plan: PhysicalPlan
   readonly id: string
-  readonly writer: BackupWriter
+  readonly writer: BlamingWriter
   /** Path of the parent's backup_manifest; null: a full backup. */
   readonly parentManifest: string | null
   /** For what is staged; made and emptied here. */
@@ -45,8 +54,9 @@ export interface TakenBackup {
 }
 
 /**
- * Reads the cluster once, into the repository that the writer writes to. A cluster without tablespaces of its own flows
- * there without a copy on our disk; one that has some is staged, since standard output carries one tar only.
+ * Reads the cluster once, into the repository that the writer writes to. From 15 on pg_basebackup compresses by itself, and
+ * writes to the repository's own disk where there is one. Else a cluster without tablespaces of its own flows there
+ * without a copy on our disk; one that has some is staged, since standard output carries one tar only.
  */
 export async function takeBackup(options: TakeOptions): Promise<TakenBackup> {
   const { plan, folder, writer, news, signal } = options
@@ -66,7 +76,7 @@ export async function takeBackup(options: TakeOptions): Promise<TakenBackup> {
   })
   let found: Found
   try {
-    found = await (tablespaces.length === 0 ? streamed(about) : staged(about))
+    found = (await direct(about)) ?? (await (tablespaces.length === 0 ? streamed(about) : staged(about)))
   } catch (error) {
     signal.throwIfAborted()
     throw isTablespaceRefused(error) ? tablespacesChanged(error) : baseBackupFailure(error)
@@ -103,25 +113,55 @@ async function streamed(options: Reading): Promise<Found> {
   return { artifacts: [base], manifest: join(folder, 'backup_manifest') }
 }
 
+/** Null where it cannot be done. */
+async function direct(options: Reading): Promise<Found | null> {
+  const { plan, writer, signal } = options
+  if (plan.installation.major < 15) return null
+  const directory = await writer.stage()
+  if (directory === null) return null
+  const files = filesOf(plan, true)
+  const syncing = keepSyncing(
+    files.map(({ file }) => join(directory, file)),
+    options.clock,
+  )
+  try {
+    await runProgram(programOf(options, { directory, isCompressed: true }))
+  } catch (error) {
+    if (isCompressionRefused(error)) return null
+    if (isDiskTrouble(error)) writer.blame(withCause(error))
+    throw error
+  } finally {
+    await syncing.end()
+  }
+  await assertExpected(directory, files)
+  const artifacts: Artifact[] = []
+  for (const { file, artifact } of files) {
+    const path = join(directory, file)
+    const [{ size }, sha256] = await Promise.all([
+      stat(path),
+      sha256Of(plan.hasher, path, { env: plan.env, signal }),
+      syncFile(path).catch((error: unknown) => writer.blame(diskFailure(error, `cannot sync ${artifact}`))),
+    ])
+    artifacts.push(await writer.adopt(artifact, path, { bytes: size, sha256 }))
+  }
+  return { artifacts, manifest: join(directory, 'backup_manifest') }
+}
+
 /** From 15 on pg_basebackup compresses what it writes; what older ones have written is compressed on its way to the repository. */
 async function staged(options: Reading): Promise<Found> {
   const { plan, folder, writer, signal } = options
   const directory = join(folder, 'staged')
   const isCompressed = plan.installation.major >= 15
   await runProgram(programOf(options, { directory, isCompressed }))
-  const names = ['base', ...plan.facts.tablespaces.map(({ oid }) => String(oid))]
-  const file = (name: string) => `${name}.tar${isCompressed ? '.zst' : ''}`
-  const found = await readdir(directory)
-  const expected = [...names.map(file), 'backup_manifest']
-  if (found.length !== expected.length || !expected.every((name) => found.includes(name))) throw tablespacesChanged()
+  const files = filesOf(plan, isCompressed)
+  await assertExpected(directory, files)
   const artifacts: Artifact[] = []
-  for (const name of names) {
-    const path = join(directory, file(name))
+  for (const { name, file, artifact } of files) {
+    const path = join(directory, file)
     const work = { ...packing(options), folder: join(folder, name) }
-    const artifact = `${name}.tar.zst`
     artifacts.push(
       isCompressed
-        ? await writer.put(artifact, createReadStream(path), async () => unpackedDigest(path, work))
+        ? await writer.put(artifact, createReadStream(path))
         : await packTar({ ...work, source: { program: 'cat', args: ['--', path], env: plan.env } }, (packed, plain) =>
             writer.put(artifact, packed, plain),
           ),
@@ -130,6 +170,18 @@ async function staged(options: Reading): Promise<Found> {
   }
   signal.throwIfAborted()
   return { artifacts, manifest: join(directory, 'backup_manifest') }
+}
+
+/** What pg_basebackup writes into a directory besides its manifest, and what it becomes. */
+function filesOf({ facts }: PhysicalPlan, isCompressed: boolean) {
+  const names = ['base', ...facts.tablespaces.map(({ oid }) => String(oid))]
+  return names.map((name) => ({ name, file: `${name}.tar${isCompressed ? '.zst' : ''}`, artifact: `${name}.tar.zst` }))
+}
+
+async function assertExpected(directory: string, files: readonly { readonly file: string }[]): Promise<void> {
+  const found = await readdir(directory)
+  const expected = [...files.map(({ file }) => file), 'backup_manifest']
+  if (found.length !== expected.length || !expected.every((name) => found.includes(name))) throw tablespacesChanged()
 }
 
 function packing({ config, plan, folder, signal }: Reading) {

@@ -148,3 +148,16 @@ export function isIncrementalRefused(error: unknown): boolean {
 export function isTablespaceRefused(error: unknown): boolean {
   return error instanceof LifeboatError && String(error.details?.stderr).includes('can only write single tablespace')
 }
+
+/** `this build does not support compression with zstd`, from 15 on; nothing was read. */
+export function isCompressionRefused(error: unknown): boolean {
+  return error instanceof LifeboatError && String(error.details?.stderr).includes('does not support compression')
+}
+
+/** What it writes to failed, not what it reads. Source: src/bin/pg_basebackup/astreamer_file.c, bbstreamer_file.c */
+export function isDiskTrouble(error: unknown): boolean {
+  if (!(error instanceof LifeboatError) || error.code !== 'program-failed') return false
+  return /could not (?:write to|create|open|close|fsync) (?:compressed )?(?:file|directory)/.test(
+    String(error.details?.stderr),
+  )
+}

@@ -83,31 +83,6 @@ export async function packTar<T>(
   )
 }
 
-/** What a compressed file holds, read to its end. */
-export async function unpackedDigest(
-  file: string,
-  { folder, env, hasher, signal }: Pick<PackOptions, 'folder' | 'env' | 'hasher' | 'signal'>,
-): Promise<Digest> {
-  const toHash = join(folder, 'hash.fifo')
-  await mkdir(folder, { mode: 0o700, recursive: true })
-  await runProgram({ program: 'mkfifo', args: [toHash], env, signal })
-  const group = new Group(signal)
-  const hash = group.add(sha256Of(hasher, toHash, { env, signal: group.signal }))
-  return group.run(
-    [
-      { program: 'zstd', args: ['--decompress', '--stdout', '--quiet', '--', file], env },
-      tee([toHash], env),
-      { program: 'wc', args: ['-c'], env },
-    ],
-    async (count) => {
-      let text = ''
-      for await (const chunk of count) text += String(chunk)
-      const sha256 = await group.whole(hash)
-      return { bytes: byteCount(text), sha256 }
-    },
-  )
-}
-
 export function zstdArguments({ level, threads }: Compression): readonly string[] {
   return [`-${level}`, `-T${threads}`, '--quiet', '--stdout']
 }
@@ -118,7 +93,8 @@ function tee(paths: readonly string[], env: Readonly<Record<string, string>>): P
 
 type Surroundings = Pick<ProgramOptions, 'env'> & { readonly signal: AbortSignal }
 
-async function sha256Of({ program, args }: Hasher, path: string, surroundings: Surroundings): Promise<string> {
+/** Of a file or FIFO, by the program that is fastest here. */
+export async function sha256Of({ program, args }: Hasher, path: string, surroundings: Surroundings): Promise<string> {
   const { stdout } = await runProgram({ program, args: [...args, path], ...surroundings })
   const [hash] = /[0-9a-f]{64}/.exec(stdout) ?? []
   if (hash === undefined) throw new LifeboatError('program-failed', `${program} printed no SHA-256`)

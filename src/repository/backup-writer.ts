@@ -1,4 +1,5 @@
 import { hash, randomUUID } from 'node:crypto'
+import { rm } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { Clock } from '../clock.ts'
@@ -22,6 +23,16 @@ export interface BackupWriter {
    * put. Left out: the body is as plain as it gets.
    */
   put(name: string, body: Readable | Uint8Array, plain?: () => Promise<Digest>): Promise<Artifact>
+  /**
+   * An empty directory on the repository's own disk, for artifacts that a program writes by itself; null where there is no
+   * such place. It is gone when the backup is published or abandoned, or when it is asked for again.
+   */
+  stage(): Promise<string | null>
+  /**
+   * Makes a file of that directory an artifact, without a copy. Fails as `put` does, and with `storage-failed` when it has
+   * another length than was hashed.
+   */
+  adopt(name: string, path: string, stored: Digest): Promise<Artifact>
   /**
    * Makes the backup exist: writes the manifest, naming every artifact that was put, after having seen that each is
    * there with its size. Fails with `usage-invalid` if the body is not valid or nothing was put, with `artifact-invalid`
@@ -78,6 +89,7 @@ class FolderWriter implements BackupWriter {
   readonly #artifacts = new Map<string, Artifact | null>()
   /** What is being written just now. */
   readonly #work = new Set<Promise<unknown>>()
+  #stage: string | null = null
   #state: 'open' | 'publishing' | 'published' | 'abandoned' = 'open'
 
   constructor(place: Place, clock: Clock, id: string, mine: InProgress, signal: AbortSignal) {
@@ -99,7 +111,38 @@ class FolderWriter implements BackupWriter {
     }
   }
 
-  async #put(name: string, body: Readable | Uint8Array, plain?: () => Promise<Digest>): Promise<Artifact> {
+  async stage(): Promise<string | null> {
+    this.#checkOpen()
+    await this.#removeStage()
+    this.#stage = (await this.#place.storage.staging?.make()) ?? null
+    return this.#stage
+  }
+
+  adopt(name: string, path: string, stored: Digest): Promise<Artifact> {
+    return this.#tracked(
+      this.#taking(name, async (key) => {
+        const options = { ifAbsent: true, signal: this.#signal }
+        const info = await this.#place.storage.staging?.adopt(key, path, options)
+        if (info === undefined) throw new Error('unreachable: only what is staged is adopted')
+        if (info.bytes !== stored.bytes) throw notWhole(key, info.bytes, stored.bytes)
+        return { name, plain: stored, stored }
+      }),
+    )
+  }
+
+  async #removeStage(): Promise<void> {
+    if (this.#stage !== null) await rm(this.#stage, { recursive: true, force: true })
+    this.#stage = null
+  }
+
+  #put(name: string, body: Readable | Uint8Array, plain?: () => Promise<Digest>): Promise<Artifact> {
+    return this.#taking(name, async (key) => {
+      const stored = await this.#store(key, body)
+      return { name, plain: (await plain?.()) ?? stored, stored }
+    })
+  }
+
+  async #taking(name: string, work: (key: string) => Promise<Artifact>): Promise<Artifact> {
     this.#checkOpen()
     const { cluster } = this.#place
     const key = artifactKey(cluster, this.#id, name)
@@ -108,8 +151,7 @@ class FolderWriter implements BackupWriter {
     // Taken at once, so that a second put of the name fails before it has read anything, and the order is that of the calls.
     this.#artifacts.set(name, null)
     try {
-      const stored = await this.#store(key, body)
-      const artifact = { name, plain: (await plain?.()) ?? stored, stored }
+      const artifact = await work(key)
       this.#artifacts.set(name, artifact)
       return artifact
     } catch (error) {
@@ -130,10 +172,7 @@ class FolderWriter implements BackupWriter {
     pipeline(body, digest).catch(() => {})
     const info = await storage.put(key, digest, options)
     const found = digest.digest()
-    if (info.bytes !== found.bytes) {
-      const counts = `${info.bytes} bytes are stored, ${found.bytes} were sent`
-      throw new LifeboatError('storage-failed', `${JSON.stringify(key)} was not stored whole: ${counts}`)
-    }
+    if (info.bytes !== found.bytes) throw notWhole(key, info.bytes, found.bytes)
     return found
   }
 
@@ -147,6 +186,7 @@ class FolderWriter implements BackupWriter {
     try {
       const manifest = await this.#writeManifest(body)
       this.#state = 'published'
+      await this.#removeStage().catch(() => {}) // the next start takes care of it
       return manifest
     } catch (error) {
       this.#state = 'open'
@@ -200,6 +240,7 @@ class FolderWriter implements BackupWriter {
     await this.#stopHeartbeat()
     // Nothing may be written behind the removal. What was under way has been told to stop; a publish may still succeed.
     while (this.#work.size > 0) await Promise.allSettled(this.#work)
+    await this.#removeStage()
     if (this.#state === 'published') return
     this.#state = 'abandoned'
     const owner = await this.#heartbeat.owner()
@@ -233,6 +274,11 @@ class FolderWriter implements BackupWriter {
     this.#ended.abort(new LifeboatError('cancelled', `backup ${this.#id} was given up`))
     await this.#heartbeat.settled()
   }
+}
+
+function notWhole(key: string, stored: number, sent: number): LifeboatError {
+  const counts = `${stored} bytes are stored, ${sent} were sent`
+  return new LifeboatError('storage-failed', `${JSON.stringify(key)} was not stored whole: ${counts}`)
 }
 
 function alreadyThere(id: string, cause?: unknown): LifeboatError {

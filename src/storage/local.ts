@@ -1,5 +1,5 @@
 import { closeSync, constants } from 'node:fs'
-import { link, lstat, open, rename, stat, statfs, unlink } from 'node:fs/promises'
+import { link, lstat, mkdir, open, rename, stat, statfs, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Readable } from 'node:stream'
 import { type Clock, systemClock } from '../clock.ts'
@@ -18,6 +18,7 @@ import type {
   ListOptions,
   ObjectInfo,
   PutOptions,
+  Staging,
   Storage,
   StoredObject,
 } from './storage.ts'
@@ -44,6 +45,11 @@ export class LocalStorage implements Storage {
   readonly #root: Root
   readonly #clock: Clock
   readonly #reader: Reader
+  /** See Storage. */
+  readonly staging: Staging = {
+    make: () => this.#stage(),
+    adopt: (key, path, options) => this.#adopt(key, path, options),
+  }
 
   constructor({ root, clock = systemClock }: { readonly root: string; readonly clock?: Clock }) {
     this.#root = new Root(root)
@@ -90,6 +96,35 @@ export class LocalStorage implements Storage {
       throw error
     } finally {
       await handle.close()
+    }
+  }
+
+  async #stage(): Promise<string> {
+    try {
+      const directory = join(await this.#root.makeFolder(temporaryFolder), await temporaryName())
+      await mkdir(directory, 0o700)
+      return directory
+    } catch (error) {
+      throw storageFailure('cannot make a directory for half-written files', error)
+    }
+  }
+
+  async #adopt(key: string, path: string, { ifAbsent = false, signal }: PutOptions = {}): Promise<ObjectInfo> {
+    try {
+      throwIfStopped(signal)
+      if (ifAbsent && (await this.#taken(ownKey(key)))) throw keyTaken(key)
+      const handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW)
+      try {
+        await handle.chmod(0o600)
+        await handle.sync()
+        throwIfStopped(signal)
+        await this.#publish(path, ownKey(key), ifAbsent)
+        return objectInfo(key, await handle.stat())
+      } finally {
+        await handle.close()
+      }
+    } catch (error) {
+      throw storageFailure(`cannot write ${JSON.stringify(key)}`, error)
     }
   }
 

@@ -77,6 +77,22 @@ export interface Storage {
   list(prefix: string, options?: ListOptions): AsyncIterable<ObjectInfo | CommonPrefix>
   /** Removes the object; removing what is not there is no error. Empty folders above it go too, up to the root. */
   remove(key: string, options?: { readonly signal?: AbortSignal }): Promise<void>
+  /** Left out where there is no such place. */
+  readonly staging?: Staging
+}
+
+/**
+ * For programs that write files by themselves: a place on the storage's own disk, from which a file becomes an object
+ * without a copy.
+ */
+export interface Staging {
+  /**
+   * Makes a new directory. What is in it is no object, and whoever asked for it removes it; one that a killed process
+   * leaves is cleaned up as half-written objects are.
+   */
+  make(): Promise<string>
+  /** Makes a file in such a directory an object, as `put` would. It is taken over. */
+  adopt(key: string, path: string, options?: PutOptions): Promise<ObjectInfo>
 }
 
 /** Space in a storage that has a known limit, bytes. */

@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto'
-import { lstat, opendir, readFile, readlink, unlink } from 'node:fs/promises'
+import { lstat, opendir, readdir, readFile, readlink, rm } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { kill, pid } from 'node:process'
@@ -22,7 +22,7 @@ export async function temporaryName(): Promise<string> {
 }
 
 /**
- * Removes the files that killed writers left in the folder: those whose process has ended, and those of processes
+ * Removes the files, and directories of files, that killed writers left in the folder: those whose process has ended, and those of processes
  * elsewhere that have not changed for a day (none, where now is null). Files of other names are not touched. Returns the
  * names removed.
  */
@@ -35,14 +35,22 @@ export async function removeAbandoned(folder: string, now: Date | null): Promise
     try {
       const writer = { space: match[1] ?? '', pid: Number(match[2]), start: Number(match[3]) }
       const ended = writer.space === (await processSpace()) && !(await isAlive(writer.pid, writer.start))
-      if (!ended && (now === null || now.getTime() - (await lstat(path)).mtimeMs < abandonedAfterMs)) continue
-      await unlink(path)
+      if (!ended && (now === null || now.getTime() - (await changedAt(path)) < abandonedAfterMs)) continue
+      await rm(path, { recursive: true })
       removed.push(name)
     } catch (error) {
       if (!isMissing(error)) throw error
     }
   }
   return removed
+}
+
+/** When a file, or one in a directory, was written to last, as `Date.now()` counts. */
+async function changedAt(path: string): Promise<number> {
+  const found = await lstat(path)
+  if (!found.isDirectory()) return found.mtimeMs
+  const within = await Promise.all((await readdir(path)).map(async (name) => (await lstat(join(path, name))).mtimeMs))
+  return Math.max(found.mtimeMs, ...within)
 }
 
 /**

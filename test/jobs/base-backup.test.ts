@@ -1,11 +1,12 @@
 import { hash } from 'node:crypto'
-import { readFile, unlink, writeFile } from 'node:fs/promises'
+import { readdir, readFile, symlink, unlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import type { Manifest } from '../../src/domain/backup.ts'
 import { collectOutput } from '../../src/postgres/programs.ts'
 import { makeTablespace, physicalCluster } from '../support/archiving-cluster.ts'
 import { startCopier } from '../support/copier.ts'
+import { installationOf } from '../support/postgres.ts'
 import { noSmallDisk, openDirectory, smallDisk } from '../support/scratch.ts'
 import { until } from '../support/stall.ts'
 
@@ -209,6 +210,27 @@ for (const major of [15, 17] as const) {
       t.same(await one.leftovers(), [])
     })
 
+    t.test('programs that cannot compress', async (t) => {
+      const binDir = await openDirectory(t)
+      const { host, port, user } = cluster.source
+      const { directory } = await installationOf(major)
+      for (const name of await readdir(directory))
+        if (name !== 'pg_basebackup') await symlink(join(directory, name), join(binDir, name))
+      const refusal = 'invalid compression specification: this build does not support compression with zstd'
+      const script = `#!/bin/sh
+case "$*" in *--compress*) echo "pg_basebackup: error: ${refusal}" >&2; exit 1 ;; esac
+exec ${join(directory, 'pg_basebackup')} "$@"
+`
+      await writeFile(join(binDir, 'pg_basebackup'), script, { mode: 0o755 })
+      const { sidecar: one } = await sidecar(t, {
+        yaml: { postgres: { ...{ host, port, user }, sslMode: 'disable', binDir } },
+      })
+      t.match(await one.run('full'), { state: 'succeeded' })
+      const manifest = only(await one.manifests())
+      await assertSound(t, one.folder(manifest), manifest, 'plain')
+      t.same(await one.leftovers(), [])
+    })
+
     t.test('without an archive there is no backup', async (t) => {
       const { sidecar: one } = await sidecar(t, { yaml: { wal: {} } })
       t.match(await one.run('full'), { state: 'failed', failure: { code: 'config-invalid', hint: /wal setup/ } })
@@ -233,16 +255,20 @@ function outcomes({ items }: { items: readonly { repository?: string; outcome: s
   return items.map(({ repository, outcome }) => `${repository} ${outcome}`)
 }
 
-/** Every artifact is what the manifest says, compressed and not. */
-async function assertSound(t: Test, folder: string, manifest: Manifest): Promise<void> {
+/** Every artifact is what the manifest says; `hashed`: which digest of a compressed one is `plain`. */
+async function assertSound(
+  t: Test,
+  folder: string,
+  manifest: Manifest,
+  hashed: 'plain' | 'stored' = 'stored',
+): Promise<void> {
   for (const { name, plain, stored } of manifest.artifacts) {
     const bytes = await readFile(join(folder, name))
     t.same({ bytes: bytes.length, sha256: hash('sha256', bytes) }, stored, `${name}, stored`)
-    if (!name.endsWith('.zst')) {
-      t.same(plain, stored)
-      continue
-    }
+    const isPacked = name.endsWith('.zst')
+    if (!isPacked || hashed === 'stored') t.same(plain, stored)
+    if (!isPacked) continue
     const { stdout } = await collectOutput({ program: 'zstd', args: ['-dc', join(folder, name)] })
-    t.same({ bytes: stdout.length, sha256: hash('sha256', stdout) }, plain, `${name}, plain`)
+    if (hashed === 'plain') t.same({ bytes: stdout.length, sha256: hash('sha256', stdout) }, plain, `${name}, plain`)
   }
 }

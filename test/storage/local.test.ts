@@ -2,9 +2,11 @@ import { execFile, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
   existsSync,
+  mkdirSync,
   readdirSync,
   readFileSync,
   readlinkSync,
+  renameSync,
   statSync,
   symlinkSync,
   utimesSync,
@@ -13,7 +15,7 @@ import {
 import { truncate } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { hostname } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { getuid } from 'node:process'
 import { Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
@@ -121,6 +123,44 @@ await t.test('half-written files', async (t) => {
   t.equal(await late.cleanTemporary({ elsewhere: false }), 0, 'of another host stay for who does not write here')
   t.equal(await late.cleanTemporary(), 1, 'of another host go after a day')
   t.same(readdirSync(temporary), ['foreign.txt'], 'what is not ours stays')
+})
+
+await t.test('what a program writes by itself', async (t) => {
+  const root = t.testdir()
+  const storage = new LocalStorage({ root })
+  const directory = await storage.staging.make()
+  writeFileSync(join(directory, 'file'), 'content', { mode: 0o644 })
+  t.same(await listed(storage, ''), [], 'it is no object yet')
+  const info = await storage.staging.adopt('a/b', join(directory, 'file'))
+  t.match(info, { key: 'a/b', bytes: 7 })
+  t.same(await storage.head('a/b'), info)
+  t.equal(statSync(join(root, 'a/b')).mode & 0o777, 0o600)
+  t.same(readdirSync(directory), [], 'it was moved')
+  writeFileSync(join(directory, 'other'), 'x')
+  const again = storage.staging.adopt('a/b', join(directory, 'other'), { ifAbsent: true })
+  t.equal(await codeOf(again), 'object-exists')
+  t.same(readdirSync(directory), ['other'])
+  symlinkSync(join(directory, 'other'), join(directory, 'link'))
+  t.equal(await codeOf(storage.staging.adopt('c', join(directory, 'link'))), 'storage-failed')
+  t.equal(await codeOf(storage.staging.adopt('../c', join(directory, 'other'))), 'usage-invalid')
+  const stop = { signal: AbortSignal.abort() }
+  t.equal(await codeOf(storage.staging.adopt('c', join(directory, 'other'), stop)), 'cancelled')
+  t.same(await listed(storage, ''), ['a/b'])
+
+  t.equal(await storage.cleanTemporary(), 0, 'of a live process it stays')
+  const [, space] = basename(directory).split('-')
+  const left = join(root, '.lifeboat-tmp', `put-${space}-${spawnSync('true').pid}-1-aaaaaaaaaaaa`)
+  renameSync(directory, left)
+  t.equal(await storage.cleanTemporary(), 1, 'of a dead one it goes, with all that is in it')
+  t.notOk(existsSync(left))
+
+  const far = join(root, '.lifeboat-tmp', 'put-00000000-1-1-cccccccccccc')
+  mkdirSync(far)
+  writeFileSync(join(far, 'file'), 'x')
+  utimesSync(far, 0, 0)
+  const late = (hours: number) => ({ ...systemClock, now: () => new Date(Date.now() + hours * 3_600_000) })
+  t.equal(await new LocalStorage({ root, clock: late(1) }).cleanTemporary(), 0, 'another host writes to it')
+  t.equal(await new LocalStorage({ root, clock: late(25) }).cleanTemporary(), 1)
 })
 
 await t.test('links below the root are not followed', async (t) => {
