@@ -59,7 +59,7 @@ export async function takeBackup(options: TakeOptions): Promise<TakenBackup> {
     },
   })
   const about = { ...options, onLine: (line: string) => lines.push(line) }
-  const { tablespaces } = plan.facts
+  const { tablespaces } = plan
   await rm(folder, { recursive: true, force: true }) // what an attempt before has left
   await mkdir(folder, { recursive: true, mode: 0o700 }).catch((error: unknown) => {
     throw diskFailure(error, 'cannot stage the backup')
@@ -109,7 +109,7 @@ async function staged(options: Reading): Promise<Found> {
   const directory = join(folder, 'staged')
   const isCompressed = plan.installation.major >= 15
   await runProgram(programOf(options, { directory, isCompressed }))
-  const names = ['base', ...plan.facts.tablespaces.map(({ oid }) => String(oid))]
+  const names = ['base', ...plan.tablespaces.map(({ oid }) => String(oid))]
   const file = (name: string) => `${name}.tar${isCompressed ? '.zst' : ''}`
   const found = await readdir(directory)
   const expected = [...names.map(file), 'backup_manifest']
@@ -144,7 +144,7 @@ function programOf(
   return baseBackupProgram({
     ...{ checkpoint, maxRateKib, directory, parentManifest, signal, onLine },
     installation: plan.installation,
-    source: config.postgres,
+    source: plan.source,
     env: plan.env,
     label: `lifeboat ${id}`,
     compression: isCompressed ? compression : null,
