@@ -116,7 +116,7 @@ async function checkParent(name: string, path: string): Promise<Finding> {
 }
 
 /** The longest part of the path that is a directory. */
-async function nearestThere(path: string): Promise<string> {
+export async function nearestThere(path: string): Promise<string> {
   for (let part = path; ; part = dirname(part)) {
     const found = await stat(part).catch(() => null)
     if (found?.isDirectory() || part === dirname(part)) return part
@@ -142,6 +142,6 @@ async function checkDevices(repositories: ValidatedConfig['repositories']): Prom
   })
 }
 
-function megabytes(bytes: number): string {
+export function megabytes(bytes: number): string {
   return `${Math.round(bytes / 1_048_576).toLocaleString('en')} MiB`
 }

@@ -91,7 +91,10 @@ async function checkScratchServer(
   ]
 }
 
-async function missingPrograms(installation: Installation, names: readonly string[]): Promise<readonly string[]> {
+export async function missingPrograms(
+  installation: Installation,
+  names: readonly string[],
+): Promise<readonly string[]> {
   const found = await Promise.all(
     names.map((name) =>
       access(programPath(installation, name)).then(

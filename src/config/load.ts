@@ -136,7 +136,7 @@ function build(raw: RawConfig): UnbrandedConfig {
         maxTableBytes: parseSize(String(dump.fingerprint.maxTableSize)),
       },
     },
-    physical: physicalOf(raw.physical),
+    physical: physicalOf(raw),
     verification: {
       level: verification.level,
       jobs: verification.jobs,

@@ -5,7 +5,8 @@ import { isRecord } from './shape.ts'
 import { parseDuration, parseSize } from './units.ts'
 import type { PhysicalConfig, ValidatedConfig } from './validated.ts'
 
-export function physicalOf(raw: RawConfig['physical']): PhysicalConfig {
+export function physicalOf({ physical: raw, postgres }: RawConfig): PhysicalConfig {
+  const { standby } = raw
   return {
     checkpoint: raw.checkpoint,
     maxRateKib: raw.maxRate === undefined ? null : Math.floor(parseSize(String(raw.maxRate)) / 1024),
@@ -13,6 +14,13 @@ export function physicalOf(raw: RawConfig['physical']): PhysicalConfig {
     timeoutSeconds: parseDuration(raw.timeout) / 1000,
     walTimeoutMs: parseDuration(raw.walTimeout),
     chainLimit: raw.chainLimit,
+    standby:
+      standby === undefined
+        ? null
+        : {
+            ...{ host: standby.host, port: standby.port ?? postgres.port, required: standby.required },
+            maxLagMs: parseDuration(standby.maxLag),
+          },
   }
 }
 
@@ -35,6 +43,7 @@ export function physicalMaxAges({
 
 /** A physical backup without its WAL is a heap of pages that fit no moment. */
 export function checkPhysical(tree: unknown, problems: Problems): void {
+  checkStandby(tree, problems)
   if (!isRecord(tree) || (isRecord(tree.wal) && typeof tree.wal.archive === 'string')) return
   for (const key of ['full', 'incremental'] as const) {
     const cron = isRecord(tree.schedule) ? tree.schedule[key] : undefined
@@ -45,4 +54,16 @@ export function checkPhysical(tree: unknown, problems: Problems): void {
       'Set wal.archive (`lifeboat wal setup` shows how the server fills it), or switch the schedule off.',
     )
   }
+}
+
+function checkStandby(tree: unknown, problems: Problems): void {
+  const { postgres, physical } = isRecord(tree) ? tree : {}
+  const standby = isRecord(physical) ? physical.standby : undefined
+  if (!isRecord(standby) || !isRecord(postgres) || standby.host !== postgres.host) return
+  if (standby.port !== undefined && standby.port !== postgres.port) return
+  problems.add(
+    ['physical', 'standby', 'host'],
+    'is that of postgres.host, on the same port: that is one server',
+    'Set postgres.host to the primary, and physical.standby to the standby; or leave physical.standby out.',
+  )
 }

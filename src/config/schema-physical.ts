@@ -1,5 +1,45 @@
 import { Type } from 'typebox'
-import { choice, duration, integer, longestTimer, section, size } from './schema-keys.ts'
+import { boolean, choice, duration, integer, longestTimer, section, size, text } from './schema-keys.ts'
+
+/** The key `physical.standby`. */
+const standby = Type.Optional(
+  section(
+    {
+      host: text({
+        kind: 'host',
+        description:
+          'Host name, address, or the directory of the Unix socket of the standby. Role, password and TLS are those of `postgres`: a standby has the roles of its primary.',
+        example: 'standby.example.net',
+      }),
+      port: Type.Optional(
+        integer({
+          description: 'Port of the standby.',
+          absent: 'postgres.port',
+          example: 5432,
+          atLeast: '1',
+          atMost: '65535',
+        }),
+      ),
+      maxLag: duration({
+        description:
+          'A backup begins when the standby has replayed all that the primary had written by then. It must have done so after this time; one that is further behind cannot be used.',
+        default: '5m',
+        atLeast: '1s',
+        atMost: longestTimer,
+      }),
+      required: boolean({
+        description:
+          'When the standby cannot be used the backup fails. Otherwise one of the primary is taken, with a warning in its manifest.',
+        default: false,
+      }),
+    },
+    {
+      description:
+        'Physical backups are read from this standby. All else stays with `postgres`, which must be the primary: dumps, the archive of the WAL, slots.',
+      absent: 'physical backups are read from the primary',
+    },
+  ),
+)
 
 /** The key `physical`. */
 export const physical = section(
@@ -50,6 +90,7 @@ export const physical = section(
       atLeast: '1',
       atMost: '1000',
     }),
+    standby,
   },
   { description: 'Physical backups of the whole cluster: `schedule.full` and `schedule.incremental`.' },
 )

@@ -185,6 +185,18 @@ export interface PhysicalConfig {
   readonly walTimeoutMs: number
   /** So many backups one chain may have, the full one included. */
   readonly chainLimit: number
+  /** Null: physical backups are read from the primary. */
+  readonly standby: StandbyConfig | null
+}
+
+/** The standby that physical backups are read from; role, password and TLS are those of `postgres`. */
+export interface StandbyConfig {
+  readonly host: string
+  readonly port: number
+  /** So long it may take to replay what the primary had written when a backup begins. */
+  readonly maxLagMs: number
+  /** When it cannot be used the backup fails; otherwise one of the primary is taken. */
+  readonly required: boolean
 }
 
 /** True when there is no repository: nothing is backed up, and no server is asked. */

@@ -32,7 +32,9 @@ export function chooseParent(question: ParentQuestion): ParentChoice {
   const newest = here.toSorted((a, b) => compareLsn(b.start.lsn, a.start.lsn))[0]
   if (newest === undefined) {
     if (ours.length > 0) return full(`the server is on timeline ${timeline}, and no backup is`)
-    return full('there is no backup of this cluster to build on')
+    const [other] = backups
+    const newCluster = `the system identifier was ${other?.systemIdentifier} and is ${systemIdentifier}, as after pg_upgrade or initdb`
+    return full(other === undefined ? 'there is no backup of this cluster to build on' : newCluster)
   }
   const byId = new Map(ours.map((one) => [one.backupId, one]))
   const chain: [Manifest, ...Manifest[]] = [newest]

@@ -9,7 +9,8 @@ import type { Repository } from '../repository/repository.ts'
 import type { FailedAttempt, Job, JobContext } from '../runner/job.ts'
 import { fetchBackupManifest, findParent, markParent } from './physical-parent.ts'
 import { type PhysicalPlan, planPhysical } from './physical-plan.ts'
-import { type Published, publishEverywhere } from './physical-publish.ts'
+import { isParentLost, type Published, parentLost, publishEverywhere } from './physical-publish.ts'
+import { isOfStandby } from './physical-standby.ts'
 import { takeInto } from './physical-store.ts'
 import { withRetries } from './retry.ts'
 import { makeWorkFolder, removeWorkFolder } from './work-folder.ts'
@@ -47,7 +48,7 @@ interface Course {
   readonly type: PhysicalType
   /** The full one first, the parent last; empty for a full backup. */
   readonly chain: readonly Manifest[]
-  /** Why an incremental one became a full one. */
+  /** Why an incremental one became a full one, and the standby was not read. */
   readonly reasons: readonly string[]
 }
 
@@ -77,11 +78,7 @@ class PhysicalRun {
     const folder = await makeWorkFolder(config.workDir, this.#context.runId)
     const count = this.#repositories.length
     try {
-      const plan = await this.#retrying('looking at the server', () =>
-        planPhysical({ ...this.#options, repositories: this.#repositories }, type, this.#context, folder),
-      )
-      const course = type === 'full' ? { type, chain: [], reasons: [] } : await this.#courseOf(plan)
-      await this.#follow(plan, course)
+      await this.#take(type, { folder })
     } finally {
       await removeWorkFolder(folder)
     }
@@ -96,6 +93,15 @@ class PhysicalRun {
     )
   }
 
+  /** @param from what the standby has failed with, if it has */
+  async #take(type: PhysicalType, from: { readonly folder: string; readonly standbyFailure?: unknown }): Promise<void> {
+    const plan = await this.#retrying('looking at the server', () =>
+      planPhysical({ ...this.#options, repositories: this.#repositories }, type, this.#context, from),
+    )
+    const course = type === 'full' ? { type, chain: [], reasons: [] } : await this.#courseOf(plan)
+    await this.#follow(plan, { ...course, reasons: [...plan.detours, ...course.reasons] })
+  }
+
   async #courseOf(plan: PhysicalPlan): Promise<Course> {
     const { chainLimit } = this.#options.config.physical
     const { signal } = this.#context
@@ -106,10 +112,10 @@ class PhysicalRun {
     return this.#fullInstead(choice.reason)
   }
 
-  #fullInstead(reason: string): Course {
+  #fullInstead(reason: string, detours: readonly string[] = []): Course {
     const words = `a full backup instead of an incremental one: ${reason}`
     this.#context.log.warn(words)
-    return { type: 'full', chain: [], reasons: [words] }
+    return { type: 'full', chain: [], reasons: [...detours, words] }
   }
 
   /** One course to its end; or the next, when the server will not make the incremental backup. */
@@ -119,8 +125,11 @@ class PhysicalRun {
     try {
       await this.#backUp(plan, course, parent)
     } catch (error) {
-      if (parent !== null && isIncrementalRefused(error))
-        return await this.#follow(plan, this.#fullInstead(toFailure(error).message))
+      if (parent !== null && (isIncrementalRefused(error) || isParentLost(error)))
+        return await this.#follow(plan, this.#fullInstead(toFailure(error).message, plan.detours))
+      // A standby that fails amid, or is promoted: the primary is there.
+      if (isOfStandby(error) && this.#options.config.physical.standby?.required === false)
+        return await this.#take(course.type, { folder: plan.folder, standbyFailure: error })
       // A run that was cancelled did not fail; one that was cut off or took too long did.
       if (toFailure(error).code !== 'cancelled') this.#note(course.type, error)
       throw error
@@ -136,7 +145,10 @@ class PhysicalRun {
     if (parent !== null && parentManifest !== null)
       await this.#retrying('fetching the manifest of the parent', () =>
         fetchBackupManifest(this.#repositories, parent, parentManifest, signal),
-      )
+      ).catch((error: unknown) => {
+        signal.throwIfAborted()
+        throw parentLost(error)
+      })
     const id = backupId(clock.now(), course.type, randomBytes(3).toString('hex'))
     const about = { ...this.#options, plan, id, chain: course.chain, parentManifest, context: this.#context }
     const warnings = [...plan.warnings, ...course.reasons]
@@ -150,13 +162,18 @@ class PhysicalRun {
         )
         const results = await publishEverywhere({
           ...{ stored, others, clock, context: this.#context },
+          chain: course.chain.map(({ backupId }) => backupId),
           postgres: config.postgres,
           archive: config.wal.archive,
           walTimeoutMs: config.physical.walTimeoutMs,
           retrying: (what, work) => this.#retrying(what, work),
         })
-        for (const result of results) this.#tell(course, id, result, stored.manifest.durationSeconds)
-        return
+        const lost = results.filter(({ error }) => isParentLost(error))
+        for (const result of results)
+          if (!lost.includes(result)) this.#tell(course, id, result, stored.manifest.durationSeconds)
+        if (lost[0] === undefined) return
+        this.#repositories = lost.map(({ repository }) => repository)
+        return await this.#follow(plan, this.#fullInstead(toFailure(lost[0].error).message, plan.detours))
       } catch (error) {
         signal.throwIfAborted()
         if (!(error instanceof LifeboatError) || error.details?.repository !== first.name) throw error

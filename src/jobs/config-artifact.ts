@@ -13,16 +13,22 @@ export interface StagedConfig {
 /**
  * Copies the configuration files that lie outside of the data directory, under their full paths: through the server where the
  * role may read files there; else from the disk, if the server is reached through a Unix socket and so is on this machine.
+ *
+ * @param isAll those in the data directory, too
  */
 export async function stageConfig(
   session: Session,
   facts: Pick<PhysicalServerFacts, 'dataDirectory' | 'configFiles'>,
-  { source, directory }: { readonly source: Pick<ConnectionSource, 'host'>; readonly directory: string },
+  {
+    source,
+    directory,
+    isAll = false,
+  }: { readonly source: Pick<ConnectionSource, 'host'>; readonly directory: string; readonly isAll?: boolean },
 ): Promise<StagedConfig> {
   const { dataDirectory, configFiles } = facts
   if (dataDirectory === null)
     return { directory: null, warnings: ['config not saved: the role may not see where it is; it needs pg_monitor'] }
-  const outside = configFiles.filter((path) => path.startsWith('/') && isOutside(path, dataDirectory))
+  const outside = configFiles.filter((path) => path.startsWith('/') && (isAll || isOutside(path, dataDirectory)))
   const unread: string[] = []
   let saved = 0
   for (const path of outside) {

@@ -18,6 +18,7 @@ export interface PhysicalInstructionFacts {
   readonly stopTime: string
   readonly wal: readonly WalInterval[]
   readonly segmentSize: number
+  readonly fromStandby: boolean
   /** The full one first, the backup itself last. */
   readonly chain: readonly ChainMember[]
 }
@@ -76,11 +77,11 @@ ${isChain ? combineSection(chain, last) : ''}
 ## 3. Cut it loose
 
 \`tablespace_map\` would have the new server use the directories of the old one.${serverMajor >= 17 ? '' : ' Without it the links made above count.'} Settings that were made by ALTER SYSTEM, such as
-an archive_command, are set aside.
+an archive_command, are set aside.${facts.fromStandby ? ' This is the backup of a standby: with its `standby.signal` it would never become a primary.' : ''}
 
 \`\`\`bash
 data="${data}"
-rm -f "$data/tablespace_map"
+rm -f "$data/tablespace_map" "$data/standby.signal"
 mv "$data/postgresql.auto.conf" "$work/postgresql.auto.conf.before"
 touch "$data/recovery.signal" "$data/postgresql.auto.conf"
 \`\`\`
@@ -141,9 +142,19 @@ The log, \`$work/server.log\`, says how far it came.
 ## 7. Before it goes into use
 
 Look at the data. Then stop the server (\`pg_ctl --pgdata="$data" stop\`), put the directory where it belongs, and give it
-a configuration: ${last.artifacts.some(({ name }) => name === 'config.tar') ? '`config.tar` holds the files that lay outside of the data directory (`tar --extract --file=config.tar`)' : 'that of the old server, if it lay outside of the data directory, is not in this backup'}, and \`$work/postgresql.auto.conf.before\` what ALTER SYSTEM had set.
+a configuration: ${configWords(facts, last)}, and \`$work/postgresql.auto.conf.before\` what ALTER SYSTEM had set.
 Switch archiving on only when the old server is gone for good.
 `
+}
+
+function configWords({ fromStandby }: PhysicalInstructionFacts, { artifacts }: ChainMember): string {
+  const isSaved = artifacts.some(({ name }) => name === 'config.tar')
+  const what = fromStandby ? 'the files of the primary' : 'the files that lay outside of the data directory'
+  if (isSaved) return `\`config.tar\` holds ${what} (\`tar --extract --file=config.tar\`)`
+  const [which, where] = fromStandby
+    ? ['the primary', '']
+    : ['the old server', ', if it lay outside of the data directory,']
+  return `that of ${which}${where} is not in this backup`
 }
 
 function unpackCommands({ backupId, tablespaces }: ChainMember): string {

@@ -40,7 +40,7 @@ export async function findParent(
   const question = {
     systemIdentifier: plan.cluster.systemIdentifier,
     timeline: plan.facts.timeline,
-    summarizesWal: plan.facts.summarizesWal,
+    summarizesWal: plan.summarizesWal,
     ...{ backups: everywhere, chainLimit },
   }
   const readable = repositories.filter((one) => !unread.some(({ repository }) => repository === one))

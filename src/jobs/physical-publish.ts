@@ -1,5 +1,6 @@
 import type { Clock } from '../clock.ts'
 import type { PostgresConfig } from '../config/validated.ts'
+import { LifeboatError } from '../domain/errors.ts'
 import type { BackupWriter, Repository } from '../repository/repository.ts'
 import type { JobContext } from '../runner/job.ts'
 import { copyArtifacts } from './physical-copy.ts'
@@ -10,6 +11,8 @@ export interface PublishOptions {
   readonly stored: StoredBackup
   /** The repositories besides the one that it is in. */
   readonly others: readonly Repository[]
+  /** Ids of what it builds on. */
+  readonly chain: readonly string[]
   readonly postgres: PostgresConfig
   readonly archive: string | null
   readonly walTimeoutMs: number
@@ -74,7 +77,7 @@ async function copyInto({ stored, context }: PublishOptions, repository: Reposit
 }
 
 async function publishOne(
-  { stored, walTimeoutMs, clock, context: { signal } }: PublishOptions,
+  { stored, chain, walTimeoutMs, clock, context: { signal } }: PublishOptions,
   { repository, writer }: Copy,
   witness: ArchiverWitness,
 ): Promise<Published> {
@@ -93,9 +96,31 @@ async function publishOne(
       why,
       signal,
     })
+    for (const id of chain) await assertThere(repository, id, signal)
     await writer.publish(stored.manifest)
     return { repository, error: null }
   } catch (error) {
     return { repository, error }
   }
+}
+
+/** A mark keeps what we expire ourselves; somebody else may have removed it all the same. */
+async function assertThere(repository: Repository, id: string, signal: AbortSignal): Promise<void> {
+  const folder = await repository.inspect(id, { signal })
+  if (folder?.state === 'complete') return
+  const words = `${id}, which the incremental backup builds on, was removed from repository ${repository.name} meanwhile`
+  throw new LifeboatError('manifest-missing', words, { details: { parentLost: true } })
+}
+
+/** A parent that cannot be read is as good as gone; what can pass by itself was tried again. */
+export function parentLost(error: unknown): unknown {
+  if (!(error instanceof LifeboatError)) return error
+  const { code, message, hint } = error
+  const details = { ...error.details, parentLost: true }
+  return new LifeboatError(code, message, { ...(hint === undefined ? {} : { hint }), details, cause: error })
+}
+
+/** What was taken is of no use in this repository, since what it builds on has gone. */
+export function isParentLost(error: unknown): boolean {
+  return error instanceof LifeboatError && error.details?.parentLost === true
 }

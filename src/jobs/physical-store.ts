@@ -3,13 +3,16 @@ import type { Clock } from '../clock.ts'
 import type { ValidatedConfig } from '../config/validated.ts'
 import type { Artifact, Manifest } from '../domain/backup.ts'
 import { LifeboatError } from '../domain/errors.ts'
+import { parseLsn } from '../domain/lsn.ts'
 import { baseBackupArguments } from '../postgres/base-backup.ts'
 import { zstdArguments } from '../postgres/packed-tar.ts'
 import type { BackupWriter, ManifestBody, Repository } from '../repository/repository.ts'
 import type { JobContext } from '../runner/job.ts'
 import { physicalInstructions } from './physical-instructions.ts'
 import type { PhysicalPlan } from './physical-plan.ts'
+import { finishAtPrimary, ofStandby, standbyCaughtUp } from './physical-standby.ts'
 import { type BlamingWriter, type TakenBackup, takeBackup } from './physical-take.ts'
+import { stopTime } from './stop-time.ts'
 import { ArchiverWitness, walMissing } from './wal-stored.ts'
 
 export interface StoreOptions {
@@ -47,7 +50,7 @@ export async function takeInto(options: StoreOptions): Promise<StoredBackup> {
   const ofRepository = marking(repository)
   const writer = await repository.beginBackup(id, { runId: context.runId, signal: context.signal }).catch(ofRepository)
   try {
-    const taken = await readCluster(options, marked(writer, ofRepository))
+    const taken = await timed(options, await readCluster(options, marked(writer, ofRepository)))
     const artifacts = [
       ...taken.artifacts,
       await writer.put('RESTORE.md', instructions(options, taken)).catch(ofRepository),
@@ -59,14 +62,53 @@ export async function takeInto(options: StoreOptions): Promise<StoredBackup> {
   }
 }
 
-/** Reads the cluster, and gives up when the server waits too long for its archiver before it ends the backup. */
+async function timed({ config, plan, context }: StoreOptions, taken: TakenBackup): Promise<TakenBackup> {
+  const { stoppedAt } = taken
+  const found = await stopTime(config.postgres, plan, { stoppedAt, signal: context.signal })
+  return { ...taken, stoppedAt: found.stoppedAt, warnings: [...taken.warnings, ...found.warnings] }
+}
+
+/**
+ * Reads the cluster; a standby when it has caught up. What a standby fails with is marked as its own.
+ *
+ * @throws LifeboatError `server-error` when a standby has left the timeline of its primary meanwhile
+ */
 async function readCluster(options: StoreOptions, writer: BlamingWriter): Promise<TakenBackup> {
+  const { config, clock, plan, context } = options
+  const { standby, facts } = plan
+  if (standby === null) return readServer(options, writer)
+  const { signal } = context
+  context.progress({ done: 0, total: null, unit: 'bytes', message: 'waiting for the standby to catch up' })
+  await standbyCaughtUp({ config, clock, signal }, standby)
+  const taken = await readServer(options, writer).catch((error: unknown) => {
+    signal.throwIfAborted()
+    throw ofStandby(error, standby.source)
+  })
+  const end = taken.wal.at(-1)
+  if (end?.timeline !== facts.timeline) {
+    const words = `the backup ends on timeline ${end?.timeline}, and the primary was on ${facts.timeline}`
+    throw ofStandby(
+      new LifeboatError('server-error', words, { hint: 'see which server is the primary' }),
+      standby.source,
+    )
+  }
+  const stop = parseLsn(end.end) ?? 0n
+  await finishAtPrimary(config, { stop, segmentSize: facts.segmentSize }, signal)
+  return taken
+}
+
+/** Reads the server, and gives up when it waits too long for its archiver before it ends the backup. */
+async function readServer(options: StoreOptions, writer: BlamingWriter): Promise<TakenBackup> {
   const { config, clock, plan, id, context } = options
   const { postgres, wal, physical } = config
   const [impatient, over] = [new AbortController(), new AbortController()]
   const signal = AbortSignal.any([context.signal, impatient.signal])
-  const witness = new ArchiverWitness(postgres, { database: postgres.maintenanceDatabase, archive: wal.archive, clock })
+  const about = { database: postgres.maintenanceDatabase, archive: wal.archive, clock }
+  const witness = new ArchiverWitness(plan.source, about)
   const watch = async () => {
+    // A standby that archives as well (`always`) waits for a segment that its primary has to finish.
+    const nowhere = { stop: 2n ** 63n, segmentSize: plan.facts.segmentSize }
+    if (plan.standby !== null) await finishAtPrimary(config, nowhere, over.signal)
     await witness.begin(over.signal)
     await clock.sleep(physical.walTimeoutMs, over.signal)
     const why = await witness.tell(null, over.signal)
@@ -74,13 +116,14 @@ async function readCluster(options: StoreOptions, writer: BlamingWriter): Promis
   }
   let watching: Promise<void> | undefined
   const tell = (message: string) => context.progress({ done: 0, total: null, unit: 'bytes', message })
+  const reading = plan.standby === null ? 'reading the cluster' : 'reading the standby'
   try {
     return await takeBackup({
       ...{ config, clock, plan, id, writer, signal, parentManifest: options.parentManifest },
       folder: join(plan.folder, id),
       news: {
         onProgress: (done, total) => {
-          if (watching === undefined) context.progress({ done, total, unit: 'bytes', message: 'reading the cluster' })
+          if (watching === undefined) context.progress({ done, total, unit: 'bytes', message: reading })
         },
         onWait: (what) => {
           tell(`the server waits for ${what === 'checkpoint' ? 'its checkpoint' : 'its WAL to be archived'}`)
@@ -106,6 +149,7 @@ function instructions({ config, plan, id, chain }: StoreOptions, taken: TakenBac
     stopTime: taken.stoppedAt.toISOString(),
     wal: taken.wal,
     segmentSize: plan.facts.segmentSize,
+    fromStandby: plan.standby !== null,
     chain: [...parents, itself],
   })
   return Buffer.from(text)
@@ -127,7 +171,8 @@ function manifestOf(
     parent: chain.at(-1)?.backupId ?? null,
     database: null,
     physical: {
-      ...{ wal: taken.wal, tablespaces: taken.tablespaces, sourceBytes: taken.sourceBytes, fromStandby: false },
+      ...{ wal: taken.wal, tablespaces: taken.tablespaces, sourceBytes: taken.sourceBytes },
+      fromStandby: plan.standby !== null,
       segmentSize: plan.facts.segmentSize,
       dataChecksums: plan.facts.dataChecksums,
       configSaved: plan.savedConfig.directory !== null,

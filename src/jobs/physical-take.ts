@@ -69,7 +69,7 @@ export async function takeBackup(options: TakeOptions): Promise<TakenBackup> {
     },
   })
   const about = { ...options, onLine: (line: string) => lines.push(line) }
-  const { tablespaces } = plan.facts
+  const { tablespaces } = plan
   await rm(folder, { recursive: true, force: true }) // what an attempt before has left
   await mkdir(folder, { recursive: true, mode: 0o700 }).catch((error: unknown) => {
     throw diskFailure(error, 'cannot stage the backup')
@@ -173,8 +173,8 @@ async function staged(options: Reading): Promise<Found> {
 }
 
 /** What pg_basebackup writes into a directory besides its manifest, and what it becomes. */
-function filesOf({ facts }: PhysicalPlan, isCompressed: boolean) {
-  const names = ['base', ...facts.tablespaces.map(({ oid }) => String(oid))]
+function filesOf({ tablespaces }: PhysicalPlan, isCompressed: boolean) {
+  const names = ['base', ...tablespaces.map(({ oid }) => String(oid))]
   return names.map((name) => ({ name, file: `${name}.tar${isCompressed ? '.zst' : ''}`, artifact: `${name}.tar.zst` }))
 }
 
@@ -196,7 +196,7 @@ function programOf(
   return baseBackupProgram({
     ...{ checkpoint, maxRateKib, directory, parentManifest, signal, onLine },
     installation: plan.installation,
-    source: config.postgres,
+    source: plan.source,
     env: plan.env,
     label: `lifeboat ${id}`,
     compression: isCompressed ? compression : null,

@@ -119,10 +119,26 @@ export function baseBackupFailure(error: unknown): unknown {
 
 const causes: readonly (readonly [RegExp, ErrorCode, string])[] = [
   [
-    /replication role|permission denied to start WAL sender|no pg_hba\.conf entry for replication/,
+    /replication role|permission denied to start WAL sender|no pg_hba\.conf entry for replication|pg_hba\.conf rejects replication/,
     'server-authentication',
     'ALTER ROLE … REPLICATION, and a line for the database `replication` in pg_hba.conf',
   ],
+  [
+    /standby was promoted during online backup/,
+    'server-error',
+    'set postgres.host to the primary that it is now, or take the backup again',
+  ],
+  [
+    /full_page_writes=off"? was replayed/,
+    'server-error',
+    'ALTER SYSTEM SET full_page_writes = on, and SELECT pg_reload_conf(), at the primary; then take the backup again',
+  ],
+  [
+    /exceeds "?max_wal_senders/,
+    'server-unreachable',
+    'each backup, standby and receiver of WAL needs one: raise max_wal_senders, which needs a restart of the server',
+  ],
+  [/WAL level not sufficient/, 'server-error', 'set wal_level to replica, and restart the server'],
   [
     /COPY stream ended before|could not read COPY data|could not receive data from/,
     'server-unreachable',

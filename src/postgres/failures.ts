@@ -12,7 +12,7 @@ const causes: readonly [pattern: RegExp, code: ErrorCode, hint: string, lasts?: 
     'free some space, or set workDir to a larger disk',
   ],
   [
-    /password authentication failed|no pg_hba\.conf entry|no password supplied|Peer authentication failed|FATAL: +role ".*" does not exist/s,
+    /password authentication failed|no pg_hba\.conf entry|pg_hba\.conf rejects|no password supplied|Peer authentication failed|FATAL: +role ".*" does not exist/s,
     'server-authentication',
     'check postgres.user, postgres.passwordFile and pg_hba.conf',
   ],

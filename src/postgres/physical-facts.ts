@@ -11,6 +11,10 @@ export interface PhysicalServerFacts {
   readonly segmentSize: number
   readonly dataChecksums: boolean
   readonly summarizesWal: boolean
+  readonly fullPageWrites: boolean
+  /** `minimal`, `replica` or `logical`. */
+  readonly walLevel: string
+  readonly maxWalSenders: number
   readonly archives: boolean
   /** Those besides the default ones that lie outside of the data directory. */
   readonly tablespaces: readonly { readonly oid: number; readonly path: string }[]
@@ -31,6 +35,9 @@ export async function physicalFacts(session: Session): Promise<PhysicalServerFac
     checksums: string
     summarizes: string | null
     archive_mode: string
+    full_page_writes: string
+    wal_level: string
+    senders: string
     data_directory: string | null
     files: readonly string[] | null
   }>(
@@ -39,25 +46,33 @@ export async function physicalFacts(session: Session): Promise<PhysicalServerFac
        statement_timestamp() as at,
        (select setting from pg_settings where name = 'wal_segment_size') as segment_size,
        current_setting('data_checksums') as checksums, current_setting('summarize_wal', true) as summarizes,
-       current_setting('archive_mode') as archive_mode,
+       current_setting('archive_mode') as archive_mode, current_setting('full_page_writes') as full_page_writes,
+       current_setting('wal_level') as wal_level, current_setting('max_wal_senders') as senders,
        (select setting from pg_settings where name = 'data_directory') as data_directory,
        (select array_agg(distinct path) from (
           select setting from pg_settings where name in ('config_file', 'hba_file', 'ident_file')
           union select sourcefile from pg_settings) f (path) where path <> '') as files`,
   )
   if (row === undefined) throw new LifeboatError('server-error', 'the server described nothing')
-  const tablespaces = await session.query<{ oid: string; path: string }>(tablespaceQuery)
   return {
     timeline: Number(row.timeline),
     at: row.at,
     segmentSize: Number(row.segment_size),
     dataChecksums: row.checksums === 'on',
     summarizesWal: row.summarizes === 'on',
+    fullPageWrites: row.full_page_writes === 'on',
+    walLevel: row.wal_level,
+    maxWalSenders: Number(row.senders),
     archives: row.archive_mode !== 'off',
-    tablespaces: tablespaces.map(({ oid, path }) => ({ oid: Number(oid), path })),
+    tablespaces: await tablespacesOf(session),
     dataDirectory: row.data_directory,
     configFiles: row.files ?? [],
   }
+}
+
+export async function tablespacesOf(session: Session): Promise<PhysicalServerFacts['tablespaces']> {
+  const rows = await session.query<{ oid: string; path: string }>(tablespaceQuery)
+  return rows.map(({ oid, path }) => ({ oid: Number(oid), path }))
 }
 
 /** Reads a file of the server's machine through the server; null where the role may not, or there is no such file. */

@@ -27,3 +27,15 @@ t.test('rates that pg_basebackup does not take', async (t) => {
     t.match(problems, [{ key: 'physical.maxRate' }], rate)
   }
 })
+
+t.test('a standby', async (t) => {
+  const { physical } = await loadConfig({ text: `${minimal}physical: { standby: { host: other.example } }`, env: {} })
+  t.same(physical.standby, { host: 'other.example', port: 5432, maxLagMs: 300_000, required: false })
+  t.equal((await loadConfig({ text: minimal, env: {} })).physical.standby, null)
+  const env = { LIFEBOAT_PHYSICAL_STANDBY_HOST: 'other', LIFEBOAT_POSTGRES_PORT: '5433' }
+  t.match((await loadConfig({ text: minimal, env })).physical.standby, { host: 'other', port: 5433 })
+  const same = { LIFEBOAT_PHYSICAL_STANDBY_HOST: 'pg', LIFEBOAT_POSTGRES_HOST: 'pg' }
+  const { problems } = await refusal({ text: minimal, env: same })
+  t.match(problems, [{ key: 'physical.standby.host', message: /that is one server/ }])
+  await loadConfig({ text: minimal, env: { ...same, LIFEBOAT_PHYSICAL_STANDBY_PORT: '5433' } })
+})

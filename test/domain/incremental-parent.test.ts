@@ -39,7 +39,7 @@ t.test('the newest by its place in the WAL, with all that it builds on', async (
 
 t.test('why there has to be a full one', async (t) => {
   t.match(chosen({ backups: [] }), /no backup of this cluster/)
-  t.match(chosen({ systemIdentifier: '8' }), /no backup of this cluster/, 'after pg_upgrade')
+  t.match(chosen({ systemIdentifier: '8' }), /^the system identifier was .* and is 8, as after pg_upgrade or initdb$/)
   t.match(chosen({ timeline: 2 }), /on timeline 2, and no backup is/)
   t.match(chosen({ summarizesWal: false }), /summarize_wal is off/)
   t.match(

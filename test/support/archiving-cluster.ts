@@ -23,10 +23,12 @@ export async function physicalCluster(t: Test, options: ClusterOptions = {}): Pr
   const archive = await openDirectory(t)
   const cluster = await startCluster(t, {
     ...options,
-    hba: ['local replication all trust', ...(options.hba ?? [])],
+    hba: [...(options.hba ?? []), 'local replication all trust'],
     settings: {
       archive_mode: 'on',
-      archive_command: `test ! -e ${join(archive, '.stop')} && cp %p ${join(archive, '%f')}`,
+      full_page_writes: 'on',
+      // Whole or not there: who reads the archive must not take half of a segment for one.
+      archive_command: `test ! -e ${join(archive, '.stop')} && cp %p ${join(archive, '.%f')} && mv ${join(archive, '.%f')} ${join(archive, '%f')}`,
       ...(options.major !== undefined && options.major >= 17 ? { summarize_wal: 'on' } : {}),
       ...options.settings,
     },
