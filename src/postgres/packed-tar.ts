@@ -112,13 +112,13 @@ export function zstdArguments({ level, threads }: Compression): readonly string[
   return [`-${level}`, `-T${threads}`, '--quiet', '--stdout']
 }
 
-function tee(paths: readonly string[], env: Readonly<Record<string, string>>): ProgramOptions {
+export function tee(paths: readonly string[], env: Readonly<Record<string, string>>): ProgramOptions {
   return { program: 'tee', args: paths, env }
 }
 
 type Surroundings = Pick<ProgramOptions, 'env'> & { readonly signal: AbortSignal }
 
-async function sha256Of({ program, args }: Hasher, path: string, surroundings: Surroundings): Promise<string> {
+export async function sha256Of({ program, args }: Hasher, path: string, surroundings: Surroundings): Promise<string> {
   const { stdout } = await runProgram({ program, args: [...args, path], ...surroundings })
   const [hash] = /[0-9a-f]{64}/.exec(stdout) ?? []
   if (hash === undefined) throw new LifeboatError('program-failed', `${program} printed no SHA-256`)
@@ -170,7 +170,7 @@ async function lookInto({ folder, env, member = '' }: PackOptions, path: string,
 }
 
 /** Programs that work on one stream: none outlives the failure of another, and the failure that came first is told. */
-class Group {
+export class Group {
   readonly signal: AbortSignal
   readonly #outer: AbortSignal
   readonly #failing = new AbortController()
