@@ -13,6 +13,7 @@ export function physicalOf(raw: RawConfig['physical']): PhysicalConfig {
     timeoutSeconds: parseDuration(raw.timeout) / 1000,
     walTimeoutMs: parseDuration(raw.walTimeout),
     chainLimit: raw.chainLimit,
+    consolidate: raw.consolidate,
   }
 }
 

@@ -1,5 +1,5 @@
 import { Type } from 'typebox'
-import { choice, duration, integer, longestTimer, section, size } from './schema-keys.ts'
+import { boolean, choice, duration, integer, longestTimer, section, size } from './schema-keys.ts'
 
 /** The key `physical`. */
 export const physical = section(
@@ -49,6 +49,11 @@ export const physical = section(
       default: 28,
       atLeast: '1',
       atMost: '1000',
+    }),
+    consolidate: boolean({
+      description:
+        'When a chain has reached its limit, a full backup is put together from it (`pg_combinebackup`) for the next incremental to build on, instead of reading the whole server again. workDir needs room for the chain, unpacked, and for the cluster.',
+      default: false,
     }),
   },
   { description: 'Physical backups of the whole cluster: `schedule.full` and `schedule.incremental`.' },

@@ -69,6 +69,7 @@ await t.test('defaults', async (t) => {
         timeoutSeconds: 12 * 3600,
         walTimeoutMs: 15 * 60_000,
         chainLimit: 28,
+        consolidate: false,
       },
       schedule: {
         ...{ dump: '0 2 * * *', full: null, incremental: null, verify: '0 4 * * 0', expire: '0 5 * * *' },
