@@ -21,6 +21,7 @@ export function physicalOf({ physical: raw, postgres }: RawConfig): PhysicalConf
             ...{ host: standby.host, port: standby.port ?? postgres.port, required: standby.required },
             maxLagMs: parseDuration(standby.maxLag),
           },
+    consolidate: raw.consolidate,
   }
 }
 

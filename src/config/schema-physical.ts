@@ -91,6 +91,11 @@ export const physical = section(
       atMost: '1000',
     }),
     standby,
+    consolidate: boolean({
+      description:
+        'When a chain has reached its limit, a full backup is put together from it (`pg_combinebackup`) for the next incremental to build on, instead of reading the whole server again. workDir needs room for the chain, unpacked, and for the cluster.',
+      default: false,
+    }),
   },
   { description: 'Physical backups of the whole cluster: `schedule.full` and `schedule.incremental`.' },
 )

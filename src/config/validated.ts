@@ -185,6 +185,8 @@ export interface PhysicalConfig {
   readonly walTimeoutMs: number
   /** So many backups one chain may have, the full one included. */
   readonly chainLimit: number
+  /** A chain at its limit is put together, instead of reading the server again. */
+  readonly consolidate: boolean
   /** Null: physical backups are read from the primary. */
   readonly standby: StandbyConfig | null
 }

@@ -54,6 +54,13 @@ export interface PhysicalFacts {
   readonly fromStandby: boolean
   /** The artifact `config.tar` holds configuration that lies outside of the data directory. */
   readonly configSaved: boolean
+  /**
+   * Of an incremental backup: where the one starts that it builds on. Whatever starts there will do, such as a full backup
+   * that was put together from a chain. Backups of earlier versions have none.
+   */
+  readonly basis?: { readonly timeline: number; readonly lsn: string }
+  /** Of a full backup that was put together from a chain: the ids of its backups, the full one first. */
+  readonly madeFrom?: readonly string[]
 }
 
 /** The contents of `manifest.json`. Published last: a backup exists when its manifest does. */

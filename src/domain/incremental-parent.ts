@@ -14,10 +14,11 @@ export interface ParentQuestion {
   readonly chainLimit: number
 }
 
-/** What an incremental backup builds on, the full one first and the parent last; or why it has to be a full one. */
+/** What an incremental backup builds on, the full one first and the parent last; or why it has to be a full one: `tooLong` is a chain that is
+ * sound, and has reached its limit. */
 export type ParentChoice =
   | { readonly chain: readonly [Manifest, ...Manifest[]] }
-  | { readonly chain: null; readonly reason: string }
+  | { readonly chain: null; readonly reason: string; readonly tooLong?: readonly Manifest[] }
 
 /**
  * Chooses the newest backup of the cluster as it is: of its system identifier and timeline, by its place in the WAL. When
@@ -25,11 +26,14 @@ export type ParentChoice =
  */
 export function chooseParent(question: ParentQuestion): ParentChoice {
   const { systemIdentifier, timeline, backups, refuted, chainLimit } = question
-  const full = (reason: string): ParentChoice => ({ chain: null, reason })
+  const full = (reason: string) => ({ chain: null, reason })
   if (!question.summarizesWal) return full('summarize_wal is off, so the server cannot tell what has changed')
   const ours = backups.filter((one) => one.systemIdentifier === systemIdentifier)
   const here = ours.filter((one) => one.timeline === timeline)
-  const newest = here.toSorted((a, b) => compareLsn(b.start.lsn, a.start.lsn))[0]
+  // Of two at one place the full one was put together from the chain of the other.
+  const newest = here.toSorted(
+    (a, b) => compareLsn(b.start.lsn, a.start.lsn) || Number(a.parent !== null) - Number(b.parent !== null),
+  )[0]
   if (newest === undefined) {
     if (ours.length > 0) return full(`the server is on timeline ${timeline}, and no backup is`)
     const [other] = backups
@@ -49,6 +53,9 @@ export function chooseParent(question: ParentQuestion): ParentChoice {
   const bad = chain.find(({ backupId }) => refuted.has(backupId))
   if (bad !== undefined) return full(`a verification has refuted ${bad.backupId}, which it would build on`)
   if (chain.length >= chainLimit)
-    return full(`the chain has ${chain.length} backups, and physical.chainLimit is ${chainLimit}`)
+    return {
+      ...full(`the chain has ${chain.length} backups, and physical.chainLimit is ${chainLimit}`),
+      tooLong: chain,
+    }
   return { chain }
 }

@@ -131,7 +131,7 @@ function judgeGroup(group: Member[], policy: RetentionPolicy, nowMs: number): vo
   if (lastUsable !== undefined) keep(lastUsable, 'last-usable')
   if (lastProven !== undefined) keep(lastProven, 'last-proven')
   for (const member of group) keepForItself(member, policy, nowMs)
-  for (const member of good.slice(0, policy.keepAtLeast)) keep(member, 'keep-at-least')
+  for (const member of placesOf(good).slice(0, policy.keepAtLeast)) keep(member, 'keep-at-least')
   if (policy.windowSeconds !== null) keepWindow(good, policy.windowSeconds * 1000, nowMs)
   for (const [reason, member] of newestOfPeriods(good, policy)) keep(member, reason)
   // What was refuted may be all that is left of the newest data.
@@ -141,6 +141,15 @@ function judgeGroup(group: Member[], policy: RetentionPolicy, nowMs: number): vo
   }
   const needs = [...new Set([lastUsable, lastProven])].flatMap((member) => member?.backup.id ?? [])
   for (const member of group) member.needs = needs
+}
+
+/** One of each place in the WAL: a full backup that was put together from a chain is at the place of its last one. */
+function placesOf(newestFirst: readonly Member[]): readonly Member[] {
+  return newestFirst.filter(({ backup, high, low }, index) => {
+    const before = newestFirst[index - 1]
+    if (before === undefined || (backup.type !== 'full' && backup.type !== 'incremental')) return true
+    return before.backup.timeline !== backup.timeline || before.high !== high || before.low !== low
+  })
 }
 
 /** What keeps a backup whatever the others are. */

@@ -7,11 +7,12 @@ import { type Failure, LifeboatError, toFailure } from '../domain/errors.ts'
 import { isIncrementalRefused } from '../postgres/base-backup.ts'
 import type { Repository } from '../repository/repository.ts'
 import type { FailedAttempt, Job, JobContext } from '../runner/job.ts'
+import { consolidate } from './consolidate.ts'
 import { fetchBackupManifest, findParent, markParent } from './physical-parent.ts'
 import { type PhysicalPlan, planPhysical } from './physical-plan.ts'
 import { isParentLost, type Published, parentLost, publishEverywhere } from './physical-publish.ts'
 import { isOfStandby } from './physical-standby.ts'
-import { takeInto } from './physical-store.ts'
+import { type StoredBackup, takeInto } from './physical-store.ts'
 import { withRetries } from './retry.ts'
 import { makeWorkFolder, removeWorkFolder } from './work-folder.ts'
 import { leaveOut, type Writable } from './writable.ts'
@@ -99,7 +100,9 @@ class PhysicalRun {
       planPhysical({ ...this.#options, repositories: this.#repositories }, type, this.#context, from),
     )
     const course = type === 'full' ? { type, chain: [], reasons: [] } : await this.#courseOf(plan)
-    await this.#follow(plan, { ...course, reasons: [...plan.detours, ...course.reasons] })
+    // To look for a parent, and the more to make one, takes its time.
+    const now = { ...plan, facts: { ...plan.facts, at: plan.serverNow() } }
+    await this.#follow(now, { ...course, reasons: [...plan.detours, ...course.reasons] })
   }
 
   async #courseOf(plan: PhysicalPlan): Promise<Course> {
@@ -109,7 +112,62 @@ class PhysicalRun {
     // Not even its backups can be told: it would get a backup that it may have no parent for.
     for (const { repository, error } of unread) this.#giveUp('incremental', repository, error)
     if (choice.chain !== null) return { type: 'incremental', chain: choice.chain, reasons: [] }
-    return this.#fullInstead(choice.reason)
+    const long = choice.tooLong ?? []
+    if (long.length < 2 || !this.#options.config.physical.consolidate) return this.#fullInstead(choice.reason)
+    return this.#courseOnChain(plan, long, choice.reason)
+  }
+
+  /** A full backup that is put together from the chain, to build on; where that cannot be had, one of the server. */
+  async #courseOnChain(plan: PhysicalPlan, long: readonly Manifest[], reason: string): Promise<Course> {
+    const { signal } = this.#context
+    try {
+      for (const { repository, error } of await this.#consolidate(plan, long)) {
+        if (error === null) continue
+        this.#context.log.error({ repository: repository.name, ...toFailure(error) }, 'has not got the full backup')
+      }
+    } catch (error) {
+      signal.throwIfAborted()
+      return this.#fullInstead(`${reason}, and it could not be put together: ${toFailure(error).message}`)
+    }
+    const { chainLimit } = this.#options.config.physical
+    const { choice } = await findParent(this.#repositories, plan, { chainLimit, signal })
+    if (choice.chain === null) return this.#fullInstead(choice.reason)
+    return { type: 'incremental', chain: choice.chain, reasons: [] }
+  }
+
+  async #consolidate(plan: PhysicalPlan, chain: readonly Manifest[]): Promise<readonly Published[]> {
+    const [first, ...others] = this.#repositories
+    if (first === undefined) return []
+    const use = await markParent(this.#repositories, chain.at(-1) ?? null, this.#context)
+    try {
+      const repositories = [first, ...others] as const
+      const stored = await consolidate({ ...this.#options, plan, chain, repositories, context: this.#context })
+      const results = await this.#publish(stored, others, [])
+      for (const { repository, error } of results) {
+        if (error !== null) continue
+        const where = { repository: repository.name, backupId: stored.manifest.backupId }
+        this.#context.item({ ...this.#itemOf('full'), outcome: 'succeeded', ...where })
+      }
+      return results
+    } finally {
+      await use.release()
+    }
+  }
+
+  #publish(
+    stored: StoredBackup,
+    others: readonly Repository[],
+    chain: readonly Manifest[],
+  ): Promise<readonly Published[]> {
+    const { clock, config } = this.#options
+    return publishEverywhere({
+      ...{ stored, others, clock, context: this.#context },
+      chain: chain.map(({ backupId }) => backupId),
+      postgres: config.postgres,
+      archive: config.wal.archive,
+      walTimeoutMs: config.physical.walTimeoutMs,
+      retrying: (what, work) => this.#retrying(what, work),
+    })
   }
 
   #fullInstead(reason: string, detours: readonly string[] = []): Course {
@@ -139,7 +197,7 @@ class PhysicalRun {
   }
 
   async #backUp(plan: PhysicalPlan, course: Course, parent: Manifest | null): Promise<void> {
-    const { clock, config } = this.#options
+    const { clock } = this.#options
     const { signal } = this.#context
     const parentManifest = parent === null ? null : join(plan.folder, 'parent_manifest')
     if (parent !== null && parentManifest !== null)
@@ -160,14 +218,7 @@ class PhysicalRun {
         const stored = await this.#retrying(`backing up into ${first.name}`, () =>
           takeInto({ ...about, repository: first, warnings, type: course.type }),
         )
-        const results = await publishEverywhere({
-          ...{ stored, others, clock, context: this.#context },
-          chain: course.chain.map(({ backupId }) => backupId),
-          postgres: config.postgres,
-          archive: config.wal.archive,
-          walTimeoutMs: config.physical.walTimeoutMs,
-          retrying: (what, work) => this.#retrying(what, work),
-        })
+        const results = await this.#publish(stored, others, course.chain)
         const lost = results.filter(({ error }) => isParentLost(error))
         for (const result of results)
           if (!lost.includes(result)) this.#tell(course, id, result, stored.manifest.durationSeconds)

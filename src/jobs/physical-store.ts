@@ -163,12 +163,13 @@ function manifestOf(
   const { systemIdentifier, serverVersion, serverVersionNum } = plan.cluster
   const [first, last] = [taken.wal[0], taken.wal.at(-1)]
   if (first === undefined || last === undefined) throw new Error('unreachable: a backup without WAL is refused before')
+  const parent = chain.at(-1)
   return {
     ...{ backupId: id, type, cluster: config.cluster, systemIdentifier, serverVersion, serverVersionNum },
     timeline: first.timeline,
     start: { lsn: first.start, time: plan.facts.at.toISOString() },
     stop: { lsn: last.end, time: taken.stoppedAt.toISOString() },
-    parent: chain.at(-1)?.backupId ?? null,
+    parent: parent?.backupId ?? null,
     database: null,
     physical: {
       ...{ wal: taken.wal, tablespaces: taken.tablespaces, sourceBytes: taken.sourceBytes },
@@ -176,6 +177,7 @@ function manifestOf(
       segmentSize: plan.facts.segmentSize,
       dataChecksums: plan.facts.dataChecksums,
       configSaved: plan.savedConfig.directory !== null,
+      ...(parent === undefined ? {} : { basis: { timeline: parent.timeline, lsn: parent.start.lsn } }),
     },
     producer: {
       lifeboat: version,

@@ -7,7 +7,7 @@ import { type ErrorCode, LifeboatError } from '../domain/errors.ts'
  */
 const causes: readonly [pattern: RegExp, code: ErrorCode, hint: string, lasts?: true][] = [
   [
-    /No space left on device|Disk quota exceeded|could not extend file/,
+    /No space left on device|Disk quota exceeded|could not extend file|wrote (?:only )?\d+ of \d+/,
     'disk-full',
     'free some space, or set workDir to a larger disk',
   ],

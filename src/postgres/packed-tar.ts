@@ -87,7 +87,7 @@ export function zstdArguments({ level, threads }: Compression): readonly string[
   return [`-${level}`, `-T${threads}`, '--quiet', '--stdout']
 }
 
-function tee(paths: readonly string[], env: Readonly<Record<string, string>>): ProgramOptions {
+export function tee(paths: readonly string[], env: Readonly<Record<string, string>>): ProgramOptions {
   return { program: 'tee', args: paths, env }
 }
 
@@ -146,7 +146,7 @@ async function lookInto({ folder, env, member = '' }: PackOptions, path: string,
 }
 
 /** Programs that work on one stream: none outlives the failure of another, and the failure that came first is told. */
-class Group {
+export class Group {
   readonly signal: AbortSignal
   readonly #outer: AbortSignal
   readonly #failing = new AbortController()

@@ -31,8 +31,11 @@ export interface ProgramOptions {
   /** On abort the whole process group gets SIGTERM, and SIGKILL after the grace. */
   readonly signal?: AbortSignal
   readonly graceMs?: number
-  /** For standard input; closed at once when left out. A stream that fails ends the program, and its error is thrown. */
-  readonly stdin?: string | Uint8Array | Readable
+  /**
+   * For standard input; closed at once when left out. A stream that fails ends the program, and its error is thrown. A number is
+   * a file's descriptor, which the program reads from where it stands; it stays the caller's to close.
+   */
+  readonly stdin?: string | Uint8Array | Readable | number
   /** Called with each line of stderr, without its newline. */
   readonly onStderrLine?: (line: string) => void
   /** Called with each line of stdout; it is then not collected. */
@@ -104,7 +107,11 @@ function follow(options: ProgramOptions, child: Child): RunningProgram {
   child.stderr.on('data', (chunk: Buffer) => lines.push(chunk))
   const kill = (signal: NodeJS.Signals) => killGroup(pid, signal)
   const failing = new AbortController()
-  const feeding = child.stdin === null ? Promise.resolve(null) : feed(child.stdin, options.stdin, () => failing.abort())
+  const { stdin } = options
+  const feeding =
+    child.stdin === null || typeof stdin === 'number'
+      ? Promise.resolve(null)
+      : feed(child.stdin, stdin, () => failing.abort())
   const exited = ended(child, options.signal, () => lines.end()).then(async ({ code, signal }) => {
     const inputError = await feeding
     return { code, signal, stderr: tail.text(), ...(inputError === null ? {} : { inputError }) }
@@ -163,7 +170,7 @@ function lastWords(stderr: string): string {
   return (errors.length > 0 ? errors.slice(-3) : lines.slice(-1)).map((line) => line.trim().slice(0, 500)).join('; ')
 }
 
-/** Standard input is missing where another program is read. */
+/** Standard input is missing where another program, or a file, is read. */
 type Child = ChildProcessByStdio<Writable | null, Readable, Readable>
 
 async function spawned(stages: readonly ProgramOptions[]): Promise<readonly Child[]> {
@@ -194,14 +201,14 @@ async function spawned(stages: readonly ProgramOptions[]): Promise<readonly Chil
 }
 
 function launch(
-  { through, program, args: own, cwd = '/', bare, env, user }: ProgramOptions,
+  { through, program, args: own, cwd = '/', bare, env, user, stdin }: ProgramOptions,
   input: Readable | undefined,
 ): Child {
   const [command = '', ...args] = [...(through ?? []), program, ...own]
   return spawn(command, args, {
     cwd,
     env: bare ? { ...fixedEnvironment, ...env } : cleanEnvironment(env),
-    stdio: [input ?? 'pipe', 'pipe', 'pipe'],
+    stdio: [input ?? (typeof stdin === 'number' ? stdin : 'pipe'), 'pipe', 'pipe'],
     detached: true,
     ...(user && !through ? { uid: user.uid, gid: user.gid } : {}),
   }) as Child

@@ -69,22 +69,27 @@ export async function removeTree(path: string): Promise<void> {
 
 /** Root hands the server to another user, who must be able to enter every folder above it. */
 async function assertReachable(directory: string, osUser: OsUser | null): Promise<void> {
-  if (osUser === null) return
+  const closed = await firstClosed(directory, osUser)
+  if (closed === null || osUser === null) return
+  throw new LifeboatError(
+    'usage-invalid',
+    `the OS user ${osUser.name}, which runs the scratch server, cannot enter ${closed}`,
+    {
+      hint: `set workDir to a directory that it can enter, or run: chmod o+x ${closed}`,
+    },
+  )
+}
+
+/** The first folder above a directory that an OS user cannot enter; null where it can enter them all. */
+export async function firstClosed(directory: string, osUser: OsUser | null): Promise<string | null> {
+  if (osUser === null) return null
   let current = dirname(await realpath(directory))
   for (;;) {
     const { mode, uid, gid } = await stat(current)
     const needed = uid === osUser.uid ? 0o100 : gid === osUser.gid ? 0o010 : 0o001
-    if ((mode & needed) === 0) {
-      throw new LifeboatError(
-        'usage-invalid',
-        `the OS user ${osUser.name}, which runs the scratch server, cannot enter ${current}`,
-        {
-          hint: `set workDir to a directory that it can enter, or run: chmod o+x ${current}`,
-        },
-      )
-    }
+    if ((mode & needed) === 0) return current
     const parent = dirname(current)
-    if (parent === current) return
+    if (parent === current) return null
     current = parent
   }
 }

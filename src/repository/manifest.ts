@@ -53,21 +53,26 @@ const momentShape = objectOf<WalMoment>({ lsn, time: timestamp })
 const oid = integer(1, 2 ** 32 - 1)
 const yesOrNo = satisfying<boolean>('true or false', (value) => typeof value === 'boolean')
 
-const physicalShape = objectOf<PhysicalFacts>({
-  wal: listOf(objectOf<PhysicalFacts['wal'][number]>({ timeline: timelineShape, start: lsn, end: lsn })),
-  tablespaces: listOf(
-    objectOf<PhysicalFacts['tablespaces'][number]>({
-      oid,
-      path: nonEmptyText,
-      artifact: textThat('the name of an artifact', isArtifactName),
-    }),
-  ),
-  segmentSize: satisfying('the size of a WAL segment', (value) => typeof value === 'number' && isSegmentSize(value)),
-  dataChecksums: yesOrNo,
-  sourceBytes: integer(0),
-  fromStandby: yesOrNo,
-  configSaved: yesOrNo,
-})
+const physicalShape = objectOf<PhysicalFacts>(
+  {
+    wal: listOf(objectOf<PhysicalFacts['wal'][number]>({ timeline: timelineShape, start: lsn, end: lsn })),
+    tablespaces: listOf(
+      objectOf<PhysicalFacts['tablespaces'][number]>({
+        oid,
+        path: nonEmptyText,
+        artifact: textThat('the name of an artifact', isArtifactName),
+      }),
+    ),
+    segmentSize: satisfying('the size of a WAL segment', (value) => typeof value === 'number' && isSegmentSize(value)),
+    dataChecksums: yesOrNo,
+    sourceBytes: integer(0),
+    fromStandby: yesOrNo,
+    configSaved: yesOrNo,
+    basis: objectOf<NonNullable<PhysicalFacts['basis']>>({ timeline: timelineShape, lsn }),
+    madeFrom: listOf(backupIdShape),
+  },
+  ['basis', 'madeFrom'],
+)
 
 const databaseShape = objectOf<DumpedDatabase>({
   name: nonEmptyText,

@@ -52,6 +52,14 @@ export class FileStream extends Readable {
     if (signal?.aborted) this.#stop()
   }
 
+  /**
+   * The file, for a program that reads all of it by itself: none of its bytes come through this process then. Null for a part,
+   * and once something was read. It stays open until the stream is destroyed.
+   */
+  get whole(): number | null {
+    return this.#extent.start === 0 && this.#done === 0 && !this.destroyed ? this.#descriptor : null
+  }
+
   readonly #stop = (): void => {
     if (this.#signal) this.destroy(stopped(this.#signal))
   }

@@ -70,6 +70,7 @@ await t.test('defaults', async (t) => {
         walTimeoutMs: 15 * 60_000,
         chainLimit: 28,
         standby: null,
+        consolidate: false,
       },
       schedule: {
         ...{ dump: '0 2 * * *', full: null, incremental: null, verify: '0 4 * * 0', expire: '0 5 * * *' },

@@ -35,6 +35,12 @@ t.test('the newest by its place in the WAL, with all that it builds on', async (
   t.same(chosen({ backups: [full] }), ids(full))
   t.same(chosen({ backups: [second, full, first, backup(4, null)] }), ids(backup(4, null)), 'a newer full one')
   t.same(chosen({ chainLimit: 4 }), ids(full, first, second))
+  const made = { ...backup(1, null), backupId: 'made', start: second.start }
+  for (const backups of [
+    [second, made, full, first],
+    [made, first, full, second],
+  ])
+    t.same(chosen({ backups, chainLimit: 3 }), ['made'], 'the one that was put together from the chain')
 })
 
 t.test('why there has to be a full one', async (t) => {
@@ -48,6 +54,8 @@ t.test('why there has to be a full one', async (t) => {
   )
   t.match(chosen({ refuted: new Set(ids(full)) }), new RegExp(`refuted ${full.backupId}`))
   t.match(chosen({ chainLimit: 3 }), /has 3 backups, and physical.chainLimit is 3/)
+  t.match(chooseParent({ ...question, chainLimit: 3 }), { tooLong: [full, first, second] })
+  t.notOk('tooLong' in chooseParent({ ...question, chainLimit: 3, refuted: new Set(ids(full)) }), 'only a sound one')
   const a = backup(5, second, { backupId: 'a', parent: 'b' })
   t.match(chosen({ backups: [a, backup(4, a, { backupId: 'b', parent: 'a' })] }), /builds on itself/)
 })

@@ -208,3 +208,16 @@ t.test('whatever is planned has all its WAL, and what is refused has not', async
     { numRuns: 2000 },
   )
 })
+
+t.test('of a chain and what was put together from it, what was put together', async (t) => {
+  const chain = [backup('a', 10), backup('b', 20, { type: 'incremental', parent: 'a' })]
+  const made = backup('made', 20)
+  for (const backups of [
+    [...chain, made],
+    [made, ...chain],
+  ])
+    t.same(
+      planRecovery(options({ backups, segments: [[10, 30]] })).chain.map(({ id }) => id),
+      ['made'],
+    )
+})

@@ -58,6 +58,10 @@ t.test('by age, with the newest ones kept however old they are', async (t) => {
   t.same(why(made, 'dump-9'), ['last-usable', 'keep-for', 'keep-at-least'])
   t.same(made.decisions.get('dump-12'), { keep: false, reasons: ['expired'], until: null })
   t.same(goes(plan([dump(20), dump(30), dump(40)], { keepAtLeast: 2 })), ['dump-40'])
+  const physical = { database: '', type: 'full' } as const
+  const chain = [dump(30, physical), dump(20, { ...physical, type: 'incremental', parent: 'dump-30' })]
+  const made2 = plan([...chain, dump(20, { ...physical, id: 'made' }), dump(40, physical)], { keepAtLeast: 2 })
+  t.same(goes(made2), ['dump-20', 'dump-40'], 'a chain and what was put together from it are not two')
   t.same(goes(plan([dump(400), dump(500)], { keepForSeconds: null })), [])
   t.same(plan([], {}).removals, [])
 })

@@ -1,4 +1,4 @@
-import { readdir, readFile } from 'node:fs/promises'
+import { open, readdir, readFile } from 'node:fs/promises'
 import { userInfo } from 'node:os'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
@@ -161,6 +161,10 @@ t.test('lines', async (t) => {
 t.test('standard input', async (t) => {
   t.equal((await runProgram({ program: 'cat', args: [] })).stdout, '', 'closed when left out')
   t.equal((await runProgram({ program: 'cat', args: [], stdin: 'a\n' })).stdout, 'a\n')
+  const file = await open(import.meta.filename)
+  const { stdout } = await runProgram({ program: 'cat', args: [], stdin: file.fd })
+  t.ok(stdout.includes('stdin: file.fd'), 'a file that is open')
+  await file.close()
   const bytes = Buffer.alloc(5_000_000, 'ab')
   t.ok(
     Buffer.from((await runProgram({ program: 'cat', args: [], stdin: Readable.from([bytes]) })).stdout).equals(bytes),
