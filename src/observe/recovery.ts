@@ -1,10 +1,13 @@
-import { type Failure, LifeboatError } from '../domain/errors.ts'
+import type { Failure } from '../domain/errors.ts'
 import { parseLsn } from '../domain/lsn.ts'
 import { standing } from '../domain/proof.ts'
 import { type PlanBackup, type RecoveryPlan, type RecoveryTarget, tryPlan } from '../domain/recovery-plan.ts'
 import { clockBounds } from '../domain/recovery-point.ts'
+import { chooseRepositories } from '../repository/choose.ts'
 import type { Catalog, RepositoryState } from './catalog.ts'
 import type { LsnClock } from './lsn-clock.ts'
+import { newestTimeline } from './recovery-timeline.ts'
+import type { StoredWalState, WalClockState } from './wal-state.ts'
 
 /** What somebody wants to have back. */
 export interface RecoveryQuestion {
@@ -15,11 +18,15 @@ export interface RecoveryQuestion {
   readonly repository: string | null
   /** To begin from; null: the plan chooses. */
   readonly backup: string | null
+  /** Of which cluster; left out or null: the one that runs, or of which the newest backup is. */
+  readonly systemIdentifier?: string | null
 }
 
 /** How one repository would answer. */
 export interface RecoveryAnswer {
   readonly repository: string
+  /** The cluster that would be restored; null: nothing of any is there. */
+  readonly systemIdentifier: string | null
   readonly plan: RecoveryPlan | null
   /** Why there is none. */
   readonly refused: Failure | null
@@ -46,6 +53,17 @@ export function planBackups(
   })
 }
 
+/** What is known of one repository, by the sidecar or by who has just looked. */
+export interface RecoverySource {
+  readonly repository: Pick<RepositoryState, 'name' | 'backups' | 'proofs'>
+  /** Null: nobody has looked at its WAL. */
+  readonly stored: StoredWalState | null
+  /** The server, as it was last seen; null: it never was. */
+  readonly server: Pick<WalClockState, 'systemIdentifier' | 'timeline'> | null
+  readonly clock: Pick<LsnClock, 'covered'> | null
+  readonly now: Date
+}
+
 /**
  * Plans a recovery from each repository, by what was seen last: from memory alone.
  *
@@ -53,40 +71,48 @@ export function planBackups(
  */
 export function planRecoveries(
   { wal, repositories, at }: Catalog,
-  { target, timeline, repository: wanted, backup }: RecoveryQuestion,
+  question: RecoveryQuestion,
   clock: Pick<LsnClock, 'covered'> | null,
 ): readonly RecoveryAnswer[] {
-  if (wanted !== null && !repositories.some(({ name }) => name === wanted))
-    throw new LifeboatError('not-found', `there is no repository ${JSON.stringify(wanted)}`, {
-      hint: `one of ${repositories.map(({ name }) => name).join(', ')}`,
-    })
-  const chosen = repositories.filter(({ name }) => wanted === null || name === wanted)
-  return chosen.map((repository) => {
-    const answer = (refused: Failure | null, plan: RecoveryPlan | null = null) => ({
-      repository: repository.name,
-      plan,
-      refused,
-    })
-    const server = wal?.clock ?? null
-    const stored = wal?.stored.find((one) => one.repository === repository.name)
-    if (server === null || stored === undefined || stored.listedAt === null) return answer(notYet)
-    const coverage = stored.systems.get(server.systemIdentifier)?.coverage
-    if (coverage === undefined) return answer(nothing)
-    const goal = timeline ?? server.timeline
-    const stretches = coverage.timelines.lineage(goal)
-    const result = tryPlan({
-      ...{
-        backups: planBackups(repository, server.systemIdentifier),
-        coverage,
-        timeline: goal,
-        target,
-        backup,
-        now: at,
-      },
-      coveredUntil: (end) => clock?.covered(server.systemIdentifier, clockBounds(stretches, end.lsn), at)?.at ?? null,
-    })
-    return 'plan' in result ? answer(null, result.plan) : answer(result.refused)
+  const server = wal?.clock ?? null
+  return chooseRepositories(repositories, question.repository).map((repository) => {
+    const stored = wal?.stored.find((one) => one.repository === repository.name) ?? null
+    return planFrom({ repository, stored: server === null ? null : stored, server, clock, now: at }, question)
   })
+}
+
+/** Plans a recovery from one repository. */
+export function planFrom(source: RecoverySource, question: RecoveryQuestion): RecoveryAnswer {
+  const { repository, stored, server, clock, now } = source
+  const { target, backup } = question
+  const systemIdentifier = systemOf(source, question)
+  const answer = (refused: Failure | null, plan: RecoveryPlan | null = null): RecoveryAnswer => ({
+    ...{ repository: repository.name, systemIdentifier, plan, refused },
+  })
+  if (stored === null || stored.listedAt === null) return answer(notYet)
+  const coverage = stored.systems.get(systemIdentifier ?? '')?.coverage
+  if (coverage === undefined || systemIdentifier === null) return answer(nothing)
+  const backups = planBackups(repository, systemIdentifier)
+  const timeline = question.timeline ?? newestTimeline({ backups, coverage, server, systemIdentifier })
+  const stretches = coverage.timelines.lineage(timeline)
+  const result = tryPlan({
+    ...{ backups, coverage, timeline, target, backup, now },
+    coveredUntil: (end) => clock?.covered(systemIdentifier, clockBounds(stretches, end.lsn), now)?.at ?? null,
+  })
+  return 'plan' in result ? answer(null, result.plan) : answer(result.refused)
+}
+
+/** The cluster that is meant: the one that is named, that of the backup, the one that runs, that of the newest backup. */
+function systemOf(
+  { repository, stored, server }: RecoverySource,
+  { backup, systemIdentifier }: RecoveryQuestion,
+): string | null {
+  if (systemIdentifier != null) return systemIdentifier
+  const physical = repository.backups.filter(({ type }) => type === 'full' || type === 'incremental')
+  const named = physical.find(({ id }) => id === backup)
+  const newest = physical.toSorted((a, b) => b.finishedAt.getTime() - a.finishedAt.getTime())[0]
+  const [only = null] = stored === null ? [] : [...stored.systems.keys()].toReversed()
+  return (named ?? server ?? newest)?.systemIdentifier ?? only
 }
 
 const notYet: Failure = {
