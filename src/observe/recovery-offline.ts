@@ -1,11 +1,18 @@
 import type { Logger } from 'pino'
 import type { Clock } from '../clock.ts'
 import { type Failure, toFailure } from '../domain/errors.ts'
+import type { MeasuredRestore } from '../domain/recovery-costs.ts'
 import { chooseRepositories } from '../repository/choose.ts'
 import type { Repository } from '../repository/repository.ts'
 import type { WalRecords } from '../runner/wal-records.ts'
-import { createLsnClock, type LsnClock, type LsnClockStore } from './lsn-clock.ts'
-import { planFrom, type RecoveryAnswer, type RecoveryQuestion, type RecoverySource } from './recovery.ts'
+import { createLsnClock, type LsnClockStore } from './lsn-clock.ts'
+import {
+  planFrom,
+  type RecoveryAnswer,
+  type RecoveryClock,
+  type RecoveryQuestion,
+  type RecoverySource,
+} from './recovery.ts'
 import { createRepositoryLook } from './repository.ts'
 import { StoredWalIndex, type StoredWalOptions } from './stored-wal.ts'
 import type { WalClockState } from './wal-state.ts'
@@ -14,8 +21,13 @@ import type { WalClockState } from './wal-state.ts'
 export interface OfflineSources {
   /** All that are configured. */
   readonly repositories: readonly Repository[]
-  /** What a sidecar of this host has noted of the WAL (`history.wal`); null: there was none, and all is listed anew. */
-  readonly records: Pick<WalRecords, 'lsnClock' | 'index'> | null
+  /**
+   * What a sidecar of this host has noted of the WAL (`history.wal`); null: there was none. Without `index` all that is stored
+   * is listed anew: what has vanished amid the rest is found by nothing else.
+   */
+  readonly records: Partial<Pick<WalRecords, 'lsnClock' | 'index'>> | null
+  /** Restores that this host has done; left out: none are known. */
+  readonly restores?: readonly MeasuredRestore[]
   readonly clock: Clock
   readonly log: Logger
   readonly signal: AbortSignal
@@ -53,13 +65,13 @@ export async function planFromRepositories(sources: OfflineSources, question: Re
 }
 
 interface RememberedClock {
-  readonly clock: Pick<LsnClock, 'covered'>
+  readonly clock: RecoveryClock
   readonly server: WalClockState | null
 }
 
 async function lookAt(
   repository: Repository,
-  { records, clock, log, signal }: OfflineSources,
+  { records, restores = [], clock, log, signal }: OfflineSources,
   remembered: RememberedClock | null,
 ): Promise<RecoverySource> {
   const index = new StoredWalIndex({ repository, records: readOnlyIndex(records), clock, log })
@@ -67,7 +79,7 @@ async function lookAt(
     const stored = await index.lookAtAll(signal)
     const state = await createRepositoryLook({ repository, capacity: null, log })(signal)
     return {
-      ...{ repository: state, stored, now: clock.now() },
+      ...{ repository: state, stored, restores, now: clock.now(), serverVersion: null },
       server: remembered?.server ?? null,
       clock: remembered?.clock ?? null,
     }
@@ -78,25 +90,26 @@ async function lookAt(
 
 /** What a sidecar of this host has noted, beside which nothing is written. */
 function rememberedClock({ records, clock, log }: OfflineSources): RememberedClock | null {
-  if (records === null) return null
+  if (records?.lsnClock === undefined) return null
   const probe = { sample: () => Promise.reject(new Error('unreachable: nobody looks')), close: async () => {} }
   const lsnClock = createLsnClock({ probe, store: readOnlyClock(records), clock, log })
   return { clock: lsnClock, server: lsnClock.remembered }
 }
 
 /** The clock of the WAL as a sidecar has noted it, beside which nothing is written. */
-export function readOnlyClock(records: Pick<WalRecords, 'lsnClock'> | null): LsnClockStore {
+export function readOnlyClock(records: Partial<Pick<WalRecords, 'lsnClock'>> | null): LsnClockStore {
   const rows = records?.lsnClock
   return {
     newest: () => rows?.newest() ?? null,
     save: () => 0,
     newestCovered: (system, bounds) => rows?.newestCovered(system, bounds) ?? null,
     leastAfter: (system, seq) => rows?.leastAfter(system, seq) ?? null,
+    firstReaching: (system, timeline, at) => rows?.firstReaching(system, timeline, at) ?? null,
   }
 }
 
 /** The index of stored WAL as a sidecar has noted it, beside which nothing is written. */
-export function readOnlyIndex(records: Pick<WalRecords, 'index'> | null): StoredWalOptions['records'] {
+export function readOnlyIndex(records: Partial<Pick<WalRecords, 'index'>> | null): StoredWalOptions['records'] {
   const rows = records?.index
   return {
     identity: (repository, cluster) => rows?.identity(repository, cluster) ?? null,

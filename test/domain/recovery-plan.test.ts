@@ -25,7 +25,12 @@ function backup(id: string, segment: number, fields: Partial<PlanBackup> = {}): 
     stop: { timeline: 1, lsn: lsn(segment, 4096) },
     finishedAt: at(segment + 0.1),
     storedBytes: 1000,
+    plainBytes: 4000,
+    sourceBytes: 5000,
+    serverVersion: '17.2',
     isRefuted: false,
+    isProven: true,
+    otherCluster: null,
     ...fields,
   }
 }

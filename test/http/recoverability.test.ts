@@ -54,7 +54,7 @@ interface Answer {
 async function ask(t: Test, catalog: Catalog, query: string): Promise<Answer> {
   const { call } = await startHttp(t, {
     catalog: () => catalog,
-    planRecoveries: (seen, question) => planRecoveries(seen, question, clockOfHours),
+    planRecoveries: (seen, question) => planRecoveries(seen, question, { clock: clockOfHours, restores: [] }),
   })
   const answer = await call({ url: `/api/recoverability${query}` })
   t.equal(answer.status, 200, answer.text)
@@ -104,9 +104,9 @@ t.test('a refuted backup is none, and what is not known is not promised', async 
 t.test('questions that make no sense', async (t) => {
   const { call } = await startHttp(t, {
     catalog: () => situation(),
-    planRecoveries: (seen, question) => planRecoveries(seen, question, clockOfHours),
+    planRecoveries: (seen, question) => planRecoveries(seen, question, { clock: clockOfHours, restores: [] }),
   })
-  for (const query of ['at=yesterday', 'at=2026-03-01T00:00:00', 'lsn=x', 'timeline=0', 'when=now', 'name='])
+  for (const query of ['at=yesterday', 'at=', 'lsn=x', 'timeline=0', 'when=now', 'name='])
     t.equal((await call({ url: `/api/recoverability?${query}` })).status, 400, query)
   t.equal((await call({ url: '/api/recoverability?name=a&lsn=0/1' })).status, 400)
   t.equal((await call({ url: '/api/recoverability?repository=nowhere' })).status, 404)
