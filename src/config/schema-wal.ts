@@ -38,7 +38,7 @@ export const wal = section(
       {
         parallel: integer({
           description:
-            'Segments that are stored at the same time in each repository, and threads that read and compress them for all.',
+            'Segments that are stored at the same time in each repository. Two threads at most read and compress them for all.',
           default: 4,
           atLeast: '1',
           atMost: '16',

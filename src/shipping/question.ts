@@ -4,7 +4,7 @@ import type { WalPageProblem } from '../domain/wal-page.ts'
 export type Question =
   /** Looks at the first page alone. */
   | { readonly what: 'head'; readonly path: string; readonly expected: SegmentQuestion }
-  /** Reads the whole file once. Compressed only with a level, and only when it fits one piece. */
+  /** Reads the whole file once. Compressed only with a level, and only when it is none of the large ones. */
   | { readonly what: 'whole'; readonly path: string; readonly expected: SegmentQuestion; readonly level: number | null }
   /** Reads a history or label. */
   | { readonly what: 'text'; readonly path: string }
@@ -41,7 +41,7 @@ export interface Whole extends Head {
   readonly sha256: string
   /** A page within is not what it should be. */
   readonly isDamaged: boolean
-  /** One zstd frame with its content size; null where it was not asked for, or the file is larger than a piece. */
+  /** One zstd frame with its content size; null where it was not asked for, or the file is a large one. */
   readonly compressed: Uint8Array | null
 }
 
@@ -64,5 +64,5 @@ export type Answer =
   /** `code` is the system's (`ENOENT`), `CHANGED` when the file was written to meanwhile, or empty. */
   | { readonly code: string; readonly message: string }
 
-/** A segment of the usual size is one piece, and a larger one never takes more memory than that. */
-export const pieceBytes = 16 * 1024 * 1024
+/** A segment of the usual size is kept in memory, compressed; a larger one is read again when it is stored. */
+export const mostKeptBytes = 16 * 1024 * 1024

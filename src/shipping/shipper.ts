@@ -62,11 +62,14 @@ export interface Shipper {
 /** How long a stop waits for what does not end. */
 const stopMs = 10_000
 
+/** Each compresses some 40 segments of 16 MB a second, and takes 30 MB: more would gain nothing that a disk keeps up with. */
+const mostThreads = 2
+
 export function createShipper(options: ShipperOptions): Shipper {
   const { repositories, archive, clock, log, level, parallel } = options
   const stopping = new AbortController()
   const { signal } = stopping
-  const readers = new WalReaders({ clock, threads: parallel })
+  const readers = new WalReaders({ clock, threads: Math.min(parallel, mostThreads) })
   const source = new Source({ readers, level, repositories: repositories.length, signal })
   const allStored = () => repositories.map(({ name }) => options.stored(name))
   const judge = (system: string) => judgeSystem(system, options.systemIdentifiers(), allStored())

@@ -1,26 +1,26 @@
 import { createHash, hash as hashOnce } from 'node:crypto'
 import { closeSync, constants, fstatSync, openSync, readSync, unlinkSync } from 'node:fs'
 import { parentPort } from 'node:worker_threads'
-import { constants as zlib, zstdCompressSync } from 'node:zlib'
 import { checkFirstPage, describeWalPage, readWalPageHeader } from '../domain/wal-page.ts'
 import { SegmentPages } from '../domain/wal-pages.ts'
+import { Frame } from './frame.ts'
 import {
   type Answer,
   type FileIdentity,
   type Head,
+  mostKeptBytes,
   type PlainFile,
-  pieceBytes,
   type Question,
   type SegmentQuestion,
   type Whole,
 } from './question.ts'
 
-// Synchronous calls throughout: the thread is there to wait.
+// Files are read by synchronous calls: the thread is there to wait.
 
 const headBytes = 8192
 const mostPlainBytes = 65_536
-/** As large as the largest piece so far, and used again. */
-let space = Buffer.alloc(0)
+/** A piece of a file at a time: what a thread takes does not grow with the size of segments. */
+const piece = Buffer.allocUnsafeSlow(1024 * 1024)
 
 class Failed extends Error {
   readonly code: string
@@ -30,11 +30,14 @@ class Failed extends Error {
   }
 }
 
-function withFile<T>(path: string, work: (descriptor: number, identity: FileIdentity) => T): T {
+async function withFile<T>(
+  path: string,
+  work: (descriptor: number, identity: FileIdentity) => T | Promise<T>,
+): Promise<T> {
   const descriptor = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
   try {
     const before = identify(descriptor)
-    const result = work(descriptor, before)
+    const result = await work(descriptor, before)
     if (identify(descriptor).identity !== before.identity) throw new Failed('CHANGED', 'it was written to meanwhile')
     return result
   } finally {
@@ -63,21 +66,6 @@ function fill(descriptor: number, buffer: Buffer, position: number): Buffer {
   return buffer.subarray(0, filled)
 }
 
-function spaceOf(bytes: number): Buffer {
-  if (space.length < bytes) space = Buffer.allocUnsafeSlow(bytes)
-  return space.subarray(0, bytes)
-}
-
-function compress(bytes: Buffer, level: number): Uint8Array<ArrayBuffer> {
-  const made = zstdCompressSync(bytes, {
-    chunkSize: 1024 * 1024,
-    // Of all input at once: so the frame tells its content's size.
-    params: { [zlib.ZSTD_c_compressionLevel]: level, [zlib.ZSTD_c_checksumFlag]: 1 },
-  })
-  // In memory of its own, no larger than it is: it is given away.
-  return made.byteLength === made.buffer.byteLength ? new Uint8Array(made.buffer) : new Uint8Array(made)
-}
-
 function headOf(descriptor: number, file: FileIdentity, expected: SegmentQuestion): Head {
   const first = fill(descriptor, Buffer.alloc(Math.min(headBytes, file.bytes)), 0)
   const problem = checkFirstPage(first, file.bytes, { ...expected, systemIdentifier: null, major: null, history: null })
@@ -89,20 +77,25 @@ function headOf(descriptor: number, file: FileIdentity, expected: SegmentQuestio
   }
 }
 
-function wholeOf(descriptor: number, file: FileIdentity, expected: SegmentQuestion, level: number | null): Whole {
+async function wholeOf(
+  descriptor: number,
+  file: FileIdentity,
+  expected: SegmentQuestion,
+  level: number | null,
+): Promise<Whole> {
   const head = headOf(descriptor, file, expected)
-  const isOnePiece = file.bytes <= pieceBytes
   const all = createHash('sha256')
+  const frame = level === null || file.bytes > mostKeptBytes ? null : new Frame(file.bytes, level)
   let pages: SegmentPages | null = null
-  let compressed: Uint8Array | null = null
-  for (let at = 0; at < file.bytes; at += pieceBytes) {
-    const bytes = fill(descriptor, spaceOf(Math.min(pieceBytes, file.bytes - at)), at)
+  for (let at = 0; at < file.bytes; at += piece.length) {
+    const bytes = fill(descriptor, piece.subarray(0, Math.min(piece.length, file.bytes - at)), at)
     const header = at === 0 && expected.checkPages && head.problem === null ? readWalPageHeader(bytes) : null
     if (header !== null) pages = new SegmentPages(header, expected.timeline)
     pages?.add(bytes)
     all.update(bytes)
-    if (isOnePiece && level !== null) compressed = compress(bytes, level)
+    await frame?.add(bytes)
   }
+  const compressed = (await frame?.end()) ?? null
   return { ...head, sha256: all.digest('hex'), isDamaged: pages !== null && !pages.isSound(), compressed }
 }
 
@@ -111,18 +104,18 @@ function textOf(descriptor: number, file: FileIdentity): PlainFile {
   return { ...file, content: fill(descriptor, Buffer.allocUnsafeSlow(file.bytes), 0) }
 }
 
-function answer(question: Question): Answer {
+async function answer(question: Question): Promise<Answer> {
   switch (question.what) {
     case 'head':
-      return { head: withFile(question.path, (file, identity) => headOf(file, identity, question.expected)) }
+      return { head: await withFile(question.path, (file, identity) => headOf(file, identity, question.expected)) }
     case 'whole': {
       const { path, expected, level } = question
-      return { whole: withFile(path, (file, identity) => wholeOf(file, identity, expected, level)) }
+      return { whole: await withFile(path, (file, identity) => wholeOf(file, identity, expected, level)) }
     }
     case 'text':
-      return { text: withFile(question.path, textOf) }
+      return { text: await withFile(question.path, textOf) }
     case 'unlink': {
-      withFile(question.path, (_, { identity }) => {
+      await withFile(question.path, (_, { identity }) => {
         if (identity !== question.identity) throw new Failed('CHANGED', 'it is another file now')
       })
       unlinkSync(question.path)
@@ -130,7 +123,9 @@ function answer(question: Question): Answer {
     }
     case 'bytes': {
       const bytes = Buffer.from(question.bytes.buffer, question.bytes.byteOffset, question.bytes.byteLength)
-      return { compressed: { sha256: hashOnce('sha256', bytes), compressed: compress(bytes, question.level) } }
+      const frame = new Frame(bytes.length, question.level)
+      await frame.add(bytes)
+      return { compressed: { sha256: hashOnce('sha256', bytes), compressed: await frame.end() } }
     }
   }
 }
@@ -140,13 +135,12 @@ function given(made: Answer): ArrayBuffer[] {
   return bytes === null ? [] : [bytes.buffer as ArrayBuffer]
 }
 
-parentPort?.on('message', (question: Question) => {
-  let made: Answer
-  try {
-    made = answer(question)
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException
-    made = { code: code ?? '', message }
-  }
+async function reply(question: Question): Promise<void> {
+  const made = await answer(question).catch((error: NodeJS.ErrnoException) => ({
+    code: error.code ?? '',
+    message: error.message,
+  }))
   parentPort?.postMessage(made, given(made))
-})
+}
+
+parentPort?.on('message', (question: Question) => void reply(question))

@@ -3,6 +3,7 @@ import { cpus, tmpdir, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { benchBase } from './base.ts'
+import { benchBurst } from './burst.ts'
 import { benchCatalog } from './catalog.ts'
 import { benchExternal } from './external.ts'
 import { benchFetch } from './fetch.ts'
@@ -37,6 +38,7 @@ const parts: Readonly<Record<string, () => Promise<readonly Figure[]>>> = {
   watch: () => benchWatch(base, 50_000),
   wal: () => benchWal(base),
   'wal-archive': () => benchWalArchive(base, 1_000_000),
+  burst: () => benchBurst(base),
   stored: () => benchStored(base, 1_000_000),
   ship: () => benchShip(base),
   fetch: () => benchFetch(base),

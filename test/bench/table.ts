@@ -1,3 +1,5 @@
+import { setTimeout as delay } from 'node:timers/promises'
+
 /** One line of docs/benchmarks.md. */
 export interface Figure {
   readonly what: string
@@ -31,3 +33,15 @@ export async function seconds(work: () => Promise<unknown>): Promise<number> {
 }
 
 export const mebibytes = (bytes: number) => `${(bytes / 1_048_576).toFixed(0)} MiB`
+
+/** Milliseconds of each scrape, one after the other, as long as it is wanted. */
+export async function scrape(url: string, signal: AbortSignal): Promise<readonly number[]> {
+  const took: number[] = []
+  while (!signal.aborted) {
+    const begun = performance.now()
+    await (await fetch(url)).text()
+    took.push(performance.now() - begun)
+    await delay(5)
+  }
+  return took
+}

@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { defaultSegmentSize, segmentName } from '../../src/domain/wal.ts'
 import { runProgram } from '../../src/postgres/programs.ts'
 import { putSegment } from '../support/wal-segments.ts'
-import { type Figure, mebibytes, median, percentile, seconds } from './table.ts'
+import { type Figure, mebibytes, median, percentile, scrape, seconds } from './table.ts'
 
 const port = 21_191
 const rounds = 5
@@ -117,16 +117,4 @@ function putSparse(path: string): void {
   const file = openSync(path, 'w')
   ftruncateSync(file, defaultSegmentSize)
   closeSync(file)
-}
-
-/** Milliseconds of each scrape, one after the other, as long as it is wanted. */
-async function scrape(url: string, signal: AbortSignal): Promise<readonly number[]> {
-  const took: number[] = []
-  while (!signal.aborted) {
-    const begun = performance.now()
-    await (await fetch(url)).text()
-    took.push(performance.now() - begun)
-    await delay(5)
-  }
-  return took
 }

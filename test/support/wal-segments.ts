@@ -14,9 +14,9 @@ export interface SegmentFields {
   readonly at?: Date
 }
 
-/** Writes a sparse file with the header of a segment. */
-export async function putSegment(directory: string, name: string, fields: SegmentFields = {}): Promise<void> {
-  const { size = 1_048_576, system = systemIdentifier, at, place } = fields
+/** The first 40 bytes of a segment. */
+export function segmentHeader(name: string, fields: SegmentFields = {}): Buffer {
+  const { size = 1_048_576, system = systemIdentifier, place } = fields
   const head = Buffer.alloc(40)
   head.writeUInt32LE(0x7_d110, 0)
   head.writeUInt32LE(Number.parseInt(name.slice(0, 8), 16), 4)
@@ -25,9 +25,15 @@ export async function putSegment(directory: string, name: string, fields: Segmen
   head.writeBigUInt64LE(BigInt(system), 24)
   head.writeUInt32LE(size, 32)
   head.writeUInt32LE(8192, 36)
+  return head
+}
+
+/** Writes a sparse file with the header of a segment. */
+export async function putSegment(directory: string, name: string, fields: SegmentFields = {}): Promise<void> {
+  const { size = 1_048_576, at } = fields
   const path = join(directory, name)
   const handle = await open(path, 'w')
-  await handle.write(head)
+  await handle.write(segmentHeader(name, fields))
   await handle.truncate(fields.length ?? size)
   await handle.close()
   if (at !== undefined) await utimes(path, at, at)

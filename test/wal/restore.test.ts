@@ -52,8 +52,8 @@ t.test('what is stored but wrong is not given', async (t) => {
   const flipped = Buffer.from(bytes)
   flipped.writeUInt8(7, 11)
   const wrong: [string, Buffer, RegExp][] = [
-    [name, Buffer.alloc(0), /not a whole segment/],
-    [name, bytes.subarray(0, -1), /not a whole segment/],
+    [name, Buffer.alloc(0), /cut short/],
+    [name, bytes.subarray(0, -1), /cut short/],
     [name, bytes.subarray(0, 1024 * 1024), /cut short/],
     [name, Buffer.alloc(2 * 1024 * 1024), /its header tells another/],
     [name, segmentBytes(segment(11), 1, 2), /is not this segment/],
@@ -92,7 +92,7 @@ t.test('no room, and what an earlier run has left', async (t) => {
   const bytes = segmentBytes(name)
   await archive.archive(name, bytes)
   const target = join(archive.base, 'restored')
-  await writeFile(join(target, 'RECOVERYXLOG.lifeboat'), 'x')
+  await writeFile(join(target, 'RECOVERYXLOG'), 'x')
   t.ok((await archive.restore(name)).bytes?.equals(bytes))
   t.same(await readdir(target), ['RECOVERYXLOG'])
   const disk = await smallDisk(t, 512 * 1024)
