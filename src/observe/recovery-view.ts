@@ -22,8 +22,16 @@ export interface RecoveryViewOptions {
 const latest: RecoveryQuestion = { target: { kind: 'latest' }, timeline: null, repository: null, backup: null }
 
 export function createRecoveryView({ clock, runner }: RecoveryViewOptions): RecoveryView {
+  // A state file that cannot be read must keep neither plans nor metrics from being told.
+  const measured = () => {
+    try {
+      return measuredRestores(runner)
+    } catch {
+      return []
+    }
+  }
   const plan = (catalog: Catalog, question: RecoveryQuestion) =>
-    planRecoveries(catalog, question, { clock, restores: measuredRestores(runner) })
+    planRecoveries(catalog, question, { clock, restores: measured() })
   return {
     plan,
     predictedSeconds: (catalog) =>

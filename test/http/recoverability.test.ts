@@ -1,10 +1,10 @@
 import t, { type Test } from 'tap'
 import { WalCoverage } from '../../src/domain/coverage.ts'
-import { Timelines } from '../../src/domain/timeline.ts'
+import { parseHistory, Timelines } from '../../src/domain/timeline.ts'
 import type { Catalog } from '../../src/observe/catalog.ts'
 import { planRecoveries } from '../../src/observe/recovery.ts'
 import { createWalView } from '../../src/observe/wal.ts'
-import { at, backup, catalogOf, proof, repositoryState } from '../support/catalog.ts'
+import { at, backup, catalogOf, proof, repositoryState, serverState } from '../support/catalog.ts'
 import { clockState, storedState } from '../support/wal-state.ts'
 import { startHttp } from './harness.ts'
 
@@ -124,6 +124,44 @@ t.test('what could be had instead', async (t) => {
   const [all] = (await ask(t, situation(5), '')).repositories
   t.match(all, { recoverable: true, plan: { to: '0/5000000' }, warnings: [{}, { code: 'ends-at-hole' }] })
   t.match(all, { missing: [{ first: '000000010000000000000005' }] })
+})
+
+t.test('restore points, another version, the cluster before an upgrade', async (t) => {
+  const named = (await ask(t, situation(), '?name=before%20the%20release')).repositories[0]
+  t.match(named, { recoverable: true, plan: { chain: [full.id] }, warnings: [{}, { code: 'name-unchecked' }] })
+  const server = serverState([], { serverVersion: '18.1' })
+  const [newer] = (await ask(t, { ...situation(), server }, '')).repositories
+  t.match(newer, { plan: { postgres: '15' }, warnings: [{ code: 'never-proven' }, { code: 'other-major' }] })
+  // The server has got another system identifier, of which nothing is stored yet.
+  const { wal } = situation()
+  const clock = clockState({ lsn: 0x1000028n, systemIdentifier: '7600000000000000001' })
+  const upgraded = { ...situation(), wal: wal && { ...wal, clock } }
+  const before = (await ask(t, upgraded, `?at=${at(300).toISOString()}`)).repositories[0]
+  t.match(before, {
+    systemIdentifier: full.systemIdentifier,
+    plan: { chain: [full.id] },
+    warnings: [{}, { code: 'other-cluster' }],
+  })
+  const all = (await ask(t, upgraded, '')).repositories[0]
+  t.match(all, { recoverable: false, refused: { hint: /system identifier, 7500000000000000001/ } })
+  t.match((await ask(t, upgraded, '?systemIdentifier=7500000000000000001')).repositories[0], { recoverable: true })
+})
+
+t.test('a moment after the fork, on the timeline that was left', async (t) => {
+  const timelines = new Timelines([parseHistory(2, '1\t0/5000100\tno recovery target specified\n')])
+  const coverage = new WalCoverage(size, timelines)
+  coverage.segments(1).addRange(2, 8)
+  coverage.segments(2).addRange(5, 9)
+  const clock = clockState({ lsn: 0xa000148n, timeline: 2 })
+  const forked = catalogOf({
+    ...{ at: at(600), repositories: [repositoryState('local', [full])] },
+    wal: { archive: null, stored: [storedState('local', coverage)], clock, repositories: [], slots: null },
+  })
+  const moment = `at=${at(420).toISOString()}`
+  const [here] = (await ask(t, forked, `?${moment}`)).repositories
+  t.match(here, { plan: { timeline: 2 }, warnings: [{}, {}, { code: 'other-timelines' }] })
+  const [there] = (await ask(t, forked, `?${moment}&timeline=1`)).repositories
+  t.match(there, { plan: { timeline: 1, to: '0/9000000' }, windows: [{ until: at(540).toISOString() }] })
 })
 
 t.test('moments that are none, or two', async (t) => {

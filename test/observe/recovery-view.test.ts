@@ -1,5 +1,6 @@
 import t from 'tap'
 import { WalCoverage } from '../../src/domain/coverage.ts'
+import { LifeboatError } from '../../src/domain/errors.ts'
 import { Timelines } from '../../src/domain/timeline.ts'
 import { createRecoveryView } from '../../src/observe/recovery-view.ts'
 import type { Run } from '../../src/runner/job.ts'
@@ -36,6 +37,14 @@ function restore(seconds: number | null, minutes: number): Run {
 
 const predict = (runs: readonly Run[], proofs: readonly (typeof measured)[]) =>
   createRecoveryView({ clock: null, runner: { list: () => runs } }).predictedSeconds(catalog(proofs))
+
+t.test('a state file that cannot be read takes what it knows along, and no more', async (t) => {
+  const list = () => {
+    throw new LifeboatError('storage-failed', 'the disk is gone')
+  }
+  const view = createRecoveryView({ clock: null, runner: { list } })
+  t.same(view.predictedSeconds(catalog([measured])), new Map([['local', 25]]))
+})
 
 t.test('how long it takes is learned from verifications and from restores', async (t) => {
   t.same(predict([], []), new Map(), 'nothing was measured')
