@@ -13,7 +13,7 @@ export interface PlanBackup {
   readonly storedBytes: number
   /** What comes out of its archives, bytes. */
   readonly plainBytes: number
-  /** Of the cluster when it began, bytes; null: not known. */
+  /** What the server had to send, bytes: of a full backup the size of the cluster; null: not known. */
   readonly sourceBytes: number | null
   /** As `server_version` gives it. */
   readonly serverVersion: string

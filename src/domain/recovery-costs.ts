@@ -47,7 +47,7 @@ export interface RecoveryCosts {
 
 /** Room on the disk of the new data directory, bytes; what the replay adds to the data is not in it. */
 export interface RecoveryDisk {
-  /** The data directory and its tablespaces. */
+  /** The data directory and its tablespaces; of a chain the most that it can be. */
   readonly data: number
   /** Members of a chain, unpacked, which are there until they are combined. */
   readonly unpacked: number
@@ -85,11 +85,10 @@ export function recoveryCosts(plan: RecoveryPlan, options: CostOptions): Recover
 }
 
 function diskOf(chain: readonly PlanBackup[], walBytes: number): RecoveryDisk {
-  const last = chain.at(-1)
-  const isChain = chain.length > 1
   const unpackedAll = chain.reduce((sum, { plainBytes }) => sum + plainBytes, 0)
-  const data = isChain ? (last?.sourceBytes ?? unpackedAll) : Math.max(last?.sourceBytes ?? 0, unpackedAll)
-  const unpacked = isChain ? unpackedAll : 0
+  // Whatever block is in the cluster that a chain gives is in one of its members.
+  const data = Math.max(chain[0]?.sourceBytes ?? 0, unpackedAll)
+  const unpacked = chain.length > 1 ? unpackedAll : 0
   const wal = Math.min(walBytes, spoolBytes) + Math.min(walBytes, keptWalBytes)
   // What was unpacked goes before any WAL comes.
   return { data, unpacked, wal, peak: data + Math.max(unpacked, wal) }

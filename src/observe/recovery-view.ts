@@ -6,9 +6,9 @@ import { planRecoveries, type RecoveryAnswer, type RecoveryClock, type RecoveryQ
 /** Plans recoveries by what is known, from memory. */
 export interface RecoveryView {
   /** @throws LifeboatError `not-found` for a repository that there is not */
-  plan(catalog: Catalog, question: RecoveryQuestion): readonly RecoveryAnswer[]
+  readonly plan: (catalog: Catalog, question: RecoveryQuestion) => readonly RecoveryAnswer[]
   /** By repository, how long it would take to bring everything back, seconds; no entry where that is not known. */
-  predictedSeconds(catalog: Catalog): ReadonlyMap<string, number>
+  readonly predictedSeconds: (catalog: Catalog) => ReadonlyMap<string, number>
 }
 
 export interface RecoveryViewOptions {

@@ -132,12 +132,19 @@ export function planFrom(source: RecoverySource, question: RecoveryQuestion): Re
     return { ...nowhere(repository.name, systemIdentifier), refused: notYet }
   if (systemIdentifier === null) return { ...nowhere(repository.name, null), refused: nothing }
   const answer = planOf(source, question, systemIdentifier)
-  if (answer.plan !== null || question.target.kind !== 'time') return answer
+  if (answer.plan !== null || question.target.kind !== 'time') return hinted(answer, others)
   for (const other of others) {
     const found = planOf(source, question, other)
     if (found.plan !== null) return found
   }
-  return answer
+  return hinted(answer, others)
+}
+
+/** Says of what other clusters something is there, where there is nothing of the one that was meant. */
+function hinted(answer: RecoveryAnswer, others: readonly string[]): RecoveryAnswer {
+  if (answer.refused !== nothing || others.length === 0) return answer
+  const hint = `there is something of another cluster: ask for its system identifier, ${others.join(', ')}`
+  return { ...answer, refused: { ...nothing, hint } }
 }
 
 function planOf(source: RecoverySource, question: RecoveryQuestion, systemIdentifier: string): RecoveryAnswer {
@@ -235,5 +242,5 @@ const notYet: Failure = {
 const nothing: Failure = {
   code: 'not-recoverable',
   message: 'no WAL of this cluster is stored here',
-  hint: 'set wal.archive, and take a physical backup',
+  hint: 'set wal.archive, and take a physical backup; if there was one, see whether the disk of the repository is mounted',
 }

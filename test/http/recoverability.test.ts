@@ -42,6 +42,7 @@ const clockOfHours = {
 }
 
 interface Answer {
+  readonly target: { readonly time: string | null; readonly note: string | null }
   readonly repositories: readonly {
     readonly repository: string
     readonly recoverable: boolean
@@ -90,6 +91,56 @@ t.test('a moment, a place, a hole', async (t) => {
   ])
   t.match(await one(situation(2), ''), { refused: { message: /that makes 20260301T010000Z-full-abcdef consistent/ } })
   t.match(await one(situation(), 'timeline=7'), { recoverable: false })
+})
+
+t.test('moments of every kind', async (t) => {
+  const moment = async (text: string) => (await ask(t, situation(), `?at=${encodeURIComponent(text)}`)).target
+  t.same(await moment('2026-03-01 07:30:00.123456+02'), {
+    ...{ kind: 'time', time: '2026-03-01 05:30:00.123456+00', lsn: null, name: null, note: null },
+  })
+  t.match(await moment('2026-03-01 06:30 Europe/Berlin'), { time: '2026-03-01 05:30:00.000+00', note: null })
+  t.match(await moment('2026-03-01 05:30'), { time: '2026-03-01 05:30:00.000+00', note: /taken for UTC/ })
+  t.match((await ask(t, situation(), '')).target, { kind: 'latest', time: null })
+  const { repositories } = await ask(t, situation(), `?at=${encodeURIComponent('2026-03-01 05:30:00.123456Z')}`)
+  t.match(repositories[0], {
+    plan: {
+      ...{ stopTime: '2026-03-01 05:30:00.123456+00', postgres: '15', walBytesAreUpperBound: true },
+      ...{ walBytes: 8 * size, fetchBytes: 1000 + 8 * size },
+      disk: { data: 8_000_000, unpacked: 0 },
+      time: { seconds: null, phases: { combine: 0, replay: null } },
+    },
+    warnings: [{ code: 'never-proven' }, { code: 'equal-times' }],
+    nearest: null,
+    missing: [],
+  })
+})
+
+t.test('what could be had instead', async (t) => {
+  const [local] = (await ask(t, situation(5), `?at=${at(400).toISOString()}`)).repositories
+  t.match(local, {
+    nearest: { before: { at: at(300).toISOString(), lsn: '0/5000000', timeline: 1, backup: full.id }, after: null },
+    missing: [{ timeline: 1, first: '000000010000000000000005', last: '000000010000000000000005', segments: 1 }],
+  })
+  const [all] = (await ask(t, situation(5), '')).repositories
+  t.match(all, { recoverable: true, plan: { to: '0/5000000' }, warnings: [{}, { code: 'ends-at-hole' }] })
+  t.match(all, { missing: [{ first: '000000010000000000000005' }] })
+})
+
+t.test('moments that are none, or two', async (t) => {
+  const { call } = await startHttp(t, { catalog: () => situation() })
+  for (const [text, detail] of [
+    ['2026-10-25 02:30 Europe/Berlin', /comes twice in Europe\/Berlin/],
+    ['2026-03-29 02:30 Europe/Berlin', /does not exist in Europe\/Berlin/],
+    ['2026-03-01T00:00:60Z', /leap seconds/],
+    ['2026-03-01T00:00:00 01:00', /sign of the offset is missing/],
+    ['infinity', /a word is no moment/],
+    ['2026-03-01', /the time of day is missing/],
+  ] as const) {
+    const answer = await call({ url: `/api/recoverability?at=${encodeURIComponent(text)}` })
+    t.equal(answer.status, 400, text)
+    t.match(answer.text, detail)
+    t.match(answer.text, /"code":"usage-invalid"/)
+  }
 })
 
 t.test('a refuted backup is none, and what is not known is not promised', async (t) => {
