@@ -6,10 +6,7 @@ import { LifeboatError } from '../../src/domain/errors.ts'
 import { targetTime } from '../../src/domain/recovery-plan.ts'
 
 const now = new Date('2026-11-26T05:00:00Z')
-const read = (text: string) => {
-  const { note, ...moment } = parseTargetMoment(text, now)
-  return targetTime(moment)
-}
+const read = (text: string) => targetTime(parseTargetMoment(text, now))
 
 function refusal(text: string): string {
   try {
