@@ -30,6 +30,7 @@ import type { Repository } from './repository/repository.ts'
 import type { ClockGuard } from './runner/clock-guard.ts'
 import { schedulesOf } from './schedules.ts'
 import type { Version } from './version.ts'
+import { walPreviewOf } from './wal-preview.ts'
 import { createWalService } from './wal-service.ts'
 
 export interface AppOptions {
@@ -113,9 +114,7 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
   })
   const recovery = createRecoveryView({ clock: wal?.sources.clock ?? null, runner })
   const metrics = createMetrics({
-    version: version.version,
-    revision: version.revision,
-    nodeVersion: process.version,
+    ...{ version: version.version, revision: version.revision, nodeVersion: process.version },
     cluster: config.cluster,
     policy: { ...policy, retention: policies, growth: config.growth },
     tellings: core,
@@ -146,6 +145,7 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
     growth,
     walWork: () => ({ shipping: wal?.shipping() ?? null, stream: wal?.stream() ?? null }),
     planRecoveries: recovery.plan,
+    previewWal: walPreviewOf(config, core, { clock, server: () => observer.catalog().server }),
     leases: () => core.leases.states(),
   })
   let stopped: Promise<void> | undefined
