@@ -75,8 +75,8 @@ export function findCandidates({ backups, coverage, timeline, backup: wanted }: 
       const end = coverage.reach({ from: backup.start, target: timeline })?.end ?? backup.start
       return [{ chain, backup, end, isConsistent: end.lsn >= backup.stop.lsn }]
     })
-  // Of two that start at one place the one with the longer chain is a synthetic full's twin: either will do.
-  found.sort((a, b) => (a.backup.start.lsn < b.backup.start.lsn ? 1 : -1))
+  // Of two that start at one place one was put together from the chain of the other: the shorter one is there sooner.
+  found.sort((a, b) => Number(b.backup.start.lsn - a.backup.start.lsn) || a.chain.length - b.chain.length)
   return { found, broken }
 }
 
