@@ -20,7 +20,7 @@ import { createExternalHolds } from './observe/external-holds.ts'
 import { createExternalProofs, type ExternalProofStore } from './observe/external-proofs.ts'
 import { createGrowth } from './observe/growth.ts'
 import { createObserver, type Observer } from './observe/observer.ts'
-import { planRecoveries } from './observe/recovery.ts'
+import { createRecoveryView } from './observe/recovery-view.ts'
 import { createRetentionView, tracesOf } from './observe/retention.ts'
 import { createArchiverProbe, createServerProbe } from './observe/server.ts'
 import { createServerMemory } from './observe/server-memory.ts'
@@ -30,6 +30,7 @@ import type { Repository } from './repository/repository.ts'
 import type { ClockGuard } from './runner/clock-guard.ts'
 import { schedulesOf } from './schedules.ts'
 import type { Version } from './version.ts'
+import { walPreviewOf } from './wal-preview.ts'
 import { createWalService } from './wal-service.ts'
 
 export interface AppOptions {
@@ -111,17 +112,15 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
     reader: (name) => readGrowth(core.repositories, name, stopping.signal),
     signal: stopping.signal,
   })
+  const recovery = createRecoveryView({ clock: wal?.sources.clock ?? null, runner })
   const metrics = createMetrics({
-    version: version.version,
-    revision: version.revision,
-    nodeVersion: process.version,
+    ...{ version: version.version, revision: version.revision, nodeVersion: process.version },
     cluster: config.cluster,
     policy: { ...policy, retention: policies, growth: config.growth },
     tellings: core,
     shipping: () => wal?.shipping() ?? null,
     ...(wal === null ? {} : { wal: { slotLimitBytes: config.wal.slotLimitBytes, stream: () => wal.stream() } }),
-    retention,
-    growth,
+    ...{ retention, growth, recovery: recovery.predictedSeconds },
   })
   const exposition = createExposition(metrics, observer, log)
   const http = await createHttpServer({
@@ -145,7 +144,8 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
     retention,
     growth,
     walWork: () => ({ shipping: wal?.shipping() ?? null, stream: wal?.stream() ?? null }),
-    planRecoveries: (catalog, question) => planRecoveries(catalog, question, wal?.sources.clock ?? null),
+    planRecoveries: recovery.plan,
+    previewWal: walPreviewOf(config, core, { clock, server: () => observer.catalog().server }),
     leases: () => core.leases.states(),
   })
   let stopped: Promise<void> | undefined

@@ -122,15 +122,6 @@ export function createWalService(config: ValidatedConfig, core: Core, options: W
 function shipperOf(config: ValidatedConfig, core: Core, { clock, log, observer }: WalServiceOptions): Shipper {
   const { wal } = config
   const catalog = () => observer().catalog()
-  const expired = (of: ExpiredWal) => {
-    try {
-      return lastExpiredWal(core.history, of)
-    } catch (error) {
-      // What has expired is shipped once more then: shipping must not wait for the state file.
-      log.debug({ ...of, failure: toFailure(error) }, 'what has expired cannot be read')
-      return null
-    }
-  }
   return createShipper({
     archive: () => ofServer(catalog().wal),
     stored: (name) => catalog().wal?.stored.find(({ repository }) => repository === name) ?? null,
@@ -139,10 +130,8 @@ function shipperOf(config: ValidatedConfig, core: Core, { clock, log, observer }
     isOurs: (name) => core.leases.standby(name) === null,
     systemIdentifiers: () => identifiersOf(catalog()),
     shipFrom: (repository, systemIdentifier, timeline) => {
-      const last = expired({ repository, systemIdentifier, timeline })
       const size = catalog().wal?.archive?.segmentSize ?? null
-      const file = last === null || size === null ? null : parseWalName(last, size)
-      return file?.kind === 'segment' ? file.segment + 1 : 0
+      return expiredBefore(core.history, { repository, systemIdentifier, timeline }, size, log)
     },
     onStored: (repository) => observer().hint(walCollector(repository)),
     ...wal.ship,
@@ -151,6 +140,24 @@ function shipperOf(config: ValidatedConfig, core: Core, { clock, log, observer }
     clock,
     log,
   })
+}
+
+/** The first segment that has not expired. */
+export function expiredBefore(
+  history: Core['history'],
+  of: ExpiredWal,
+  segmentSize: number | null,
+  log: Logger,
+): number {
+  try {
+    const last = lastExpiredWal(history, of)
+    const file = last === null || segmentSize === null ? null : parseWalName(last, segmentSize)
+    return file?.kind === 'segment' ? file.segment + 1 : 0
+  } catch (error) {
+    // What has expired is shipped once more then: shipping must not wait for the state file.
+    log.debug({ ...of, failure: toFailure(error) }, 'what has expired cannot be read')
+    return 0
+  }
 }
 
 /**

@@ -42,6 +42,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'repositories',
     'repository',
     'runner',
+    'ship-meanwhile',
     'storage',
     'version',
     'wal-check',

@@ -1,5 +1,6 @@
 import { LifeboatError } from '../domain/errors.ts'
 import { type BackupJob, backupJobs } from '../runner/job.ts'
+import { shipMeanwhile } from '../ship-meanwhile.ts'
 import {
   type Command,
   configHelp,
@@ -44,6 +45,10 @@ export const backupCommand: Command = {
         config,
         verbose: values.verbose === true,
         job,
+        // Nothing else may ship the WAL that the backup waits for.
+        ...(job === 'dump'
+          ? {}
+          : { meanwhile: (core, log) => shipMeanwhile(config, core, { clock: context.clock, log }) }),
         params: job === 'dump' ? { database: database ?? null } : {},
         refuse: async () => {
           if (database === undefined) return

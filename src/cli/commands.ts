@@ -8,6 +8,7 @@ import { expireCommand } from './expire.ts'
 import { holdCommand } from './hold.ts'
 import { initCommand } from './init.ts'
 import { listCommand } from './list.ts'
+import { planCommand } from './plan.ts'
 import { report } from './report.ts'
 import { restoreCommand } from './restore.ts'
 import { serveCommand } from './serve.ts'
@@ -19,6 +20,7 @@ export const commands: readonly Command[] = [
   serveCommand,
   backupCommand,
   listCommand,
+  planCommand,
   verifyCommand,
   restoreCommand,
   expireCommand,

@@ -1,3 +1,4 @@
+import type { Logger } from 'pino'
 import type { ValidatedConfig } from '../config/validated.ts'
 import { type Core, createCore } from '../core.ts'
 import { errorCodes } from '../domain/errors.ts'
@@ -16,6 +17,8 @@ export interface RunJobOptions {
   readonly restoreTarget?: ConnectionSource
   /** Throws on what the operator has mistyped: then there is no run. */
   readonly refuse?: (core: Core) => Promise<unknown>
+  /** Goes on while the job runs. */
+  readonly meanwhile?: (core: Core, log: Logger) => { stop(): Promise<void> }
   /** Called with the finished run while the repositories are still at hand. */
   readonly report: (run: Run, core: Core) => Promise<void> | void
 }
@@ -27,7 +30,7 @@ export interface RunJobOptions {
  * @throws LifeboatError `conflict` when the same run is under way already, or another lifeboat has the lease; what `refuse` throws
  */
 export async function runJob(
-  { config, verbose, job, params, restoreTarget, refuse, report }: RunJobOptions,
+  { config, verbose, job, params, restoreTarget, refuse, meanwhile, report }: RunJobOptions,
   context: CliContext,
 ): Promise<number> {
   const { clock, version, signal } = context
@@ -39,12 +42,14 @@ export async function runJob(
     ...(restoreTarget ? { restoreTarget } : {}),
   })
   const progress = new ProgressLine(context.err)
+  let beside: { stop(): Promise<void> } | undefined
   try {
     await refuse?.(core)
     const writes = isBackupJob(job) || job === 'expire'
     const repository = typeof params.repository === 'string' ? params.repository : null
     if (writes) await core.leases.acquire(repository, signal, (words) => context.err.write(`${oneLine(words)}\n`))
     await core.tidy()
+    beside = meanwhile?.(core, log)
     const { id, lane } = core.runner.trigger({ job, params, trigger: 'cli', requestedBy: context.user })
     const leftOut = writes ? core.leases.leftOut(repository) : []
     for (const { message } of leftOut) context.err.write(`left out: ${oneLine(message)}\n`)
@@ -69,6 +74,7 @@ export async function runJob(
     return run.state === 'cancelled' ? errorCodes.cancelled.exit : errorCodes[run.failure?.code ?? 'unexpected'].exit
   } finally {
     progress.clear()
+    await beside?.stop()
     await core.close()
   }
 }

@@ -4,7 +4,8 @@ import { errorCodes, type Failure, LifeboatError, toFailure } from '../domain/er
 import { parseWalName } from '../domain/wal.ts'
 import type { ArchiverView } from '../observe/archiver.ts'
 import { createArchiverLook, missingFrom } from '../observe/archiver.ts'
-import { createLsnClock, type LsnClockStore } from '../observe/lsn-clock.ts'
+import { createLsnClock } from '../observe/lsn-clock.ts'
+import { readOnlyClock, readOnlyIndex } from '../observe/recovery-offline.ts'
 import { createRepositoryLook } from '../observe/repository.ts'
 import { createArchiverProbe } from '../observe/server.ts'
 import { createSlotsLook } from '../observe/slots.ts'
@@ -83,7 +84,12 @@ async function lookAtWal(
     }
   }
   const { postgres, wal } = config
-  const lsnClock = createLsnClock({ probe: createLsnClockProbe(postgres), store: readOnlyClock(history), clock, log })
+  const lsnClock = createLsnClock({
+    probe: createLsnClockProbe(postgres),
+    store: readOnlyClock(history?.wal ?? null),
+    clock,
+    log,
+  })
   try {
     const server = await attempt(lsnClock.look(signal))
     const slots = createSlotsLook({ source: postgres, ...postgres, limitBytes: wal.slotLimitBytes })
@@ -91,7 +97,7 @@ async function lookAtWal(
     const stored = await lookAtStored(config, history, {
       context,
       attempt,
-      records: readOnlyIndex(listsAll ? null : history),
+      records: readOnlyIndex(listsAll ? null : (history?.wal ?? null)),
     })
     const view = createWalView({ holes: wal.holes, clock: lsnClock, hasArchive: wal.archive !== null })
     const state = view({
@@ -163,24 +169,4 @@ async function lookAtStored(
     }
   }
   return found
-}
-
-/** What the sidecar has noted, beside which nothing is written. */
-function readOnlyClock(history: History | null): LsnClockStore {
-  const rows = history?.wal.lsnClock
-  return {
-    newest: () => rows?.newest() ?? null,
-    save: () => 0,
-    newestCovered: (system, bounds) => rows?.newestCovered(system, bounds) ?? null,
-    leastAfter: (system, seq) => rows?.leastAfter(system, seq) ?? null,
-  }
-}
-
-function readOnlyIndex(history: History | null): StoredWalOptions['records'] {
-  const rows = history?.wal.index
-  return {
-    identity: (repository, cluster) => rows?.identity(repository, cluster) ?? null,
-    load: (repository, cluster) => rows?.load(repository, cluster) ?? null,
-    save: () => {},
-  }
 }

@@ -35,6 +35,23 @@ export interface HashedArtifact {
   readonly hashedAt: string
 }
 
+/** What it took to make a server of a physical backup, and how far it went: how long a restore takes is learned from it. */
+export interface RestoredCluster {
+  /** Of the data directory and its tablespaces, before any WAL was replayed. */
+  readonly bytes: number
+  /** Of the WAL that was fetched, as PostgreSQL writes it. */
+  readonly walBytes: number
+  /** From the first byte that was read of it to the end of the replay. */
+  readonly seconds: number
+  /** Where the replay ended. */
+  readonly timeline: number
+  readonly lsn: string
+  /** Beyond the backup's own end: the moment that was asked for, or `latest`. Null: to its end. */
+  readonly target: string | null
+  /** Of the last transaction that was replayed; null where there was none. */
+  readonly lastCommitAt: string | null
+}
+
 export const proofFormatVersion = 1
 
 /** The contents of `proofs/<UTC>-<backup-id>.json`: what was found about one backup in one repository. Proofs accrue. */
@@ -52,6 +69,8 @@ export interface Proof {
   readonly hashed: readonly HashedArtifact[]
   /** Seconds by phase (`fetch`, `initdb`, `start`, `globals`, `restore`, `fingerprint`, `amcheck`, …), for RTO. */
   readonly phases: Readonly<Record<string, number>>
+  /** Of a physical backup that became a server; other proofs have none. */
+  readonly restored?: RestoredCluster
   readonly serverVersion: string
   readonly lifeboat: string
   /** SHA-256 of the proof's canonical JSON without this field; always the last field. */

@@ -1,7 +1,12 @@
-import type { WalCoverage, WalGap, WalPosition } from './coverage.ts'
+import type { WalPosition } from './coverage.ts'
 import { type Failure, LifeboatError } from './errors.ts'
 import { formatLsn } from './lsn.ts'
+import { type Candidate, type CandidateOptions, findCandidates, type PlanBackup } from './recovery-candidates.ts'
+import { nearWords, obstacleAt, type RecoveryObstacle } from './recovery-windows.ts'
 import { segmentAt, segmentBefore } from './wal.ts'
+
+export type { PlanBackup } from './recovery-candidates.ts'
+export { type RecoveryWindow, recoveryWindows } from './recovery-windows.ts'
 
 /*
  * How a moment is restored: which backups, which WAL, and what is in the way. One answer for whoever asks what could be
@@ -14,35 +19,14 @@ export type RecoveryTarget =
   | { readonly kind: 'latest' }
   /** As soon as the backup is consistent. */
   | { readonly kind: 'immediate' }
-  | { readonly kind: 'time'; readonly at: Date }
+  /** `micros`: so many microseconds after `at`, 0 to 999. */
+  | { readonly kind: 'time'; readonly at: Date; readonly micros?: number }
   | { readonly kind: 'lsn'; readonly lsn: bigint }
   /** A point that `pg_create_restore_point` made. */
   | { readonly kind: 'name'; readonly name: string }
 
-/** A physical backup. */
-export interface PlanBackup {
-  readonly id: string
-  readonly type: 'full' | 'incremental'
-  readonly parent: string | null
-  readonly start: WalPosition
-  /** Where it is consistent, and when: it restores no earlier moment. */
-  readonly stop: WalPosition
-  readonly finishedAt: Date
-  readonly storedBytes: number
-  /** A verification has refuted it. */
-  readonly isRefuted: boolean
-}
-
-export interface PlanOptions {
-  /** Of the cluster that is to be restored, all that one repository holds. */
-  readonly backups: readonly PlanBackup[]
-  /** The WAL that it holds. */
-  readonly coverage: WalCoverage
-  /** To which timeline: the server's own, unless another one is wanted. */
-  readonly timeline: number
+export interface PlanOptions extends CandidateOptions {
   readonly target: RecoveryTarget
-  /** Only from this backup on; null: the plan chooses. */
-  readonly backup: string | null
   /** The moment before which everything is in the WAL up to a place; null: nobody knows. */
   readonly coveredUntil: (end: WalPosition) => Date | null
   readonly now: Date
@@ -50,8 +34,11 @@ export interface PlanOptions {
 
 /** What the server is told to stop at. */
 export type RecoveryStop =
-  /** `mayEnd`: nothing was committed after that moment, as far as the WAL goes, so its end is as good. */
-  | { readonly kind: 'time'; readonly at: Date; readonly mayEnd: boolean }
+  /**
+   * `text`: the moment to the microsecond, for `recovery_target_time`. `mayEnd`: nothing was committed after it, as far as the
+   * WAL goes, so its end is as good.
+   */
+  | { readonly kind: 'time'; readonly at: Date; readonly text: string; readonly mayEnd: boolean }
   | { readonly kind: 'lsn'; readonly lsn: bigint }
   | { readonly kind: 'name'; readonly name: string }
   | { readonly kind: 'immediate' }
@@ -70,14 +57,6 @@ export interface RecoveryPlan {
   readonly backupBytes: number
 }
 
-/** A backup, and how far the WAL leads from it. */
-interface Candidate {
-  readonly chain: readonly PlanBackup[]
-  readonly backup: PlanBackup
-  readonly end: WalPosition
-  readonly isConsistent: boolean
-}
-
 /** Clocks differ, and people round. */
 const futureToleranceMs = 60_000
 
@@ -89,8 +68,11 @@ const futureToleranceMs = 60_000
 export function planRecovery(options: PlanOptions): RecoveryPlan {
   const { target, timeline, now } = options
   if (target.kind === 'time' && target.at.getTime() > now.getTime() + futureToleranceMs)
-    throw refuse(`${iso(target.at)} is in the future`, 'times without a zone are taken for UTC: name the zone')
-  const candidates = findCandidates(options)
+    throw refuse(
+      `${targetTime(target)} is in the future: it is ${iso(now)} now`,
+      'times without a zone are taken for UTC: name the zone',
+    )
+  const candidates = usable(options)
   const chosen = candidates.filter(({ backup }) => isBefore(backup, target))
   if (chosen.length === 0) {
     const oldest = candidates.at(-1)?.backup
@@ -116,88 +98,12 @@ export function planRecovery(options: PlanOptions): RecoveryPlan {
   }
 }
 
-/** An interval of moments that can be restored. */
-export interface RecoveryWindow {
-  readonly from: Date
-  /** The end of the WAL that leads from there. */
-  readonly end: WalPosition
-  /** The backup where it begins. */
-  readonly backup: string
-  /** What ends it: the first segment that is missing; null: nothing does, it goes on to the newest WAL. */
-  readonly hole: WalGap | null
-}
-
-/**
- * What can be restored, oldest first: from when a backup is consistent on, as far as the WAL leads from it. Backups that
- * the WAL leads past are in the window of those before them.
- */
-export function recoveryWindows(
-  options: Pick<PlanOptions, 'backups' | 'coverage' | 'timeline'>,
-): readonly RecoveryWindow[] {
-  const { coverage, timeline } = options
-  const windows: RecoveryWindow[] = []
-  let reached = -1n
-  for (const { backup, end, isConsistent } of candidatesOf({ ...options, backup: null }).found.toReversed()) {
-    if (!isConsistent || end.lsn <= reached) continue
-    reached = end.lsn
-    const [hole = null] = coverage.gaps({ from: backup.start, target: timeline })
-    windows.push({ from: backup.finishedAt, end, backup: backup.id, hole })
-  }
-  return windows
-}
-
-function findCandidates(options: PlanOptions): readonly Candidate[] {
-  const { found, broken } = candidatesOf(options)
+function usable(options: PlanOptions): readonly Candidate[] {
+  const { found, broken } = findCandidates(options)
   if (found.length > 0) return found
   const [first = 'no physical backup is there'] = broken
   const more = broken.length > 1 ? `, and ${broken.length - 1} more cannot be used` : ''
   throw refuse(`nothing to begin from: ${first}${more}`, 'WAL alone restores nothing: take a full backup')
-}
-
-/** The usable backups on the way to the timeline, the newest first, and why the others are none. */
-function candidatesOf({
-  backups,
-  coverage,
-  timeline,
-  backup: wanted,
-}: Pick<PlanOptions, 'backups' | 'coverage' | 'timeline' | 'backup'>) {
-  const byId = new Map(backups.map((backup) => [backup.id, backup]))
-  if (wanted !== null && !byId.has(wanted))
-    throw new LifeboatError('not-found', `there is no physical backup ${wanted} of this cluster`, {
-      hint: 'see lifeboat list',
-    })
-  const broken: string[] = []
-  const found = [...byId.values()]
-    .filter(({ id }) => wanted === null || id === wanted)
-    .flatMap((backup): Candidate[] => {
-      const chain = chainOf(backup, byId)
-      if (typeof chain === 'string') {
-        broken.push(chain)
-        return []
-      }
-      if (!coverage.timelines.leadsTo(backup.start, timeline)) {
-        broken.push(`${backup.id} is not on the way to timeline ${timeline}`)
-        return []
-      }
-      const end = coverage.reach({ from: backup.start, target: timeline })?.end ?? backup.start
-      return [{ chain, backup, end, isConsistent: end.lsn >= backup.stop.lsn }]
-    })
-  // Of two that start at one place one was put together from the chain of the other: the shorter one is there sooner.
-  found.sort((a, b) => Number(b.backup.start.lsn - a.backup.start.lsn) || a.chain.length - b.chain.length)
-  return { found, broken }
-}
-
-/** The chain of a backup, oldest first, or why it is none. */
-function chainOf(backup: PlanBackup, byId: ReadonlyMap<string, PlanBackup>): readonly PlanBackup[] | string {
-  const chain: PlanBackup[] = []
-  for (let member: PlanBackup | undefined = backup; ; member = byId.get(member.parent ?? '')) {
-    const child = chain[0]
-    if (member === undefined) return `${child?.parent ?? 'a backup'}, on which ${child?.id} builds, is not there`
-    if (chain.includes(member)) return `${member.id} builds on itself`
-    if (member.isRefuted) return `${member.id} failed its verification`
-    chain.unshift(member)
-    if (member.type === 'full') return chain
-  }
 }
 
 /** Whether the moment comes after the backup is consistent: an earlier target would be passed by without a word. */
@@ -220,10 +126,13 @@ function stopAt({ end, backup }: Candidate, { target, coveredUntil, coverage, ti
     case 'time': {
       const until = coveredUntil(end)
       // Nobody noted when what was written: the server ends with an error if it does not get there.
-      if (until === null) return { ...target, mayEnd: false }
-      if (target.at <= until) return { ...target, mayEnd: true }
+      const { at } = target
+      if (until === null) return { kind: 'time', at, text: targetTime(target), mayEnd: false }
+      // Rounded up: all of it must be there.
+      const isCovered = at.getTime() + ((target.micros ?? 0) > 0 ? 1 : 0) <= until.getTime()
+      if (isCovered) return { kind: 'time', at, text: targetTime(target), mayEnd: true }
       const known = `everything up to ${iso(until)} is there${why({ coverage, timeline, backup })}`
-      throw refuse(`${iso(target.at)} is after what is known to be stored: ${known}`, newestHint)
+      throw refuse(`${targetTime(target)} is after what is known to be stored: ${known}`, newestHint)
     }
   }
 }
@@ -250,14 +159,32 @@ function refuse(message: string, hint: string): LifeboatError {
   return new LifeboatError('not-recoverable', message, { hint })
 }
 
+/** The moment as PostgreSQL reads it, to the microsecond, e.g. `2026-11-26 02:10:00.123456+00`. */
+export function targetTime({ at, micros = 0 }: { readonly at: Date; readonly micros?: number }): string {
+  const text = at.toISOString().replace('T', ' ').slice(0, -1)
+  return `${text}${micros === 0 ? '' : String(micros).padStart(3, '0')}+00`
+}
+
+/** Why there is no plan, and what there could be instead; null: nothing is known of that. */
+export interface RefusedPlan {
+  readonly refused: Failure
+  readonly obstacle: RecoveryObstacle | null
+}
+
 /** A plan, or why there is none, as values. */
-export function tryPlan(options: PlanOptions): { readonly plan: RecoveryPlan } | { readonly refused: Failure } {
+export function tryPlan(options: PlanOptions): { readonly plan: RecoveryPlan } | RefusedPlan {
   try {
     return { plan: planRecovery(options) }
   } catch (error) {
     if (!(error instanceof LifeboatError)) throw error
     const { code, message, hint } = error
-    return { refused: { code, message, ...(hint === undefined ? {} : { hint }) } }
+    if (code !== 'not-recoverable')
+      return { refused: { code, message, ...(hint === undefined ? {} : { hint }) }, obstacle: null }
+    const obstacle = obstacleAt(options.target, options)
+    // Of a backup that was named other ones are no help.
+    const near = options.backup === null ? nearWords(obstacle) : null
+    const all = [near, hint].filter((words) => words != null).join('; ')
+    return { refused: { code, message, ...(all === '' ? {} : { hint: all }) }, obstacle }
   }
 }
 

@@ -8,6 +8,7 @@ import type { Catalog } from '../observe/catalog.ts'
 import type { Growth } from '../observe/growth.ts'
 import type { RecoveryAnswer, RecoveryQuestion } from '../observe/recovery.ts'
 import type { RetentionPlans } from '../observe/retention.ts'
+import type { WalTold } from '../observe/wal-preview.ts'
 import type { WalWork } from '../observe/wal-report.ts'
 import type { JobName, JobParams, JobSummary, Run, RunState } from '../runner/job.ts'
 import type { LeaseStatus } from '../runner/lease.ts'
@@ -83,6 +84,15 @@ export interface HttpDependencies {
   readonly walWork: () => WalWork
   /** How each repository would bring back what is asked for, from memory. Throws `not-found`. */
   readonly planRecoveries: (catalog: Catalog, question: RecoveryQuestion) => readonly RecoveryAnswer[]
+  /**
+   * What would become of the WAL in a repository if these backups had gone, read from the repository; null: all of it stays.
+   * Fails as the repository does.
+   */
+  readonly previewWal: (
+    repository: string,
+    going: ReadonlySet<string>,
+    signal: AbortSignal,
+  ) => Promise<readonly WalTold[] | null>
   /** Who may write to the repositories. */
   readonly leases: () => readonly LeaseStatus[]
 }

@@ -4,6 +4,7 @@ import { dumpCompressions, dumpFormats } from '../domain/external.ts'
 import { fileStates } from '../domain/external-file.ts'
 import { verdicts, verificationLevels } from '../domain/proof.ts'
 import { type RetentionReason, retentionReasons } from '../domain/retention.ts'
+import { type WalRetentionReason, walRetentionReasons } from '../domain/wal-retention.ts'
 import { backupJobs, jobNames, runStates } from '../runner/job.ts'
 import { FailureSchema, moment, orNull } from './schema-parts.ts'
 import { JobSchema, RunSchema } from './schema-runs.ts'
@@ -202,6 +203,26 @@ export const ExpiryPreview = Type.Object(
         ),
         stay: Type.Integer({ description: 'Backups that stay; /api/backups tells why' }),
         go: Type.Array(Type.String(), { description: 'Ids of the backups that would go, in the order of removal' }),
+        wal: orNull(
+          Type.Array(
+            Type.Object({
+              systemIdentifier: Type.String(),
+              backups: Type.Integer({ description: 'Physical backups of that cluster that stay' }),
+              parts: Type.Array(
+                Type.Object({
+                  timeline: Type.Integer(),
+                  keep: Type.Boolean(),
+                  reason: Type.Enum(Object.keys(walRetentionReasons) as WalRetentionReason[]),
+                  backupId: orNull(Type.String({ description: 'That needs it' })),
+                  files: Type.Integer(),
+                  bytes: Type.Number({ description: 'As stored' }),
+                }),
+                { description: 'Files with one fate, for one reason, together' },
+              ),
+            }),
+          ),
+        ),
+        walProblem: orNull(FailureSchema),
       }),
     ),
   },

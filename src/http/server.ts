@@ -48,7 +48,7 @@ export async function createHttpServer(
   recoverabilityRoutes(app, deps)
   runRoutes(app, deps)
   runEventRoutes(app, deps, limits)
-  adminRoutes(app, deps)
+  adminRoutes(app, deps, limits)
   refuseOtherMethods(app, methods)
   await app.ready()
   return app as unknown as FastifyInstance

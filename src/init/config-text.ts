@@ -30,7 +30,7 @@ export function renderConfig({ server, dumps, repository }: Conclusions): string
     `cluster: ${scalar(clusterName(server))}`,
     ...(repository === null ? [] : postgresLines(server)),
     ...repositoryLines(repository),
-    ...(repository === null || server === null ? [] : walLines(server)),
+    ...(repository === null || server === null ? [] : [...walLines(server), ...physicalLines(server)]),
     ...watchLines(dumps, repository === null),
   ]
   return `${lines.join('\n')}\n`
@@ -107,6 +107,22 @@ function walLines({ archives, archive }: FoundServer): readonly string[] {
           ]
   const directory = archive === null || /\p{Cc}/u.test(archive) ? wantedArchive : archive
   return ['', ...told, '# wal:', `#   archive: ${scalar(directory)}`, '#   keepInArchive: 2d']
+}
+
+/** Commented out as the WAL is, without which they are an error of the configuration. */
+function physicalLines({ summarizesWal }: FoundServer): readonly string[] {
+  const incremental =
+    summarizesWal === true
+      ? ['#   incremental: "0 */6 * * *"']
+      : summarizesWal === false
+        ? ['#   incremental: "0 */6 * * *"   # when the server has summarize_wal = on']
+        : []
+  return [
+    '',
+    '# With its WAL stored, physical backups bring the whole cluster back, to any moment since. The role needs REPLICATION, and a',
+    '# line for the database `replication` in pg_hba.conf: docs/physical.md.',
+    ...['# schedule:', '#   full: "0 3 * * *"', ...incremental],
+  ]
 }
 
 function watchLines(dumps: readonly FoundDumps[], isAll: boolean): readonly string[] {

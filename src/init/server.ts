@@ -22,6 +22,8 @@ export interface FoundServer {
   readonly archives: boolean
   /** The directory that `lifeboat-archive` fills; null: another command, or it is not for this role to see. */
   readonly archive: string | null
+  /** `summarize_wal` is on; null: the server has no such setting, being older than 17. */
+  readonly summarizesWal: boolean | null
   /** Where the password was that it asked for; null: it asked for none. */
   readonly passwordFrom: string | null
 }
@@ -114,11 +116,13 @@ async function describe(session: Session) {
     super: boolean
     mode: string
     command: string
+    summarizes: string | null
   }>(
     `select current_setting('server_version') as version, current_setting('server_version_num') as num,
        current_setting('cluster_name') as name, exists (select from pg_roles where rolname = $1) as own,
        (select rolsuper from pg_roles where rolname = current_user) as super,
-       current_setting('archive_mode') as mode, current_setting('archive_command') as command`,
+       current_setting('archive_mode') as mode, current_setting('archive_command') as command,
+       current_setting('summarize_wal', true) as summarizes`,
     [ownRole],
   )
   const databases = await listDatabases(session)
@@ -131,6 +135,7 @@ async function describe(session: Session) {
     isSuperuser: row?.super === true,
     archives: row !== undefined && row.mode !== 'off',
     archive: archiveOf(row?.command ?? ''),
+    summarizesWal: row?.summarizes == null ? null : row.summarizes === 'on',
   }
 }
 

@@ -101,6 +101,8 @@ find "$work/wal" -name '*.history' -exec zstd --quiet --rm {} ';'
 
 Without a target it replays all the WAL that there is. For a moment before, put the line recovery_target_time in force, with a
 time after ${facts.stopTime}. A gap in the WAL looks like its end: compare what you get with what you expect.
+(A restore_command with \`lifeboat-restore-wal\` tells the two apart, and refuses to end at a gap. Where the server was lost with its
+newest WAL, and a segment of which nobody knows whether it is the last is missing, \`--missing-is-end\` says that the WAL ends there.)
 
 \`\`\`bash
 prepared=$(LC_ALL=C pg_controldata "$data" | sed -n 's/^max_prepared_xacts setting: *//p')

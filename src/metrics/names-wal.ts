@@ -98,6 +98,13 @@ export const walDefinitions = {
     labels: ['repository'],
     help: 'WAL that the server had written when it was last seen, and that is not in the repository: what would be lost with the server. 0 also when nothing was committed in it.',
   },
+  lifeboat_recovery_predicted_seconds: {
+    family: 'wal',
+    type: 'gauge',
+    unit: 'seconds',
+    labels: ['repository'],
+    help: 'How long it would take to restore the whole cluster to the latest moment, from physical backup and WAL: the median of the last restores and verifications, phase by phase, in proportion to the bytes. No series while one of the phases was never measured, or with much less work.',
+  },
   lifeboat_wal_stream_up: {
     family: 'wal',
     type: 'gauge',

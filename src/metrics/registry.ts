@@ -30,6 +30,8 @@ export interface MetricsOptions extends BuildInfo {
   readonly wal?: StreamTellings
   /** What stays and goes in each repository of a catalog. */
   readonly retention: (catalog: Catalog) => RetentionPlans
+  /** By repository, how long it would take to bring everything back, seconds. Default: nobody knows. */
+  readonly recovery?: (catalog: Catalog) => ReadonlyMap<string, number>
   /** What is unusual in the newest backups. Default: nobody knows. */
   readonly growth?: UnusualBackups
   /** How shipping of WAL fares. Default: none is shipped. */
@@ -69,7 +71,7 @@ export async function renderCatalog(
   writeBuild(snapshot, options)
   writeServer(snapshot, catalog)
   writeArchiver(snapshot, catalog)
-  writeWal(snapshot, catalog)
+  writeWal(snapshot, catalog, options.recovery?.(catalog) ?? new Map())
   writeShipping(snapshot, options.shipping?.() ?? null)
   writeCollectors(snapshot, catalog)
   writeBackups(snapshot, catalog, findings, options.growth)

@@ -3,7 +3,7 @@ import type { MetricWriter } from './snapshot.ts'
 import { writeWalArchive } from './wal-archive.ts'
 
 /** The WAL in the archive and in each repository that was looked at. */
-export function writeWal(metrics: MetricWriter, { wal }: Catalog): void {
+export function writeWal(metrics: MetricWriter, { wal }: Catalog, predicted: ReadonlyMap<string, number>): void {
   writeWalArchive(metrics, wal?.archive ?? null)
   for (const one of wal?.repositories ?? []) {
     const { repository } = one
@@ -12,5 +12,6 @@ export function writeWal(metrics: MetricWriter, { wal }: Catalog): void {
     metrics.set('lifeboat_wal_backlog_bytes', { repository }, one.backlogBytes)
     metrics.set('lifeboat_wal_missing_segments', { repository }, one.missingSegments)
     metrics.set('lifeboat_recovery_exposure_bytes', { repository }, one.exposureBytes)
+    metrics.set('lifeboat_recovery_predicted_seconds', { repository }, predicted.get(repository) ?? null)
   }
 }

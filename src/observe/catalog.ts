@@ -28,6 +28,8 @@ export interface BackupSummary {
   /** Null where nothing tells when it began. */
   readonly durationSeconds: number | null
   readonly storedBytes: number
+  /** What comes out of its artifacts, bytes; null where nobody has looked. */
+  readonly plainBytes: number | null
   readonly sourceBytes: number | null
   readonly warnings: number
   readonly manifestChecksum: string
@@ -73,6 +75,8 @@ export interface ProofSummary {
   readonly verdict: Verdict
   /** True: the backup was really restored and nothing was found wrong. */
   readonly provesRestore: boolean
+  /** Of a physical backup that became a server: seconds by phase, and the WAL that was replayed. */
+  readonly measured?: { readonly phases: Readonly<Record<string, number>>; readonly walBytes: number }
   readonly levels: Readonly<
     Partial<
       Record<

@@ -1,5 +1,6 @@
 import type { Logger } from 'pino'
 import type { Clock } from '../clock.ts'
+import type { WalPosition } from '../domain/coverage.ts'
 import { toFailure } from '../domain/errors.ts'
 import { formatLsn } from '../domain/lsn.ts'
 import { type ClockBound, coveredMoment, isVoid, normalLsn, noteSample } from '../domain/recovery-point.ts'
@@ -14,6 +15,8 @@ export interface LsnClockStore {
   save(runs: readonly KeptRun[], seq: number | null, thinAt: number | null): number
   newestCovered(systemIdentifier: string, bounds: readonly ClockBound[]): FoundRun | null
   leastAfter(systemIdentifier: string, seq: number): number | null
+  /** The first place of a timeline that stands for a moment not before this one; null: none does. */
+  firstReaching(systemIdentifier: string, timeline: number, at: number): bigint | null
 }
 
 export interface LsnClockOptions {
@@ -43,6 +46,11 @@ export interface LsnClock {
   readonly remembered: WalClockState | null
   /** Null: no sample is covered. Never fails: what cannot be read is told in the log. */
   covered(systemIdentifier: string, bounds: readonly ClockBound[], now: Date): Covered | null
+  /**
+   * A place before which everything was written that was committed before the moment, the first that is known on the way;
+   * null: none is. Never fails.
+   */
+  reached(systemIdentifier: string, bounds: readonly ClockBound[], at: Date): WalPosition | null
   /** Keeps what was put off, and ends the session. */
   close(): Promise<void>
 }
@@ -174,6 +182,20 @@ export function createLsnClock({ probe, store, storedEnd, clock, log }: LsnClock
       const found = reading(() => find(systemIdentifier, bounds), null)
       if (found === null) return null
       return { at: new Date(coveredMoment(found.at, found.later, now.getTime())), isNewest: found.isNewest }
+    },
+    reached(systemIdentifier, bounds, at) {
+      for (const { timeline, lsn } of bounds.toReversed()) {
+        const moment = at.getTime()
+        const row = reading(() => store.firstReaching(systemIdentifier, timeline, moment), null)
+        const counts = (run: KeptRun) => run.systemIdentifier === systemIdentifier && run.timeline === timeline
+        const places = tail.flatMap((run) => (counts(run) && run.at >= moment ? [run.lsn] : []))
+        const found = [...(row === null ? [] : [row]), ...places].reduce<bigint | null>(
+          (least, one) => (least === null || one < least ? one : least),
+          null,
+        )
+        if (found !== null && found <= lsn) return { timeline, lsn: found }
+      }
+      return null
     },
     close: () => {
       save()

@@ -90,6 +90,7 @@ export class StoredShelves {
       partials: this.#partials,
       bytes: this.#bytes + this.plainBytes,
       contradictions: this.#contradictions,
+      storedBytes: (timeline: number, first: number, last: number) => this.#storedBytes(timeline, first, last),
     })
   }
 
@@ -175,6 +176,21 @@ export class StoredShelves {
 
   saved(): void {
     this.#unsaved.clear()
+  }
+
+  #storedBytes(timeline: number, first: number, last: number): number {
+    let sum = 0
+    for (const shelf of last < first ? [] : this.shelves(timeline, shelfOf(first), shelfOf(last))) {
+      const { bytes = 0, partials = new Map<string, number>() } = this.#timelines.get(timeline)?.get(shelf) ?? {}
+      const ofPartials = [...partials.values()].reduce((all, one) => all + one, 0)
+      let [there, meant] = [0, 0]
+      for (const range of this.#ranges(timeline, shelf)) {
+        there += range.last - range.first + 1
+        meant += Math.max(0, Math.min(range.last, last) - Math.max(range.first, first) + 1)
+      }
+      if (there > 0) sum += ((bytes - ofPartials) * meant) / there
+    }
+    return Math.round(sum)
   }
 
   #apply(note: Note): void {

@@ -48,6 +48,7 @@ export function summarizeManifest(manifest: Manifest, intern: Intern): BackupSum
     startLsn: manifest.physical?.wal[0]?.start ?? manifest.start.lsn,
     durationSeconds: manifest.durationSeconds,
     storedBytes: manifest.artifacts.reduce((sum, artifact) => sum + artifact.stored.bytes, 0),
+    plainBytes: manifest.artifacts.reduce((sum, artifact) => sum + artifact.plain.bytes, 0),
     sourceBytes: manifest.database?.sourceBytes ?? manifest.physical?.sourceBytes ?? null,
     warnings: manifest.warnings.length,
     manifestChecksum: manifest.checksum,
@@ -78,6 +79,9 @@ export function summarizeProof(proof: Proof, intern: Intern): ProofSummary {
     durationSeconds: Math.max(0, (finishedAt.getTime() - startedAt.getTime()) / 1000),
     verdict: overallVerdict(proof),
     provesRestore: isRestoreProof(proof),
+    ...(proof.restored === undefined
+      ? {}
+      : { measured: Object.freeze({ phases: Object.freeze(proof.phases), walBytes: proof.restored.walBytes }) }),
     levels: Object.freeze(levels),
   })
 }

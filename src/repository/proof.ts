@@ -1,10 +1,12 @@
 import { LifeboatError } from '../domain/errors.ts'
+import { parseLsn } from '../domain/lsn.ts'
 import {
   type Check,
   type HashedArtifact,
   type LevelResult,
   type Proof,
   proofFormatVersion,
+  type RestoredCluster,
   verdicts,
   verificationLevels,
 } from '../domain/proof.ts'
@@ -13,9 +15,11 @@ import { isArtifactName } from './layout.ts'
 import { backupIdShape, digestShape, problemOf, refuseUnknownVersion } from './manifest.ts'
 import {
   checked,
+  integer,
   listOf,
   mapOf,
   nonEmptyText,
+  nullable,
   objectOf,
   oneOf,
   ShapeError,
@@ -50,23 +54,37 @@ const hashedShape = objectOf<HashedArtifact>({
   hashedAt: timestamp,
 })
 
-const proofShape = objectOf<Proof>({
-  formatVersion: satisfying(String(proofFormatVersion), (value) => value === proofFormatVersion),
-  backupId: backupIdShape,
-  manifestChecksum: textThat('a SHA-256 in lower-case hex, or empty', (value) => /^([0-9a-f]{64})?$/.test(value)),
-  startedAt: timestamp,
-  finishedAt: timestamp,
-  level: oneOf(verificationLevels),
-  levels: objectOf<Proof['levels']>(
-    { artifact: levelShape, restore: levelShape, data: levelShape },
-    verificationLevels,
-  ),
-  hashed: listOf(hashedShape),
-  phases: mapOf(/^[A-Za-z0-9][A-Za-z0-9_.: -]*$/, seconds),
-  serverVersion: text,
-  lifeboat: nonEmptyText,
-  checksum: sha256,
+const restoredShape = objectOf<RestoredCluster>({
+  bytes: integer(0),
+  walBytes: integer(0),
+  seconds,
+  timeline: integer(1, 0xffff_ffff),
+  lsn: textThat('a place in the WAL', (value) => parseLsn(value) !== null),
+  target: nullable(nonEmptyText),
+  lastCommitAt: nullable(timestamp),
 })
+
+const proofShape = objectOf<Proof>(
+  {
+    formatVersion: satisfying(String(proofFormatVersion), (value) => value === proofFormatVersion),
+    backupId: backupIdShape,
+    manifestChecksum: textThat('a SHA-256 in lower-case hex, or empty', (value) => /^([0-9a-f]{64})?$/.test(value)),
+    startedAt: timestamp,
+    finishedAt: timestamp,
+    level: oneOf(verificationLevels),
+    levels: objectOf<Proof['levels']>(
+      { artifact: levelShape, restore: levelShape, data: levelShape },
+      verificationLevels,
+    ),
+    hashed: listOf(hashedShape),
+    phases: mapOf(/^[A-Za-z0-9][A-Za-z0-9_.: -]*$/, seconds),
+    restored: restoredShape,
+    serverVersion: text,
+    lifeboat: nonEmptyText,
+    checksum: sha256,
+  },
+  ['restored'],
+)
 
 /** The proof, complete, and the text of its file. Fails with `usage-invalid` on what `parseProof` would refuse. */
 export function serializeProof(body: ProofBody): { readonly text: string; readonly proof: Proof } {
@@ -80,6 +98,7 @@ export function serializeProof(body: ProofBody): { readonly text: string; readon
     levels: body.levels,
     hashed: body.hashed,
     phases: body.phases,
+    ...(body.restored === undefined ? {} : { restored: body.restored }),
     serverVersion: body.serverVersion,
     lifeboat: body.lifeboat,
   })

@@ -40,6 +40,8 @@ export interface RunItem {
   readonly backupId?: string
   readonly verdict?: Verdict
   readonly failure?: Failure
+  /** Of a physical restore: seconds by phase, and the WAL that was replayed, bytes: how long the next one takes is learned from it. */
+  readonly measured?: { readonly phases: Readonly<Record<string, number>>; readonly walBytes: number }
   /** What went well, and yet somebody must know; in words. */
   readonly warnings?: readonly string[]
   readonly finishedAt: string

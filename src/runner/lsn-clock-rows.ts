@@ -92,6 +92,16 @@ export class LsnClockRows {
     })
   }
 
+  /** The first place of a timeline that stands for a moment not before this one; null: none does. */
+  firstReaching(systemIdentifier: string, timeline: number, at: number): bigint | null {
+    return this.#access.read(() => {
+      const row = this.#db
+        .prepare('select min(lsn) as lsn from lsn_clock where system_identifier = ? and timeline = ? and at >= ?')
+        .get(systemIdentifier, timeline, at)
+      return row?.lsn == null ? null : BigInt(`0x${text(row.lsn)}`)
+    })
+  }
+
   #insert(run: KeptRun): number {
     // A standby that lags behind says nothing of what is lost. Where the clock was set back stays known.
     if (run.state !== null) {

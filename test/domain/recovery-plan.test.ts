@@ -25,7 +25,12 @@ function backup(id: string, segment: number, fields: Partial<PlanBackup> = {}): 
     stop: { timeline: 1, lsn: lsn(segment, 4096) },
     finishedAt: at(segment + 0.1),
     storedBytes: 1000,
+    plainBytes: 4000,
+    sourceBytes: 5000,
+    serverVersion: '17.2',
     isRefuted: false,
+    isProven: true,
+    otherCluster: null,
     ...fields,
   }
 }
@@ -124,6 +129,48 @@ t.test('what cannot be restored is refused, and says why', async (t) => {
   )
 })
 
+t.test('microseconds are carried on, and nothing is promised for them', async (t) => {
+  const all = options({ segments: [[10, 40]] })
+  t.match(planRecovery({ ...all, target: { kind: 'time', at: at(30), micros: 7 } }), {
+    stop: { kind: 'time', at: at(30), text: '2026-03-01 00:30:00.000007+00', mayEnd: true },
+  })
+  // Everything before minute 41 is there, and not a microsecond more.
+  t.equal(refusal({ ...all, target: { kind: 'time', at: at(41) } }), 'planned')
+  t.match(refusal({ ...all, target: { kind: 'time', at: at(41), micros: 1 } }), /00:41:00.000001\+00 is after what/)
+})
+
+t.test('what can be restored instead', async (t) => {
+  const backups = [backup('a', 10), backup('b', 30)]
+  const segments = [
+    [10, 19],
+    [22, 24],
+    [26, 40],
+  ] as const
+  const all = options({ segments, backups })
+  const ask = (target: RecoveryTarget) => tryPlan({ ...all, target })
+  const a = { at: at(20), place: { lsn: lsn(20) }, backup: 'a' }
+  const b = { at: at(30.1), place: { lsn: lsn(30, 4096) }, backup: 'b' }
+  const holes = [
+    { timeline: 1, first: 20, last: 21 },
+    { timeline: 1, first: 25, last: 25 },
+  ]
+  t.match(ask({ kind: 'time', at: at(23) }), { obstacle: { before: a, after: b, missing: holes } })
+  t.match(
+    refusal({ ...all, target: { kind: 'time', at: at(23) } }),
+    /up to 2026-03-01T00:20:00.000Z, and again from 2026-03-01T00:30:06.000Z on; ask for/,
+  )
+  t.match(ask({ kind: 'lsn', lsn: lsn(23) }), { obstacle: { before: a, after: b, missing: holes } })
+  t.match(ask({ kind: 'time', at: at(5) }), { obstacle: { before: null, after: { at: at(10.1) }, missing: [] } })
+  t.match(
+    refusal({ ...all, target: { kind: 'time', at: at(5) } }),
+    /it can be recovered from 2026-03-01T00:10:06.000Z on/,
+  )
+  t.match(ask({ kind: 'time', at: at(200) }), { obstacle: { before: { at: at(41), backup: 'b' }, after: null } })
+  const silent = { ...all, coveredUntil: () => null, target: { kind: 'lsn', lsn: lsn(23) } } as const
+  t.match(refusal(silent), /up to 0\/1400000 on timeline 1 \(nobody noted when that was\), and again/)
+  t.notMatch(refusal({ ...all, backup: 'a', target: { kind: 'time', at: at(23) } }), /can be recovered up to/)
+})
+
 t.test('chains', async (t) => {
   const full = backup('full', 10)
   const first = backup('first', 20, { type: 'incremental', parent: 'full' })
@@ -146,6 +193,21 @@ t.test('chains', async (t) => {
   t.same(
     planRecovery({ ...all, backups: refuted }).chain.map(({ id }) => id),
     ['full'],
+  )
+  const upgraded = [second, { ...first, otherCluster: '7400000000000000001' }, full]
+  t.match(
+    refusal({ ...all, backups: upgraded, backup: 'second' }),
+    /first, on which second builds, is of another cluster, 7400000000000000001: pg_upgrade/,
+  )
+  t.match(refusal({ ...all, backups: upgraded, backup: 'first' }), /first is of another cluster/)
+  t.same(
+    planRecovery({ ...all, backups: upgraded }).chain.map(({ id }) => id),
+    ['full'],
+  )
+  const mixed = [second, { ...first, serverVersion: '18.0' }, full]
+  t.match(
+    refusal({ ...all, backups: mixed, backup: 'first' }),
+    /first is of PostgreSQL 18, and full, on which it builds, of 17/,
   )
   const circle = [{ ...first, parent: 'second' }, second]
   t.match(refusal({ ...all, backups: circle }), /builds on itself, and 1 more/)

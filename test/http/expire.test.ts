@@ -1,9 +1,11 @@
 import t from 'tap'
+import { LifeboatError } from '../../src/domain/errors.ts'
 import { createRetentionView } from '../../src/observe/retention.ts'
 import type { Run } from '../../src/runner/job.ts'
 import { at, backup, catalogOf, collectorState, defaultRetention, repositoryState } from '../support/catalog.ts'
 import { secrets, startHttp, tokens } from './harness.ts'
 
+const noWal = { wal: null, walProblem: null }
 const headers = { authorization: `Bearer ${secrets.admin}` }
 const old = backup(0, { id: '20260301T000000Z-dump-aaaaaa' })
 const held = backup(10, { id: '20260301T001000Z-dump-bbbbbb' })
@@ -66,12 +68,31 @@ await t.test('a dry run answers at once, and starts nothing', async (t) => {
   t.same(answer.json(), {
     at: at(600).toISOString(),
     repositories: [
-      { repository: 'local', blocked: null, stay: 2, go: [old.id] },
-      { repository: 'offsite', blocked: null, stay: 1, go: [] },
+      { repository: 'local', blocked: null, stay: 2, go: [old.id], ...noWal },
+      { repository: 'offsite', blocked: null, stay: 1, go: [], ...noWal },
     ],
   })
   t.match((await post({ dryRun: true, repository: 'offsite' })).json(), { repositories: [{ repository: 'offsite' }] })
   t.same(runner.list(), [])
+})
+
+await t.test('a dry run tells which WAL would go, with the backups that go', async (t) => {
+  const part = { timeline: 1, keep: false, reason: 'expired', backupId: null, files: 3, bytes: 900 } as const
+  const { call } = await startHttp(t, {
+    ...{ tokens, catalog, retention },
+    previewWal: async (repository, going) => {
+      if (repository === 'offsite') throw new LifeboatError('storage-failed', 'the disk is gone')
+      return [{ systemIdentifier: '7500000000000000001', backups: going.size, parts: [part] }]
+    },
+  })
+  const answer = await call({ method: 'POST', url: '/api/admin/expire', headers, payload: { dryRun: true } })
+  t.equal(answer.status, 200, answer.text)
+  t.match(answer.json(), {
+    repositories: [
+      { repository: 'local', wal: [{ systemIdentifier: '7500000000000000001', backups: 1, parts: [part] }] },
+      { repository: 'offsite', wal: null, walProblem: { code: 'storage-failed' }, go: [] },
+    ],
+  })
 })
 
 await t.test('what blocks it is told', async (t) => {

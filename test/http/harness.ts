@@ -140,6 +140,7 @@ export async function startHttp(
       retention: retention(),
       growth: { of: () => null },
       planRecoveries: () => [],
+      previewWal: async () => null,
       walWork: () => ({ shipping: null, stream: null }),
       leases: () => [],
       ...fields,

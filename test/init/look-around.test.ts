@@ -224,6 +224,13 @@ t.test('a server', { timeout: 60_000 }, async (t) => {
       const { wal } = await loadConfig({ text: `${config}\n${lines.replaceAll(/^# /gm, '')}`, env: {} })
       return { text: config, archive: wal.archive, keep: wal.keepInArchiveMs, told: told(findings, 'server') }
     }
+    const schedule = async () => {
+      const { config } = await look()
+      const [, lines = ''] = /\n(# schedule:\n(?:# .*\n)+)/.exec(config) ?? []
+      const own = `wal: { archive: /wal }\n${lines.replaceAll(/^# /gm, '')}`
+      return (await loadConfig({ text: `${config}\n${own}`, env: {} })).schedule
+    }
+    t.match(await schedule(), { full: '0 3 * * *', incremental: null }, 'physical backups are proposed with it')
     const off = await wal()
     t.match(off, { text: /archive_mode is off/, archive: '/var/lib/postgresql/wal_archive', keep: 172_800_000 })
     t.notMatch(off.told, 'archives')

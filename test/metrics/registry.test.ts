@@ -29,6 +29,7 @@ import { parseExposition, promtoolComplaints } from '../support/exposition.ts'
 import { repositoryWal, walArchive, walState } from '../support/wal-state.ts'
 
 const options: MetricsOptions = {
+  recovery: () => new Map([['local', 734.5]]),
   shipping: () => ({
     repositories: [
       {

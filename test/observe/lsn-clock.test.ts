@@ -182,6 +182,36 @@ await t.test('what is covered is there, whatever happens', async (t) => {
   t.ok(found > 500, `${found} answers`)
 })
 
+await t.test('where everything before a moment was written', async (t) => {
+  const op = fc.tuple(fc.constantFrom(...quiet, 'promote', 'sidecar'), amount)
+  let found = 0
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(op, { maxLength: 60, size: 'max' }),
+      fc.array(amount, { maxLength: 8 }),
+      async (ops, parts) => {
+        const simulation = new Simulation()
+        const begin = simulation.clock.now().getTime()
+        for (const one of ops) await perform(simulation, one)
+        for (const part of parts) {
+          const wanted = new Date(begin + ((simulation.clock.now().getTime() - begin) * part) / 200)
+          const place = simulation.lsnClock.reached(
+            systemIdentifier,
+            clockBounds(simulation.stretches(), simulation.lsn),
+            wanted,
+          )
+          if (place === null) continue
+          found += 1
+          const after = simulation.commits.find(({ lsn, at }) => lsn > place.lsn && at < wanted.getTime())
+          if (after !== undefined) throw new Error(`${place.lsn} is too early for ${wanted.toISOString()}`)
+        }
+      },
+    ),
+    { numRuns: 200 },
+  )
+  t.ok(found > 200, `${found} answers`)
+})
+
 await t.test('nothing that is covered is left out', async (t) => {
   const op = fc.tuple(fc.constantFrom(...quiet, 'promote'), amount)
   let found = 0

@@ -115,6 +115,23 @@ t.test('what is new is found, and what is gone at the beginning', async (t) => {
   t.match(system(empty), { segments: 0, bytes: 0, partials: 0 })
 })
 
+t.test('what some of it takes as stored', async (t) => {
+  const { index, put, repository } = await place(t)
+  for (const segment of [1, 2, 3, 255, 256, 257]) await put(segment)
+  await storeWal(repository, filledSystem, `${name(4)}.partial.0000000000480000`, Buffer.from('a part'))
+  const found = system(await index().look(signal))
+  const size = new Map<number, number>()
+  for await (const { name: file, info, kind } of repository.wal.list(filledSystem, 1))
+    if (kind === 'segment') size.set(Number.parseInt(file.slice(16), 16), info.bytes)
+  const sum = (...segments: readonly number[]) => segments.reduce((all, one) => all + (size.get(one) ?? Number.NaN), 0)
+  t.equal(found?.storedBytes?.(1, 0, 1000), sum(1, 2, 3, 255, 256, 257))
+  t.equal(found?.storedBytes?.(1, 256, 300), sum(256, 257), 'of a shelf, all of it, and no partial')
+  t.equal(found?.storedBytes?.(1, 1, 2), Math.round(sum(1, 2, 3, 255) / 2), 'of a part the average')
+  t.equal(found?.storedBytes?.(1, 100, 200), 0)
+  t.equal(found?.storedBytes?.(2, 1, 2), 0)
+  t.equal(found?.storedBytes?.(1, 3, 2), 0)
+})
+
 t.test('partials, histories, labels, two contents of one segment', async (t) => {
   const { root, repository, index, put, lines } = await place(t)
   const looking = index()

@@ -44,6 +44,7 @@ t.test('what looks at the WAL, and when', async (t) => {
       }),
       remembered: clockState({ lsn: 7n }),
       covered: () => ({ at: at(599), isNewest: false }),
+      reached: () => null,
     },
     ...{ clockSeconds: 5, slots: async () => [], holes: [] },
   })

@@ -33,6 +33,7 @@ export function backup(minutes: number, fields: Partial<BackupSummary> = {}): Ba
     startLsn: `0/${(0x1000000 + Math.round(minutes * 1000)).toString(16).toUpperCase()}`,
     durationSeconds: 60,
     storedBytes: 1_000,
+    plainBytes: 4_000,
     sourceBytes: 8_000_000,
     warnings: 0,
     manifestChecksum: 'c'.repeat(64),

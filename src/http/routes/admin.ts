@@ -1,10 +1,8 @@
 import type { Static } from 'typebox'
-import { LifeboatError } from '../../domain/errors.ts'
-import type { Catalog } from '../../observe/catalog.ts'
-import type { RetentionPlans } from '../../observe/retention.ts'
+import { LifeboatError, toFailure } from '../../domain/errors.ts'
 import { requireBackup } from '../backup-list.ts'
 import type { App } from '../instance.ts'
-import type { HttpDependencies } from '../ports.ts'
+import type { HttpDependencies, HttpLimits } from '../ports.ts'
 import { BackupBody, ExpireBody, ExpiryPreview, problems, RunRef, VerifyBody } from '../schemas.ts'
 import type { RunAnswer } from './runs.ts'
 
@@ -12,7 +10,8 @@ import type { RunAnswer } from './runs.ts'
  * Starts work. The answer is 202 with the run at once; the same run queued or running gives 409 naming it. What a body
  * leaves out is written into the run's params, so that two ways of asking for the same are the same run.
  */
-export function adminRoutes(app: App, { runner, catalog, retention }: HttpDependencies): void {
+export function adminRoutes(app: App, deps: HttpDependencies, limits: HttpLimits): void {
+  const { runner, catalog } = deps
   const tags = ['admin']
   const security = [{ bearer: [] }]
   const accepted = {
@@ -75,6 +74,8 @@ export function adminRoutes(app: App, { runner, catalog, retention }: HttpDepend
     '/api/admin/expire',
     {
       config: { access: 'admin' },
+      // A dry run reads the WAL of the repositories.
+      handlerTimeout: limits.repositoryTimeout,
       schema: {
         tags,
         security,
@@ -87,7 +88,7 @@ export function adminRoutes(app: App, { runner, catalog, retention }: HttpDepend
       const { repository = null, dryRun = false } = request.body
       const now = catalog()
       requireBackup(now, repository, null)
-      if (dryRun) return reply.code(200).send(previewExpiry(now, retention(now), repository))
+      if (dryRun) return reply.code(200).send(await previewExpiry(deps, repository, request.signal))
       // Only on the machine itself can somebody say that its clock is right.
       const params = { repository, confirmClock: false }
       const run = runner.trigger({ job: 'expire', params, trigger: 'api', requestedBy: request.requestedBy })
@@ -99,19 +100,29 @@ export function adminRoutes(app: App, { runner, catalog, retention }: HttpDepend
   )
 }
 
-function previewExpiry(
-  { at }: Catalog,
-  plans: RetentionPlans,
+async function previewExpiry(
+  { catalog, retention, previewWal }: HttpDependencies,
   repository: string | null,
-): Static<typeof ExpiryPreview> {
-  const chosen = [...plans].filter(([name]) => repository === null || name === repository)
-  return {
-    at: at.toISOString(),
-    repositories: chosen.map(([name, { decisions, removals, refusal }]) => ({
+  signal: AbortSignal,
+): Promise<Static<typeof ExpiryPreview>> {
+  const now = catalog()
+  const chosen = [...retention(now)].filter(([name]) => repository === null || name === repository)
+  const repositories = chosen.map(async ([name, { decisions, removals, refusal }]) => {
+    const go = removals.map(({ id }) => id)
+    const base = {
       repository: name,
       blocked: refusal === null ? null : { ...refusal },
-      stay: decisions.size - removals.length,
-      go: removals.map(({ id }) => id),
-    })),
-  }
+      stay: decisions.size - go.length,
+      go,
+    }
+    if (refusal !== null) return { ...base, wal: null, walProblem: null }
+    try {
+      const wal = await previewWal(name, new Set(go), signal)
+      return { ...base, wal: wal?.map((one) => ({ ...one, parts: [...one.parts] })) ?? null, walProblem: null }
+    } catch (error) {
+      signal.throwIfAborted()
+      return { ...base, wal: null, walProblem: toFailure(error) }
+    }
+  })
+  return { at: now.at.toISOString(), repositories: await Promise.all(repositories) }
 }
