@@ -3,6 +3,7 @@ import { chmod, mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
 import type { Clock } from './clock.ts'
+import { clusterRestore } from './cluster-restore.ts'
 import { isWatchOnly, type ValidatedConfig } from './config/validated.ts'
 import { LifeboatError, toFailure } from './domain/errors.ts'
 import type { Proof } from './domain/proof.ts'
@@ -151,7 +152,10 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
           dumpJob({ ...jobOptions, writable }),
           ...physicalJobs({ ...jobOptions, writable }),
           verify,
-          restoreJob({ ...jobOptions, server, target: options.restoreTarget ?? config.postgres }),
+          restoreJob({
+            ...{ ...jobOptions, server, target: options.restoreTarget ?? config.postgres },
+            cluster: clusterRestore({ repositories: all, history, clock, log }),
+          }),
           expireJob(expireOptions),
         ]
     ).map(hooked),

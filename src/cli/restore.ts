@@ -15,6 +15,7 @@ import {
 } from './command.ts'
 import { errorText } from './error-text.ts'
 import { oneLine, printable } from './format.ts'
+import { clusterHelp, clusterOptions, isOfCluster, runClusterRestore } from './restore-cluster.ts'
 import { runJob } from './run-job.ts'
 import { findBackup, refuseUnfitTarget } from './slips.ts'
 
@@ -33,13 +34,21 @@ const options = {
   'no-owner': { type: 'boolean' },
   'no-compare': { type: 'boolean' },
   'force-foreign': { type: 'boolean' },
+  ...clusterOptions,
 } as const
 
 export const restoreCommand: Command = {
   name: 'restore',
-  summary: 'restore a backup into a new database, or beside one that it then replaces',
-  usage: 'restore [BACKUP-ID] [--database NAME] [--to NAME | --replace] [--repository NAME] [--json]',
+  summary: 'restore a dump into a new database, or the whole cluster, as of any moment, into a new directory',
+  usage: `restore [BACKUP-ID] [--database NAME] [--to NAME | --replace] [--repository NAME] [--json]
+                or: lifeboat restore --to DIRECTORY [--at MOMENT | --lsn PLACE | --name NAME | --latest | --immediate] [OPTION]…
+
+What is restored says --to: a path (with a slash) is the directory of a new cluster, anything else the name of a database. An
+option that only one of the two has says it as well.`,
   options: [
+    ['The whole cluster, from a physical backup and WAL:', ''],
+    ...clusterHelp,
+    ['One database, from a dump:', ''],
     ['BACKUP-ID', 'this backup (default: the newest of --database)'],
     ['-d, --database NAME', 'the database whose newest backup is restored'],
     ['-t, --to NAME', 'name of the new database (default: the original name, which must be free)'],
@@ -56,6 +65,8 @@ export const restoreCommand: Command = {
   async run(argv, context) {
     const { values, positionals } = parse('restore', argv, options, 1)
     const [backup] = positionals
+    if (isOfCluster(values, backup))
+      return runClusterRestore(await configOf(values, context), values, { backup, context })
     if (backup === undefined && values.database === undefined)
       throw new LifeboatError('usage-invalid', 'which backup? give its id, or --database for the newest one', {
         hint: '`lifeboat list` shows them',

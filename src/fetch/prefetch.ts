@@ -1,4 +1,3 @@
-import { join } from 'node:path'
 import type { Clock } from '../clock.ts'
 import { walFileKind } from '../domain/wal.ts'
 import { isMissing } from '../storage/failures.ts'
@@ -30,6 +29,9 @@ const quietTickMs = 250
 const quietAfterMs = 5_000
 const controlEveryMs = 1_000
 const keepAliveMs = 3_600_000
+/** What ends the making of a file that is nowhere. */
+const nowhere = new Error('it is nowhere')
+
 /** Names are looked up in good time, so that the list does not have to be read for each segment. */
 const lookAhead = 4
 
@@ -176,7 +178,15 @@ export class Prefetcher {
   async #judge(name: string): Promise<void> {
     const { spool, fetch } = this.#options
     try {
-      const found = await fetchWal(name, join(spool.directory, name), fetch)
+      let found = false
+      await spool
+        .publish(name, async (path) => {
+          found = await fetchWal(name, path, fetch)
+          if (!found) throw nowhere
+        })
+        .catch((error: unknown) => {
+          if (error !== nowhere) throw error
+        })
       if (!found) await spool.tellMissed(name, 'nowhere')
     } catch {
       await spool.tellMissed(name, 'failed').catch((error: unknown) => {

@@ -1,4 +1,4 @@
-import { readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { lchown, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { basename, dirname, join } from 'node:path'
 import { walFileKind } from '../domain/wal.ts'
@@ -12,7 +12,7 @@ import { makeWhole } from './target.ts'
  *     <file>.part      being written
  *     wanted           written by the script: the file that PostgreSQL asks for, and ` !` when it is not in the spool
  *     missed           written by the prefetcher: the wanted file, and ` 44` when it is nowhere; without, the prefetcher cannot tell
- *     prefetcher       written by the script: the process id of the prefetcher that it has started
+ *     prefetcher       written by the script: the process id of the prefetcher that it has started; or by who is one
  */
 
 /** What the script asks for. */
@@ -30,12 +30,20 @@ const spoolPattern = /^([0-9a-f]{16})-.+$/
 /** Directories of former boots are not looked at for so long: the clock may be another machine's. */
 const leftoverMs = 3600_000
 
+export interface SpoolOwner {
+  readonly uid: number
+  readonly gid: number
+}
+
 export class Spool {
   readonly directory: string
+  readonly #owner: SpoolOwner | null
   #inode: bigint | null = null
 
-  constructor(directory: string) {
+  /** @param owner whose the files are to be, where it is another OS user that recovers; only root can have that */
+  constructor(directory: string, owner: SpoolOwner | null = null) {
     this.directory = directory
+    this.#owner = owner
   }
 
   /** True when it was removed since the first call; what is there now is another one, with a prefetcher of its own. */
@@ -61,7 +69,11 @@ export class Spool {
 
   /** Makes a file whole or not at all. */
   async publish(name: string, work: (path: string) => Promise<void>): Promise<void> {
-    await makeWhole(join(this.directory, name), work, join(this.directory, `${name}.part`))
+    const give = async (path: string) => {
+      await work(path)
+      await this.#give(path)
+    }
+    await makeWhole(join(this.directory, name), give, join(this.directory, `${name}.part`))
   }
 
   async remove(name: string): Promise<void> {
@@ -72,7 +84,12 @@ export class Spool {
   async tellMissed(name: string, answer: 'nowhere' | 'failed'): Promise<void> {
     const path = join(this.directory, 'missed')
     await writeFile(`${path}.part`, answer === 'nowhere' ? `${name} 44\n` : `${name}\n`)
+    await this.#give(`${path}.part`)
     await rename(`${path}.part`, path)
+  }
+
+  async #give(path: string): Promise<void> {
+    if (this.#owner !== null) await lchown(path, this.#owner.uid, this.#owner.gid)
   }
 
   /** Removes halves that a killed prefetcher has left, and the spools of this recovery from before a restart of the machine. */

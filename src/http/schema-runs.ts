@@ -6,6 +6,21 @@ import { FailureSchema, HookResultSchema, moment, orNull } from './schema-parts.
 
 /* Runs and jobs as the API shows them. */
 
+const RestoredSchema = Type.Object(
+  {
+    directory: Type.String(),
+    asked: Type.String({ description: 'The target, in words' }),
+    timeline: Type.Integer({ description: 'The one that was replayed' }),
+    lsn: orNull(Type.String({ description: 'Where the replay ended; null: it was not started' })),
+    lastCommitAt: orNull(Type.String({ description: 'Of the last transaction that was replayed' })),
+    stoppedAt: orNull(Type.String({ description: "Why it stopped there, in PostgreSQL's words" })),
+    newTimeline: orNull(Type.Integer({ description: 'Since it was promoted; null: it was not' })),
+    start: orNull(Type.String({ description: 'The command that starts it; null: it runs' })),
+    connect: orNull(Type.String({ description: 'The command that connects to it; null: it does not run' })),
+  },
+  { description: 'A cluster that was restored into a directory, and how far it came' },
+)
+
 export const RunSchema = Type.Object(
   {
     id: Type.String(),
@@ -35,6 +50,13 @@ export const RunSchema = Type.Object(
         backupId: Type.Optional(Type.String()),
         verdict: Type.Optional(Type.Enum([...verdicts])),
         failure: Type.Optional(FailureSchema),
+        measured: Type.Optional(
+          Type.Object(
+            { phases: Type.Record(Type.String(), Type.Number()), walBytes: Type.Number() },
+            { description: 'Of a restore of the cluster: seconds by phase, and the WAL that was replayed' },
+          ),
+        ),
+        restored: Type.Optional(RestoredSchema),
         warnings: Type.Optional(
           Type.Array(Type.String(), { description: 'What went well, and yet somebody must know' }),
         ),

@@ -22,6 +22,7 @@ import { adminRoutes } from './routes/admin.ts'
 import { backupRoutes } from './routes/backups.ts'
 import { operationsRoutes } from './routes/operations.ts'
 import { recoverabilityRoutes } from './routes/recoverability.ts'
+import { restoreRoutes } from './routes/restore.ts'
 import { runEventRoutes } from './routes/run-events.ts'
 import { runRoutes } from './routes/runs.ts'
 import { walRoutes } from './routes/wal.ts'
@@ -49,6 +50,7 @@ export async function createHttpServer(
   runRoutes(app, deps)
   runEventRoutes(app, deps, limits)
   adminRoutes(app, deps, limits)
+  restoreRoutes(app, deps)
   refuseOtherMethods(app, methods)
   await app.ready()
   return app as unknown as FastifyInstance

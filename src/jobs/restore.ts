@@ -2,6 +2,7 @@ import type { Clock } from '../clock.ts'
 import type { ValidatedConfig } from '../config/validated.ts'
 import type { Manifest } from '../domain/backup.ts'
 import { LifeboatError } from '../domain/errors.ts'
+import { wishOf } from '../domain/restore-wish.ts'
 import { clientEnvironment } from '../postgres/client-environment.ts'
 import { describeCluster } from '../postgres/cluster.ts'
 import { type ConnectionSource, withSession } from '../postgres/connection.ts'
@@ -14,6 +15,8 @@ import type { Job, JobContext, JobParams } from '../runner/job.ts'
 import { parseFingerprint } from './fingerprint-artifact.ts'
 import { markCopies } from './in-use.ts'
 import type { LiveServer } from './newest-dumps.ts'
+import { restoreCluster } from './restore-cluster.ts'
+import type { ClusterRestoreOptions } from './restore-cluster-plan.ts'
 import { compareRestored, dropDatabase, restoreDatabase } from './restore-database.ts'
 import { type BackupCopy, chooseBackup, fetchFromAny } from './restore-source.ts'
 import { dumpMajor, type FetchedArtifacts } from './verify-artifacts.ts'
@@ -27,6 +30,8 @@ export interface RestoreJobOptions {
   readonly server: (signal: AbortSignal) => Promise<LiveServer | null>
   /** The server to restore into. */
   readonly target: ConnectionSource
+  /** For restores of the whole cluster. */
+  readonly cluster: Pick<ClusterRestoreOptions, 'plan' | 'run' | 'program'>
 }
 
 /**
@@ -35,14 +40,20 @@ export interface RestoreJobOptions {
  *
  * Params: `{ backup: id | null, database: name | null (its newest backup), repository: name | null,
  * target: name | null (default: the original one), replace: boolean, noOwner: boolean, compare: boolean,
- * foreign: boolean (replace also a database of another cluster than the backup's) }`.
+ * foreign: boolean (replace also a database of another cluster than the backup's) }`. Params with `to` are those of a restore
+ * of the whole cluster into a directory (domain/restore-wish.ts).
  */
 export function restoreJob(options: RestoreJobOptions): Job {
   return {
     name: 'restore',
     lane: 'restore',
-    timeoutSeconds: options.config.verification.timeoutSeconds,
-    run: (params, context) => runRestore(options, params, context),
+    timeoutSeconds: Math.max(options.config.verification.timeoutSeconds, options.config.physical.timeoutSeconds),
+    run: (params, context) => {
+      const wish = wishOf(params)
+      return wish === null
+        ? runRestore(options, params, context)
+        : restoreCluster({ ...options, ...options.cluster }, wish, context)
+    },
   }
 }
 

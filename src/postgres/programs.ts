@@ -1,11 +1,14 @@
-import { type ChildProcess, type ChildProcessByStdio, spawn } from 'node:child_process'
+import { type ChildProcess, type ChildProcessByStdio, type StdioOptions, spawn } from 'node:child_process'
 import { access } from 'node:fs/promises'
 import type { Socket } from 'node:net'
 import type { Readable, Writable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import { LifeboatError } from '../domain/errors.ts'
+import { cleanEnvironment, fixedEnvironment } from './clean-environment.ts'
 import { LineReader, Tail } from './lines.ts'
 import { closeQuietPipes, feed } from './pipes.ts'
+
+export { cleanEnvironment } from './clean-environment.ts'
 
 /** An OS user to run as. Only root can; everyone else runs programs as itself. */
 export interface OsUser {
@@ -63,19 +66,6 @@ export interface RunningProgram {
 const defaultGraceMs = 5_000
 const maxCollected = 32 * 1024 * 1024
 
-const fixedEnvironment = { PATH: '/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin', LC_ALL: 'C.UTF-8', TZ: 'UTC' }
-
-/** A small, fixed environment: messages in English (they are parsed by prefix), UTC, nothing of PG*. */
-export function cleanEnvironment(extra: Readonly<Record<string, string>> = {}): Record<string, string> {
-  const kept: Record<string, string> = {}
-  for (const name of ['PATH', 'HOME', 'TMPDIR', 'KRB5CCNAME', 'LD_LIBRARY_PATH']) {
-    const value = process.env[name]
-    if (value !== undefined) kept[name] = value
-  }
-  const { PATH, ...fixed } = fixedEnvironment
-  return { PATH, ...kept, ...fixed, ...extra }
-}
-
 /**
  * Starts a program in a process group of its own and hands back its standard output as a stream.
  *
@@ -95,6 +85,34 @@ export async function startProgram(options: ProgramOptions): Promise<RunningProg
 export async function startChain(stages: readonly ProgramOptions[]): Promise<readonly RunningProgram[]> {
   const children = await spawned(stages)
   return children.map((child, index) => follow(stages[index] as ProgramOptions, child))
+}
+
+/** What a program is that goes on when we end. */
+export interface DetachedProgram {
+  readonly pid: number
+  /** Resolves when it is gone; never rejects. Does not keep us alive. */
+  readonly exited: Promise<Pick<ProgramExit, 'code' | 'signal'>>
+  kill(signal: NodeJS.Signals): void
+}
+
+/**
+ * Starts a program that outlives us, in a process group of its own: what it prints goes to an open file.
+ *
+ * @throws LifeboatError as `startProgram`
+ */
+export async function startDetached(
+  options: Omit<ProgramOptions, 'signal' | 'stdin' | 'onStderrLine' | 'onStdoutLine'>,
+  output: number,
+): Promise<DetachedProgram> {
+  await reachable(options)
+  const child = launch(options, ['ignore', output, output])
+  const exited = new Promise<Pick<ProgramExit, 'code' | 'signal'>>((resolve) => {
+    child.once('exit', (code, signal) => resolve({ code, signal }))
+  })
+  await started(child).catch(async (cause: unknown) => Promise.reject(await explained(options, cause)))
+  const pid = child.pid as number
+  child.unref()
+  return { pid, exited, kill: (signal) => killGroup(pid, signal) }
 }
 
 function follow(options: ProgramOptions, child: Child): RunningProgram {
@@ -175,17 +193,14 @@ type Child = ChildProcessByStdio<Writable | null, Readable, Readable>
 
 async function spawned(stages: readonly ProgramOptions[]): Promise<readonly Child[]> {
   for (const { signal } of stages) signal?.throwIfAborted()
-  for (const stage of stages) {
-    if (stage.through)
-      await access(stage.program).catch(async (cause: unknown) => Promise.reject(await explained(stage, cause)))
-  }
+  for (const stage of stages) await reachable(stage)
   const children: Child[] = []
   const failures: Promise<LifeboatError>[] = []
   // All in one turn of the event loop: Node begins to read from a pipe at once, and what it has read the next one misses.
   for (const stage of stages) {
     const before = children.at(-1)?.stdout
     try {
-      children.push(launch(stage, before))
+      children.push(launch(stage, [before ?? inputOf(stage), 'pipe', 'pipe']) as Child)
     } catch (cause) {
       failures.push(explained(stage, cause)) // arguments that are too long, or no text
       break
@@ -200,18 +215,29 @@ async function spawned(stages: readonly ProgramOptions[]): Promise<readonly Chil
   throw await failures[0]
 }
 
+/** An open file, or a pipe that is fed. */
+function inputOf({ stdin }: ProgramOptions): number | 'pipe' {
+  return typeof stdin === 'number' ? stdin : 'pipe'
+}
+
+/** What is started through another program would have that one complain. */
+async function reachable(options: ProgramOptions): Promise<void> {
+  if (options.through)
+    await access(options.program).catch(async (cause: unknown) => Promise.reject(await explained(options, cause)))
+}
+
 function launch(
-  { through, program, args: own, cwd = '/', bare, env, user, stdin }: ProgramOptions,
-  input: Readable | undefined,
-): Child {
+  { through, program, args: own, cwd = '/', bare, env, user }: ProgramOptions,
+  stdio: StdioOptions,
+): ChildProcess {
   const [command = '', ...args] = [...(through ?? []), program, ...own]
   return spawn(command, args, {
     cwd,
     env: bare ? { ...fixedEnvironment, ...env } : cleanEnvironment(env),
-    stdio: [input ?? (typeof stdin === 'number' ? stdin : 'pipe'), 'pipe', 'pipe'],
+    stdio,
     detached: true,
     ...(user && !through ? { uid: user.uid, gid: user.gid } : {}),
-  }) as Child
+  })
 }
 
 async function explained(

@@ -27,6 +27,27 @@ export interface Progress {
   readonly message?: string
 }
 
+/** A cluster that was restored into a directory, and how far it came. */
+export interface RestoredDirectory {
+  readonly directory: string
+  /** The target, in words. */
+  readonly asked: string
+  /** The one that was replayed. */
+  readonly timeline: number
+  /** Where the replay ended; null: it was not started. */
+  readonly lsn: string | null
+  /** Of the last transaction that was replayed. */
+  readonly lastCommitAt: string | null
+  /** Why it stopped there, in the server's words; null: at the end of the WAL. */
+  readonly stoppedAt: string | null
+  /** What it writes to since it was promoted; null: it was not. */
+  readonly newTimeline: number | null
+  /** The command that starts it; null: it runs. */
+  readonly start: string | null
+  /** The command that connects to it; null: it does not run. */
+  readonly connect: string | null
+}
+
 /**
  * What became of one part of a run (one database, one repository). A run may hold several: the history keeps each, so
  * that one bad database neither hides the good ones nor is hidden by them.
@@ -42,6 +63,8 @@ export interface RunItem {
   readonly failure?: Failure
   /** Of a physical restore: seconds by phase, and the WAL that was replayed, bytes: how long the next one takes is learned from it. */
   readonly measured?: { readonly phases: Readonly<Record<string, number>>; readonly walBytes: number }
+  /** Of a physical restore. */
+  readonly restored?: RestoredDirectory
   /** What went well, and yet somebody must know; in words. */
   readonly warnings?: readonly string[]
   readonly finishedAt: string

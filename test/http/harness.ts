@@ -122,8 +122,9 @@ export async function startHttp(
   const dump = new GatedJob('dump', 'backup')
   const verify = new GatedJob('verify', 'verify')
   const expire = new GatedJob('expire', 'expire')
+  const restore = new GatedJob('restore', 'restore')
   const full = new GatedJob('full', 'backup')
-  const runner = new Runner({ jobs: [dump, verify, expire, full], schedules: [], history, clock, log: logger })
+  const runner = new Runner({ jobs: [dump, verify, expire, full, restore], schedules: [], history, clock, log: logger })
   await runner.start()
   const app = await createHttpServer(
     {

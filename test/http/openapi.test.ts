@@ -52,6 +52,7 @@ await t.test('the description', async (t) => {
       'GET /openapi.json',
       'POST /api/admin/backup',
       'POST /api/admin/expire',
+      'POST /api/admin/restore',
       'POST /api/admin/verify',
     ]
     t.same(described.map(([name]) => name).toSorted(), expected)

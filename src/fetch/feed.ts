@@ -1,0 +1,66 @@
+import { chown, mkdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { FetchOptions } from './fetch-wal.ts'
+import { Prefetcher } from './prefetch.ts'
+import { Spool, type SpoolOwner } from './spool.ts'
+import { readControl } from './system.ts'
+import { UpcomingSegments } from './upcoming.ts'
+
+export interface FeedOptions extends FetchOptions {
+  readonly dataDirectory: string
+  /** Where lifeboat-restore-wal has its spool (`--spool`), absolute. */
+  readonly spool: string
+  /** Who recovers. */
+  readonly owner: SpoolOwner
+}
+
+const [ahead, maxBytes, parallel] = [16, 512 * 2 ** 20, 2]
+
+/**
+ * Is the prefetcher of a recovery that runs as another OS user, who may neither read the repositories nor start us. Gives
+ * what ends it.
+ *
+ * @throws what the file system says
+ */
+export async function feedRecovery(options: FeedOptions): Promise<() => Promise<void>> {
+  const { dataDirectory, owner } = options
+  const directory = join(options.spool, await spoolName(dataDirectory))
+  for (const path of [options.spool, directory]) {
+    await mkdir(path, { recursive: true, mode: 0o700 })
+    await chown(path, owner.uid, owner.gid)
+  }
+  for (const [name, text] of [
+    ['wanted', ''],
+    ['missed', ''],
+    ['prefetcher', `${process.pid}\n`],
+  ] as const) {
+    await writeFile(join(directory, name), text)
+    await chown(join(directory, name), owner.uid, owner.gid)
+  }
+  const spool = new Spool(directory, owner)
+  const lock = await spool.lock()
+  const stop = new AbortController()
+  const signal = AbortSignal.any([options.signal, stop.signal])
+  const fetch = { ...options, signal }
+  const upcoming = new UpcomingSegments({ ...fetch, asking: fetch })
+  const running = new Prefetcher({ spool, upcoming, fetch, ahead, maxBytes, parallel, dataDirectory })
+    .run()
+    .catch(() => {}) // without one, the script asks file by file, and says what is wrong
+    .finally(() => lock?.release())
+  return async () => {
+    stop.abort()
+    await running
+    // We may live on: nobody must wait for a prefetcher that is none any more.
+    await spool.destroy()
+  }
+}
+
+/** As lifeboat-restore-wal names it. */
+async function spoolName(dataDirectory: string): Promise<string> {
+  const control = await readControl(dataDirectory)
+  const system = BigInt(control?.systemIdentifier ?? 0)
+    .toString(16)
+    .padStart(16, '0')
+  const boot = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => 'none')
+  return `${system}-${boot.trim()}`
+}

@@ -1,0 +1,68 @@
+import { chown, mkdir, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { LifeboatError } from '../domain/errors.ts'
+import type { Asking } from '../fetch/ask.ts'
+import { fetchWal } from '../fetch/fetch-wal.ts'
+import { historiesFolder, type RecoveryFiles, reachedFile } from '../physical/recovery-files.ts'
+import { type OsUser, runProgram } from '../postgres/programs.ts'
+import type { Repository } from '../repository/repository.ts'
+
+export interface HistoriesOptions extends Asking {
+  readonly repositories: readonly Repository[]
+  readonly systemIdentifier: string
+  readonly owner: OsUser | null
+}
+
+/**
+ * Notes that the target was reached, and keeps the histories of all timelines that are stored: when the server is promoted,
+ * some day, it must take one that nobody had.
+ */
+export async function keepHistories(folder: string, options: HistoriesOptions): Promise<void> {
+  const { repositories, systemIdentifier, owner, signal } = options
+  const directory = join(folder, historiesFolder)
+  await mkdir(directory, { recursive: true, mode: 0o700 })
+  const paths = [directory]
+  const names = new Set<string>()
+  for (const { wal } of repositories)
+    for await (const { kind, name } of wal.listPlain(systemIdentifier, { signal }))
+      if (kind === 'history') names.add(name)
+  for (const name of names) {
+    const path = join(directory, name)
+    if (await fetchWal(name, path, { ...options, hashes: [], missingIsEnd: false })) paths.push(path)
+  }
+  const reached = join(folder, reachedFile)
+  await writeFile(reached, '', { mode: 0o600 })
+  for (const path of [...paths, reached]) if (owner !== null) await chown(path, owner.uid, owner.gid)
+}
+
+/** Gets one segment as the server will, as its OS user. Gives what would be in the way, in words. */
+export async function tryFetching(
+  { folder, lifeboat, config }: RecoveryFiles,
+  {
+    dataDirectory,
+    owner,
+    segment,
+    signal,
+  }: {
+    readonly dataDirectory: string
+    readonly owner: OsUser | null
+    readonly segment: string
+    readonly signal: AbortSignal
+  },
+): Promise<readonly string[]> {
+  const target = join(folder, 'trial')
+  try {
+    const args = ['wal', 'fetch', segment, target, `--config=${config}`]
+    await runProgram({ program: lifeboat, args, user: owner, cwd: dataDirectory, signal })
+    return []
+  } catch (error) {
+    signal.throwIfAborted()
+    if (!(error instanceof LifeboatError)) throw error
+    const who = owner === null ? 'a server' : `a server of the OS user ${owner.name}`
+    return [
+      `${who} cannot fetch WAL by itself, and would not start: ${error.message}. Let it read the repositories and run lifeboat, or restore with --start`,
+    ]
+  } finally {
+    await rm(target, { force: true })
+  }
+}

@@ -1,0 +1,291 @@
+import { mkdtemp } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { LifeboatError } from '../domain/errors.ts'
+import { formatLsn } from '../domain/lsn.ts'
+import { type RestoreWish, targetWords } from '../domain/restore-wish.ts'
+import { segmentAt, segmentBefore, segmentName } from '../domain/wal.ts'
+import { feedRecovery } from '../fetch/feed.ts'
+import { materialize } from '../physical/materialize.ts'
+import { type Recovered, recover } from '../physical/recover.ts'
+import { type RecoveryFiles, shellWord, spoolFolder, writeRecoveryFiles } from '../physical/recovery-files.ts'
+import {
+  clearLeftovers,
+  endLeftovers,
+  markRecovery,
+  removeMark,
+  takeOverMark,
+  unpackFolder,
+} from '../physical/restore-mark.ts'
+import { programPath } from '../postgres/installations.ts'
+import type { BackupUse } from '../repository/repository.ts'
+import type { JobContext } from '../runner/job.ts'
+import { markCopies } from './in-use.ts'
+import { keepHistories, tryFetching } from './restore-cluster-after.ts'
+import { canGoOn } from './restore-cluster-left.ts'
+import {
+  type ClusterRestoreOptions,
+  type PreparedRestore,
+  prepareClusterRestore,
+  socketDirectoryOf,
+} from './restore-cluster-plan.ts'
+import { unpackConfig } from './restore-config.ts'
+
+/**
+ * The physical half of the job `restore`: the whole cluster, in a directory of its own, led to a moment. A server that was
+ * started can be reached through its socket alone, and archives nothing: looking at it disturbs nobody. It stays up when it has
+ * come to the target. One that came less far is stopped, and the run has failed.
+ */
+export async function restoreCluster(
+  options: ClusterRestoreOptions,
+  wish: RestoreWish,
+  context: JobContext,
+): Promise<void> {
+  const { signal } = context
+  context.progress({ done: 0, total: null, unit: 'bytes', message: 'looking at the repositories' })
+  const prepared = await prepareClusterRestore(options, wish, { signal, format: megabytes })
+  const uses = await markChain(prepared, context)
+  try {
+    await new ClusterRestore(options, wish, { prepared, context }).run()
+  } finally {
+    for (const use of uses) await use.release()
+  }
+}
+
+class ClusterRestore {
+  readonly #options: ClusterRestoreOptions
+  readonly #wish: RestoreWish
+  readonly #prepared: PreparedRestore
+  readonly #context: JobContext
+  readonly #warnings: string[]
+  readonly #phases: Record<string, number> = {}
+
+  constructor(
+    options: ClusterRestoreOptions,
+    wish: RestoreWish,
+    { prepared, context }: { readonly prepared: PreparedRestore; readonly context: JobContext },
+  ) {
+    this.#options = options
+    this.#wish = wish
+    this.#prepared = prepared
+    this.#context = context
+    this.#warnings = [...prepared.warnings]
+  }
+
+  async run(): Promise<void> {
+    const { to } = this.#wish
+    const { left } = this.#prepared
+    if (left !== null) await endLeftovers(to, left)
+    if (left !== null && (await canGoOn(to, left, this.#prepared))) {
+      this.#context.log.info({ directory: to, former: left.runId }, 'going on with what a restore has left')
+      await takeOverMark(to, left, this.#context.runId)
+    } else {
+      if (left !== null) await clearLeftovers(to, left)
+      await this.#makeFiles()
+    }
+    const socketDirectory = await this.#socketDirectory()
+    const files = await this.#writeRecovery(socketDirectory)
+    if (!this.#wish.start) {
+      const { owner, plan, manifest } = this.#prepared
+      const segment = segmentName(
+        plan.timeline,
+        segmentAt(plan.from.lsn, manifest.physical?.segmentSize ?? 0),
+        manifest.physical?.segmentSize ?? 0,
+      )
+      this.#warnings.push(
+        ...(await tryFetching(files, { dataDirectory: to, owner, segment, signal: this.#context.signal })),
+      )
+      return this.#finish(null, files)
+    }
+    const recovered = await this.#recover(files, socketDirectory).catch(async (error: unknown) => {
+      throw withNextStep(error, to)
+    })
+    await this.#finish(recovered, files)
+  }
+
+  async #makeFiles(): Promise<void> {
+    const { to } = this.#wish
+    const { chain, tablespaces, installation, owner } = this.#prepared
+    const { runId, signal, log } = this.#context
+    const { phases, bytes } = await materialize({
+      ...{ chain, tablespaces, installation, owner, signal, clock: this.#options.clock },
+      dataDirectory: to,
+      folder: unpackFolder(to, runId),
+      // The server that is started next does it.
+      durable: !this.#wish.start,
+      onProgress: (done, total, message) => this.#context.progress({ done, total, unit: 'bytes', message }),
+    })
+    Object.assign(this.#phases, phases)
+    log.info({ directory: to, bytes, phases }, 'the data directory is whole')
+    await markRecovery(to, { runId, tablespaces: [...tablespaces.values()], owner })
+    this.#warnings.push(
+      ...(await unpackConfig(chain.at(-1), { dataDirectory: to, owner, signal, clock: this.#options.clock })),
+    )
+  }
+
+  async #writeRecovery(socketDirectory: string): Promise<RecoveryFiles> {
+    const { config, program } = this.#options
+    const { plan, installation, owner, manifest, sources } = this.#prepared
+    const { stop, timeline, to } = plan
+    const urls = config.repositories.filter(({ name }) => sources.some((one) => one.name === name))
+    return writeRecoveryFiles({
+      ...{ stop, timeline, to, installation, owner, program, socketDirectory },
+      dataDirectory: this.#wish.to,
+      cluster: config.cluster,
+      repositories: urls.map(({ name, url }) => ({ name, url })),
+      action: this.#wish.action,
+      segmentSize: manifest.physical?.segmentSize ?? 0,
+      missingIsEnd: this.#missingIsEnd(),
+    })
+  }
+
+  /** What is replayed to its end is held against the plan all the same. */
+  #missingIsEnd(): boolean {
+    const { stop } = this.#prepared.plan
+    return this.#wish.missingIsEnd || (stop.kind === 'time' && stop.mayEnd) || stop.kind === 'lsn'
+  }
+
+  async #recover({ folder, restoreCommand }: RecoveryFiles, socketDirectory: string): Promise<Recovered> {
+    const { to, action } = this.#wish
+    const { plan, installation, owner, manifest, sources } = this.#prepared
+    const { signal } = this.#context
+    const { clock, config } = this.#options
+    const stopFeeding =
+      owner === null
+        ? async () => {}
+        : await feedRecovery({
+            ...{ dataDirectory: to, spool: join(to, spoolFolder), owner, clock, signal, patienceMs: feedPatienceMs },
+            ...{ repositories: sources, systemIdentifier: manifest.systemIdentifier, hashes: [] },
+            missingIsEnd: this.#missingIsEnd(),
+          })
+    const [from, total] = [plan.from.lsn, Number(plan.to.lsn - plan.from.lsn)]
+    try {
+      const recovered = await recover({
+        ...{ installation, restoreCommand, action, socketDirectory, signal, clock },
+        dataDirectory: to,
+        timeline: plan.timeline,
+        stop: plan.stop,
+        mustReach: plan.to,
+        osUser: owner,
+        user: config.postgres.user,
+        workFolder: folder,
+        onProgress: ({ lsn }, message) =>
+          this.#context.progress({
+            done: Math.max(0, Math.min(total, Number(lsn - from))),
+            total,
+            unit: 'bytes',
+            message,
+          }),
+      })
+      if (recovered.newTimeline === null) await this.#needNoMore(folder)
+      return recovered
+    } finally {
+      await stopFeeding()
+    }
+  }
+
+  /** A server that waits goes on without us, and without a repository. */
+  async #needNoMore(folder: string): Promise<void> {
+    const { sources, manifest, owner } = this.#prepared
+    const { signal } = this.#context
+    const asking = { clock: this.#options.clock, signal, patienceMs: feedPatienceMs }
+    await keepHistories(folder, {
+      ...asking,
+      repositories: sources,
+      systemIdentifier: manifest.systemIdentifier,
+      owner,
+    })
+  }
+
+  async #finish(recovered: Recovered | null, { folder, configFile }: RecoveryFiles): Promise<void> {
+    const { to, target } = this.#wish
+    const { manifest, plan, answer, owner, installation } = this.#prepared
+    await removeMark(to)
+    const phases = { ...this.#phases, ...recovered?.phases }
+    const socket = recovered?.server.source
+    const log = join(folder, 'server.log')
+    const words = [programPath(installation, 'pg_ctl'), `--pgdata=${to}`, `--log=${log}`]
+    const start = [
+      ...words.map(shellWord),
+      shellWord(`--options=-c ${shellWord(`config_file=${configFile}`)}`),
+      'start',
+    ].join(' ')
+    const command = owner === null ? start : `runuser -u ${shellWord(owner.name)} -- ${start}`
+    const connect =
+      socket === undefined
+        ? null
+        : `psql --host=${shellWord(socket.host)} --port=${socket.port} --username=${shellWord(socket.user)}`
+    for (const warning of this.#warnings) this.#context.log.warn({ backup: manifest.backupId }, warning)
+    const { segmentSize = 1 } = manifest.physical ?? {}
+    const replayedTo = recovered?.lsn ?? plan.from.lsn
+    const segments = segmentBefore(replayedTo, segmentSize) - segmentAt(plan.from.lsn, segmentSize) + 1
+    this.#context.progress({
+      ...{ done: 1, total: 1, unit: 'steps' },
+      message: recovered === null ? `restored into ${to}; not started` : reachedWords(recovered, targetWords(target)),
+    })
+    this.#context.item({
+      outcome: 'succeeded',
+      backupType: manifest.type,
+      database: '',
+      repository: answer.repository,
+      backupId: manifest.backupId,
+      restored: {
+        directory: to,
+        asked: targetWords(target),
+        timeline: plan.timeline,
+        lsn: recovered === null ? null : formatLsn(recovered.lsn),
+        lastCommitAt: recovered?.lastCommitAt?.toISOString() ?? null,
+        stoppedAt: recovered?.stoppedAt ?? null,
+        newTimeline: recovered?.newTimeline ?? null,
+        start: recovered === null ? command : null,
+        connect,
+      },
+      ...(recovered === null ? {} : { measured: { phases, walBytes: Math.max(0, segments) * segmentSize } }),
+      finishedAt: this.#options.clock.now().toISOString(),
+      ...(this.#warnings.length > 0 ? { warnings: this.#warnings } : {}),
+    })
+  }
+
+  async #socketDirectory(): Promise<string> {
+    return socketDirectoryOf(join(this.#wish.to, 'lifeboat-restore')) ?? mkdtemp(join(tmpdir(), 'lifeboat-'))
+  }
+}
+
+/** As `lifeboat wal fetch` has it. */
+const feedPatienceMs = 30_000
+
+function reachedWords({ lsn, lastCommitAt, newTimeline, stoppedAt }: Recovered, asked: string): string {
+  const commit = lastCommitAt === null ? 'no transaction was replayed' : `last commit ${lastCommitAt.toISOString()}`
+  const state = newTimeline === null ? 'paused there' : `promoted to timeline ${newTimeline}`
+  return `came to ${formatLsn(lsn)}, ${commit}; asked for was ${asked}; ${stoppedAt ?? 'that is the end of the WAL'}; ${state}`
+}
+
+async function markChain({ chain }: PreparedRestore, context: JobContext): Promise<readonly BackupUse[]> {
+  const uses: BackupUse[] = []
+  try {
+    for (const { manifest, repositories } of chain) {
+      const copies = repositories.map((repository) => ({ repository }))
+      uses.push(await markCopies(copies, manifest.backupId, context))
+    }
+    return uses
+  } catch (error) {
+    for (const use of uses) await use.release()
+    throw error
+  }
+}
+
+/** Files that are whole are not thrown away: they may have taken hours. */
+function withNextStep(error: unknown, to: string): unknown {
+  if (!(error instanceof LifeboatError)) return error
+  const { code, message, hint, details } = error
+  const rest = `what is in ${to} is not to be used: the same command goes on with it, or remove it`
+  return new LifeboatError(code, message, {
+    hint: hint === undefined ? rest : `${hint}; ${rest}`,
+    cause: error,
+    ...(details === undefined ? {} : { details }),
+  })
+}
+
+function megabytes(bytes: number): string {
+  return `${Math.ceil(bytes / 2 ** 20)} MiB`
+}

@@ -1,0 +1,52 @@
+import { chown, mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Clock } from '../clock.ts'
+import { toFailure } from '../domain/errors.ts'
+import { ArtifactFetcher } from '../physical/fetch-artifact.ts'
+import type { ChainMember } from '../physical/materialize.ts'
+import { restoreFolder } from '../physical/recovery-files.ts'
+import { chooseHasher } from '../postgres/packed-tar.ts'
+import { type OsUser, runProgram } from '../postgres/programs.ts'
+
+export interface UnpackConfigOptions {
+  readonly dataDirectory: string
+  readonly owner: OsUser | null
+  readonly clock: Clock
+  readonly signal: AbortSignal
+}
+
+/** Below the data directory, in the folder of the restore: configuration that lay elsewhere, under its whole paths. */
+const configFolder = 'config'
+
+/**
+ * Unpacks the configuration that lay outside of the data directory, for people to look at and to put where it belongs. Gives
+ * what did not go well: data is worth more than its configuration.
+ */
+export async function unpackConfig(
+  member: ChainMember | undefined,
+  { dataDirectory, owner, clock, signal }: UnpackConfigOptions,
+): Promise<readonly string[]> {
+  if (member === undefined || !member.manifest.artifacts.some(({ name }) => name === 'config.tar')) return []
+  const folder = await mkdtemp(join(tmpdir(), 'lifeboat-'))
+  try {
+    const archive = join(folder, 'config.tar')
+    const hasher = await chooseHasher(signal)
+    const fetcher = new ArtifactFetcher({ folder, owner: null, env: {}, hasher, clock, onBytes: () => {} })
+    await fetcher.read(member, 'config.tar', archive, signal)
+    const target = join(dataDirectory, restoreFolder, configFolder)
+    await mkdir(target, { recursive: true, mode: 0o700 })
+    const args = ['--extract', `--file=${archive}`, '--no-same-owner', '--no-same-permissions', `--directory=${target}`]
+    await runProgram({ program: 'tar', args, signal })
+    if (owner !== null) {
+      await chown(join(dataDirectory, restoreFolder), owner.uid, owner.gid)
+      await runProgram({ program: 'chown', args: ['-R', `${owner.uid}:${owner.gid}`, target], signal })
+    }
+    return []
+  } catch (error) {
+    signal.throwIfAborted()
+    return [`the configuration that lay outside of the data directory was not restored: ${toFailure(error).message}`]
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+}

@@ -1,0 +1,111 @@
+import { readFile, readlink, realpath, rm, writeFile } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { LifeboatError } from '../domain/errors.ts'
+import { killOrphans } from '../postgres/orphans.ts'
+import type { OsUser } from '../postgres/programs.ts'
+import { removeTree } from '../postgres/scratch-directory.ts'
+import { emptyDirectory, incompleteMarker, writeNew } from './places.ts'
+import { recoveryFolder } from './recovering-server.ts'
+import { restoreFolder } from './recovery-files.ts'
+
+/*
+ * A restore that is under way, or was cut off, has a mark in its data directory. It ends with the directories that go with
+ * it, the last of which, where backups are unpacked, is named after the run: only the run itself may go on with it.
+ */
+
+/** What a mark tells. */
+export interface RestoreMark {
+  /** `files`: they are not whole yet; `recovery`: they are, and the server has not come to its target. */
+  readonly phase: 'files' | 'recovery'
+  readonly runId: string
+  /** The directories of tablespaces. */
+  readonly tablespaces: readonly string[]
+}
+
+const folderPrefix = '.lifeboat-restore-'
+
+const recoveryText = `The recovery of this data directory is not over: it is under way, was cut off, or ended too early. Do not use it.
+When none is under way: stop the server if one runs here (pg_ctl --mode=immediate stop), and remove it together with these
+directories, as far as they exist. Or give the same command again, which goes on with it:
+`
+
+/** Where the backups of a restore are unpacked: beside the data directory, on its file system. */
+export function unpackFolder(dataDirectory: string, runId: string): string {
+  return join(dirname(dataDirectory), `${folderPrefix}${runId}`)
+}
+
+/** Null where there is no mark, or one that is not of a run. */
+export async function readMark(dataDirectory: string): Promise<RestoreMark | null> {
+  const text = await readFile(join(dataDirectory, incompleteMarker), 'utf8').catch(() => null)
+  if (text === null) return null
+  const paths = text.split('\n').filter((line) => line.startsWith('/'))
+  const folder = basename(paths.pop() ?? '')
+  if (!folder.startsWith(folderPrefix)) return null
+  return {
+    phase: text.startsWith(recoveryText) ? 'recovery' : 'files',
+    runId: folder.slice(folderPrefix.length),
+    tablespaces: paths,
+  }
+}
+
+/** The files are whole; from now on it is the recovery that is not. */
+export async function markRecovery(
+  dataDirectory: string,
+  { runId, tablespaces, owner }: Pick<RestoreMark, 'runId' | 'tablespaces'> & { readonly owner: OsUser | null },
+): Promise<void> {
+  const text = `${recoveryText}${[...tablespaces, unpackFolder(dataDirectory, runId)].join('\n')}\n`
+  await writeNew(join(dataDirectory, incompleteMarker), text, owner)
+}
+
+/** Another run of the same command goes on. */
+export async function takeOverMark(dataDirectory: string, mark: RestoreMark, runId: string): Promise<void> {
+  const text = `${recoveryText}${[...mark.tablespaces, unpackFolder(dataDirectory, runId)].join('\n')}\n`
+  await writeFile(join(dataDirectory, incompleteMarker), text)
+}
+
+/** It has come to its target. */
+export async function removeMark(dataDirectory: string): Promise<void> {
+  await rm(join(dataDirectory, incompleteMarker), { force: true })
+}
+
+/**
+ * Ends what a restore that was cut off has left running: programs, known by their environment, and its server.
+ *
+ * @throws LifeboatError `conflict` when somebody else has started a server there
+ */
+export async function endLeftovers(dataDirectory: string, mark: RestoreMark): Promise<void> {
+  await killOrphans(unpackFolder(dataDirectory, mark.runId))
+  const pidFile = join(dataDirectory, 'postmaster.pid')
+  const pid = Number.parseInt(await readFile(pidFile, 'utf8').catch(() => ''), 10)
+  if (pid > 0 && (await isServerOf(pid, dataDirectory))) {
+    const started = await readFile(join(dataDirectory, 'postmaster.opts'), 'utf8').catch(() => '')
+    if (!started.includes(join(restoreFolder, recoveryFolder, 'postgresql.conf')))
+      throw new LifeboatError('conflict', `a server (process ${pid}) runs on ${dataDirectory}, which is not whole`, {
+        hint: 'stop it: pg_ctl --mode=immediate stop',
+      })
+    for (let turn = 0; await isServerOf(pid, dataDirectory); turn += 1) {
+      process.kill(pid, turn < patienceTurns ? 'SIGQUIT' : 'SIGKILL')
+      await delay(turnMs)
+    }
+  }
+  await rm(pidFile, { force: true })
+}
+
+const [turnMs, patienceTurns] = [50, 100]
+
+/** A postmaster works in its data directory. */
+async function isServerOf(pid: number, dataDirectory: string): Promise<boolean> {
+  const [cwd, real] = await Promise.all(
+    [readlink(`/proc/${pid}/cwd`), realpath(dataDirectory)].map((one) => one.catch(() => null)),
+  )
+  return cwd !== null && cwd === real
+}
+
+/** Empties the directories of a restore that was cut off: the mark goes last. */
+export async function clearLeftovers(dataDirectory: string, mark: RestoreMark): Promise<void> {
+  await removeTree(unpackFolder(dataDirectory, mark.runId))
+  for (const path of mark.tablespaces) await emptyDirectory(path).catch(() => {}) // not made yet
+  await emptyDirectory(dataDirectory, incompleteMarker)
+  await removeMark(dataDirectory)
+}
