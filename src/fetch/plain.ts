@@ -7,7 +7,7 @@ const mostBytes = 16 * 1024 * 1024
 
 /** Reads a history or label. */
 export async function readPlain(
-  { wal }: Repository,
+  { wal }: Pick<Repository, 'wal'>,
   object: Pick<StoredWalObject, 'info'>,
   signal: AbortSignal,
 ): Promise<Buffer> {

@@ -177,8 +177,18 @@ export const VerifyBody = Type.Object(
     backup: Type.Optional(BackupId),
     database: Type.Optional(DatabaseName),
     rehash: Type.Optional(Type.Boolean({ description: 'Hash again what was hashed before and did not change' })),
+    at: Type.Optional(
+      Type.String({
+        maxLength: 64,
+        description:
+          'Of a physical backup: replay the WAL to this moment (RFC 3339), which comes after it, or to the `latest`',
+      }),
+    ),
   },
-  { ...closed, description: 'Left out: the newest backup of each database, in every repository' },
+  {
+    ...closed,
+    description: 'Left out: in every repository the newest backup of each database, full and incremental',
+  },
 )
 
 export const ExpireBody = Type.Object(

@@ -89,7 +89,7 @@ function listed(dumps: readonly Manifest[]): string {
   const newestFirst = dumps.toSorted((a, b) => Date.parse(b.start.time) - Date.parse(a.start.time))
   const lines = newestFirst.map(
     ({ backupId, database, systemIdentifier }) =>
-      `${backupId} (${JSON.stringify(database?.name)} of cluster ${systemIdentifier})`,
+      `${backupId} (${database === null ? '' : `${JSON.stringify(database.name)} of `}cluster ${systemIdentifier})`,
   )
   const unique = [...new Set(lines)]
   const rest = unique.length - maxListed

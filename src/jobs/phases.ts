@@ -32,6 +32,11 @@ export class Phases {
     }
   }
 
+  /** Takes over what somebody else has measured. */
+  add(seconds: Readonly<Record<string, number>>): void {
+    for (const [name, more] of Object.entries(seconds)) this.#seconds[name] = (this.#seconds[name] ?? 0) + more
+  }
+
   seconds(): Readonly<Record<string, number>> {
     return { ...this.#seconds }
   }

@@ -18,17 +18,19 @@ const usualSocketDirectories = ['/var/run/postgresql', '/tmp']
  * docs/security.md.
  *
  * @param needed paths that it must reach
+ * @param others more directories that it has no business in
  * @throws LifeboatError `program-missing` when there is no such OS user; `usage-invalid` when it may do harm
  */
 export async function scratchAccount(
-  { postgres, repositories, watch, verification }: ValidatedConfig,
+  { postgres, repositories, watch, verification, wal }: ValidatedConfig,
   needed: readonly string[],
   signal?: AbortSignal,
+  others: readonly string[] = [],
 ): Promise<ScratchAccount> {
   const directories = [...repositories.map(({ path }) => path), ...watch.map(({ directory }) => directory)]
   const socketDirectories = [...(postgres.host.startsWith('/') ? [postgres.host] : []), ...usualSocketDirectories]
   const osUser = await serverOsUser(verification.osUser)
   if (osUser !== null) await assertHarmless(osUser, { socketDirectories, directories })
-  const hidden = [...directories, ...socketDirectories]
+  const hidden = [...directories, ...socketDirectories, ...(wal.archive === null ? [] : [wal.archive]), ...others]
   return { osUser, isolation: await probeIsolation({ user: osUser, hidden, needed, ...(signal ? { signal } : {}) }) }
 }

@@ -113,7 +113,11 @@ export async function removeScratch(server: ScratchServer, log: Logger): Promise
 }
 
 /** Without its server nothing that fails says anything about the backup. */
-export async function whileAlive<T>(server: ScratchServer, check: string, work: () => Promise<T>): Promise<T> {
+export async function whileAlive<T>(
+  server: Pick<ScratchServer, 'isLost'>,
+  check: string,
+  work: () => Promise<T>,
+): Promise<T> {
   try {
     return await work()
   } catch (error) {

@@ -15,21 +15,30 @@ import { type LevelRecorder, VerdictError } from './level-recorder.ts'
 import { unpackDirectory } from './pack.ts'
 import { diskFailure, freeBytes } from './work-folder.ts'
 
-export interface ArtifactOptions {
+/** How the artifacts of a backup are read. */
+export interface ReadOptions {
   readonly repository: Repository
   readonly manifest: Manifest
-  readonly folder: string
-  readonly installations: readonly Installation[]
-  readonly env: Readonly<Record<string, string>>
-  readonly clock: Clock
   readonly signal: AbortSignal
+  readonly onBytes: (bytes: number) => void
+}
+
+/** What need not be hashed again. */
+export interface KnownOptions {
+  readonly manifest: Manifest
+  readonly clock: Clock
   /** The last proof of this backup here: bytes that it hashed and that are unchanged are not hashed again. */
   readonly earlier: Proof | null
   readonly reproofSeconds: number
   readonly rehash: boolean
+}
+
+export interface ArtifactOptions extends ReadOptions, KnownOptions {
+  readonly folder: string
+  readonly installations: readonly Installation[]
+  readonly env: Readonly<Record<string, string>>
   /** The dump is needed unpacked, for a restore. */
   readonly unpack: boolean
-  readonly onBytes: (bytes: number) => void
 }
 
 /** What the checks of the artifacts leave for the deeper levels. */
@@ -83,7 +92,11 @@ export async function verifyArtifacts(
   return recorder.verdict === 'pass' ? { hashed, directory, files } : null
 }
 
-async function present({ repository, manifest, signal }: ArtifactOptions, { name, stored }: Artifact): Promise<string> {
+/** @throws VerdictError `artifact-missing`, `size-mismatch` */
+export async function present(
+  { repository, manifest, signal }: ReadOptions,
+  { name, stored }: Artifact,
+): Promise<string> {
   const info = await repository.headArtifact(manifest.backupId, name, { signal })
   if (info === null) throw new VerdictError('fail', 'artifact-missing', `checksum ${name}`, `${name} is not there`)
   if (info.bytes !== stored.bytes) {
@@ -98,8 +111,8 @@ async function present({ repository, manifest, signal }: ArtifactOptions, { name
 }
 
 /** The earlier entry of bytes that were hashed, have not changed since, and are not due for another look. */
-function unchanged(
-  { earlier, rehash, reproofSeconds, clock, manifest }: ArtifactOptions,
+export function unchanged(
+  { earlier, rehash, reproofSeconds, clock, manifest }: KnownOptions,
   artifact: Artifact,
   version: string,
 ): HashedArtifact | null {
@@ -111,7 +124,11 @@ function unchanged(
   return ageSeconds >= 0 && ageSeconds < reproofSeconds ? entry : null
 }
 
-function hashedEntry({ clock }: ArtifactOptions, artifact: Artifact, version: string): HashedArtifact {
+export function hashedEntry(
+  { clock }: Pick<KnownOptions, 'clock'>,
+  artifact: Artifact,
+  version: string,
+): HashedArtifact {
   return { name: artifact.name, version, stored: artifact.stored, hashedAt: clock.now().toISOString() }
 }
 
@@ -164,7 +181,8 @@ async function readText(options: ArtifactOptions, artifact: Artifact): Promise<s
   return Buffer.concat(chunks).toString('utf8')
 }
 
-async function readThrough(options: ArtifactOptions, artifact: Artifact): Promise<void> {
+/** @throws VerdictError `checksum-mismatch`; what the repository fails with */
+export async function readThrough(options: ReadOptions, artifact: Artifact): Promise<void> {
   const bytes = await read(options, artifact)
   await finished(bytes.resume())
   assertSame(artifact, bytes.digest())
@@ -172,7 +190,7 @@ async function readThrough(options: ArtifactOptions, artifact: Artifact): Promis
 
 /** The artifact's bytes, hashed and counted on their way. An error of the source destroys what is returned. */
 async function read(
-  { repository, manifest, signal, onBytes }: ArtifactOptions,
+  { repository, manifest, signal, onBytes }: ReadOptions,
   artifact: Artifact,
 ): Promise<CountingDigest> {
   const source = await repository.readArtifact(manifest.backupId, artifact.name, { signal })

@@ -11,10 +11,12 @@ import type { Repository } from '../repository/repository.ts'
 import { parseFingerprint } from './fingerprint-artifact.ts'
 import { LevelRecorder } from './level-recorder.ts'
 import { Phases } from './phases.ts'
+import type { ReplayTarget } from './replay-target.ts'
 import { removeScratch, restoreIntoScratch } from './scratch-restore.ts'
 import { withinTime } from './target-time.ts'
 import { type FetchedArtifacts, verifyArtifacts } from './verify-artifacts.ts'
 import { verifyData } from './verify-data.ts'
+import { type SeenPhysical, verifyPhysical } from './verify-physical.ts'
 import { assertHeld, assertUnchanged, type SeenManifest, withLater } from './verify-unchanged.ts'
 
 export interface VerifyBackupOptions {
@@ -30,6 +32,8 @@ export interface VerifyBackupOptions {
   readonly backupId: string
   readonly level: VerificationLevel
   readonly rehash: boolean
+  /** Of a physical backup: how far to replay beyond its end; null: not. */
+  readonly target: ReplayTarget | null
   /** Work folder of this backup alone; made by the caller, who removes it. */
   readonly folder: string
   readonly onProgress: (ratio: number, message: string) => void
@@ -56,36 +60,46 @@ export async function verifyBackup(options: VerifyBackupOptions): Promise<Verifi
     verifyLevels({ ...options, signal: limited }, levels, phases),
   )
   signal.throwIfAborted()
-  if (found.seen !== null && levels.artifact?.verdict === 'pass') {
-    const { seen, hashed } = found
+  const { seen, parents = [], restored = null } = found
+  if (seen !== null && levels.artifact?.verdict === 'pass') {
     const last = new LevelRecorder(clock)
-    const look = () => assertUnchanged(repository, seen, hashed, signal)
-    if ((await last.look('unchanged', 'artifact-changed', signal, look)) === 'removed') {
-      await repository.readManifest(backupId, { signal }) // says that it is missing
+    for (const one of [...parents, { seen, hashed: found.hashed }]) {
+      const look = () => assertUnchanged(repository, one.seen, one.hashed, signal)
+      if ((await last.look('unchanged', 'artifact-changed', signal, look)) === 'removed') {
+        await repository.readManifest(one.seen.manifest.backupId, { signal }) // says that it is missing
+      }
     }
     if (last.verdict !== 'pass') levels.artifact = withLater(levels.artifact, last.result())
   }
   signal.throwIfAborted()
+  const common = { startedAt, finishedAt: clock.now().toISOString(), lifeboat: options.version }
+  // What builds on it is not all that cannot be restored.
+  for (const { seen: parent, fault } of parents) {
+    if (fault === null) continue
+    const { backupId, checksum, serverVersion } = parent.manifest
+    const about = { backupId, manifestChecksum: checksum, serverVersion, hashed: [], phases: {} }
+    await repository.publishProof({ ...common, ...about, level: 'artifact', levels: { artifact: fault } })
+    options.log.error({ backup: backupId, cause: fault.cause }, 'a backup that it builds on is refuted')
+  }
   const proof = await repository.publishProof({
+    ...common,
     backupId,
-    manifestChecksum: found.seen?.manifest.checksum ?? '',
-    startedAt,
-    finishedAt: clock.now().toISOString(),
+    manifestChecksum: seen?.manifest.checksum ?? '',
     level: options.level,
     levels,
     hashed: found.hashed,
     phases: phases.seconds(),
-    serverVersion: found.seen?.manifest.serverVersion ?? '',
-    lifeboat: options.version,
+    ...(restored === null ? {} : { restored }),
+    serverVersion: seen?.manifest.serverVersion ?? '',
   })
-  return { manifest: found.seen?.manifest ?? null, proof }
+  return { manifest: seen?.manifest ?? null, proof }
 }
 
 async function verifyLevels(
   options: VerifyBackupOptions,
   levels: Partial<Record<VerificationLevel, LevelResult>>,
   phases: Phases,
-): Promise<{ seen: SeenManifest | null; hashed: readonly HashedArtifact[] }> {
+): Promise<{ readonly seen: SeenManifest | null; readonly hashed: readonly HashedArtifact[] } & Partial<SeenPhysical>> {
   const { config, clock, log, signal, folder, level, onProgress } = options
   const artifacts = new LevelRecorder(clock)
   const seen = await readManifest(options, artifacts)
@@ -94,6 +108,10 @@ async function verifyLevels(
     return { seen, hashed: [] }
   }
   const { manifest } = seen
+  if (manifest.physical !== undefined) {
+    const earlier = (id: string) => earlierProof(options, id)
+    return { seen, ...(await verifyPhysical({ ...options, earlier }, seen, { levels, phases, artifacts })) }
+  }
   const installations = await findInstallations(config.postgres.binDir)
   const fetched = await phases.time('fetch', () => fetch(options, manifest, installations, artifacts))
   levels.artifact = artifacts.result()
@@ -185,13 +203,6 @@ async function fetch(
   recorder: LevelRecorder,
 ): Promise<FetchedArtifacts | null> {
   const { config, clock, repository, folder, signal, level, rehash } = options
-  if (manifest.type !== 'dump') {
-    recorder.add(
-      { name: 'type', verdict: 'inconclusive', detail: `this version cannot verify a backup of type ${manifest.type}` },
-      'type-unknown',
-    )
-    return null
-  }
   const total = Math.max(
     1,
     manifest.artifacts.reduce((sum, { stored }) => sum + stored.bytes, 0),
@@ -207,7 +218,7 @@ async function fetch(
       signal,
       rehash,
       env: cleanEnvironment({ [workMarker]: folder }),
-      earlier: await earlierProof(options),
+      earlier: await earlierProof(options, manifest.backupId),
       reproofSeconds: config.verification.reproofSeconds,
       unpack: level !== 'artifact',
       onBytes: (bytes) => {
@@ -220,7 +231,7 @@ async function fetch(
 }
 
 /** A proof that cannot be read vouches for nothing: everything is hashed again. */
-async function earlierProof({ repository, backupId, signal, log }: VerifyBackupOptions): Promise<Proof | null> {
+async function earlierProof({ repository, signal, log }: VerifyBackupOptions, backupId: string): Promise<Proof | null> {
   try {
     return await repository.latestProof(backupId, { signal })
   } catch (error) {

@@ -1,12 +1,14 @@
 import type { Clock } from '../clock.ts'
 import type { ValidatedConfig } from '../config/validated.ts'
-import { isBackupId, isExternalId, type Manifest } from '../domain/backup.ts'
+import { isBackupId, isExternalId, type Manifest, parseBackupId } from '../domain/backup.ts'
 import { LifeboatError, toFailure } from '../domain/errors.ts'
 import type { Proof } from '../domain/proof.ts'
 import { chooseRepositories } from '../repository/choose.ts'
 import type { Repository } from '../repository/repository.ts'
 import type { JobContext, JobParams } from '../runner/job.ts'
 import { hintOfOthers, type LiveServer, newestDumps, ofLiveCluster } from './newest-dumps.ts'
+import { newestPhysical } from './newest-physical.ts'
+import { type ReplayTarget, replayTarget } from './replay-target.ts'
 import type { ExternalTarget } from './verify-external.ts'
 
 export interface VerifyJobOptions {
@@ -50,7 +52,8 @@ export async function chooseWork(
   context: JobContext,
   failures: LifeboatError[],
 ): Promise<readonly (VerifyTarget | ExternalTarget)[]> {
-  const externals = await chooseExternals(options, params, context, failures)
+  const target = replayTarget(params)
+  const externals = target === null ? await chooseExternals(options, params, context, failures) : []
   const targets = isExternalOnly(options, params) ? [] : await chooseTargets(options, params, context, failures)
   return [...targets, ...externals]
 }
@@ -103,7 +106,10 @@ async function chooseTargets(
   failures: LifeboatError[],
 ): Promise<readonly VerifyTarget[]> {
   const { backup, repository: wanted, database } = params
+  const target = replayTarget(params)
   const chosen = chooseRepositories(repositories, wanted)
+  if (target !== null && typeof backup === 'string' && parseBackupId(backup)?.type === 'dump')
+    throw new LifeboatError('usage-invalid', `${backup} is a dump: only a physical backup can be replayed to a moment`)
   if (typeof backup === 'string') return findBackup(chosen, backup, signal)
   const live = await server(signal)
   signal.throwIfAborted()
@@ -111,9 +117,15 @@ async function chooseTargets(
   const targets: VerifyTarget[] = []
   for (const repository of chosen) {
     try {
-      const dumps = await newestDumps(repository, only, { signal, log, now: clock.now() })
-      const manifests = ofLiveCluster(dumps, live?.systemIdentifier ?? null)
-      if (manifests.length === 0) throw nothingToVerify(repository.name, database, dumps)
+      const options = { signal, log, now: clock.now() }
+      // A moment is one of the whole cluster, and a database that is named is one of dumps.
+      const dumps = target === null ? await newestDumps(repository, only, options) : []
+      const until = target === null || target === 'latest' ? null : target.at
+      const which = { until, ofEachType: target === null }
+      const physical = typeof database === 'string' ? [] : await newestPhysical(repository, { ...options, ...which })
+      const found = [...dumps, ...physical]
+      const manifests = ofLiveCluster(found, live?.systemIdentifier ?? null)
+      if (manifests.length === 0) throw nothingToVerify(repository.name, { database, target }, found)
       for (const manifest of manifests) targets.push({ repository, backupId: manifest.backupId, manifest })
     } catch (error) {
       signal.throwIfAborted()
@@ -127,8 +139,14 @@ async function chooseTargets(
 }
 
 /** Each repository is meant to be a full copy, so an empty one (a disk that is not mounted) must not go unnoticed. */
-function nothingToVerify(repository: string, database: unknown, others: readonly Manifest[]): LifeboatError {
-  const what = typeof database === 'string' ? `no backup of ${JSON.stringify(database)}` : 'no backup to verify'
+function nothingToVerify(
+  repository: string,
+  { database, target }: { readonly database: unknown; readonly target: ReplayTarget | null },
+  others: readonly Manifest[],
+): LifeboatError {
+  const before = target === null || target === 'latest' ? '' : ` that was consistent at ${target.text}`
+  const kind = target === null ? 'backup to verify' : `physical backup${before}`
+  const what = typeof database === 'string' ? `no backup of ${JSON.stringify(database)}` : `no ${kind}`
   return new LifeboatError('not-found', `there is ${what} in repository ${repository}`, {
     hint:
       hintOfOthers(others) ?? 'take one first: lifeboat backup; if there were some, see whether its disk is mounted',

@@ -1,11 +1,13 @@
 import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Clock } from '../clock.ts'
+import { parseBackupId } from '../domain/backup.ts'
 import { LifeboatError, toFailure } from '../domain/errors.ts'
 import { overallVerdict, type VerificationLevel, verificationLevels } from '../domain/proof.ts'
 import type { BackupUse } from '../repository/repository.ts'
 import type { Job, JobContext, JobParams, RunItem } from '../runner/job.ts'
 import { markInUse } from './in-use.ts'
+import { type ReplayTarget, replayTarget } from './replay-target.ts'
 import { timeForNext } from './target-time.ts'
 import { proofFailure, type VerifiedBackup, verifyBackup } from './verify-backup.ts'
 import { chooseWork, type VerifyJobOptions, type VerifyTarget } from './verify-choose.ts'
@@ -13,10 +15,11 @@ import { type ExternalTarget, verifyExternal } from './verify-external.ts'
 import { makeWorkFolder, removeWorkFolder } from './work-folder.ts'
 
 /**
- * The job `verify`: one backup, or the newest of every database in every repository and watched directory, up to a level.
+ * The job `verify`: one backup, or the newest of every database in every repository and watched directory, and the newest
+ * full and incremental one of every repository, up to a level.
  * The smallest comes first, see `timeForNext`.
  *
- * Params: `{ backup: id | null, repository: name | null, database: name | null, level, rehash: boolean }`.
+ * Params: `{ backup: id | null, repository: name | null, database: name | null, level, rehash: boolean, at?: time | 'latest' }`.
  */
 export function verifyJob(options: VerifyJobOptions): Job {
   return {
@@ -40,6 +43,11 @@ async function runVerify(options: VerifyJobOptions, params: JobParams, context: 
   const { config, clock } = options
   const begunAt = clock.monotonic()
   const level = levelOf(params, config.verification.level)
+  const until = replayTarget(params)
+  if (until !== null && level === 'artifact')
+    throw new LifeboatError('usage-invalid', 'at level artifact nothing is replayed to a moment', {
+      hint: 'choose level restore or data',
+    })
   const failures: LifeboatError[] = []
   const chosen = await chooseWork(options, params, context, failures)
   const targets = chosen.toSorted((a, b) => bytesOf(a) - bytesOf(b))
@@ -61,7 +69,7 @@ async function runVerify(options: VerifyJobOptions, params: JobParams, context: 
           ? await verifyFile(options, { target, level, folder, limitMs, report }, context)
           : await verifyTarget(
               options,
-              { target, level, rehash: params.rehash === true, folder, limitMs, report },
+              { target, level, rehash: params.rehash === true, until, folder, limitMs, report },
               context,
             )
       if (failure !== null) failures.push(failure)
@@ -73,15 +81,16 @@ async function runVerify(options: VerifyJobOptions, params: JobParams, context: 
   if (worst !== undefined) throw worst
 }
 
-/** What is read of it; what cannot be read is quickly done. */
+/** What is read of it, and of a physical backup what becomes of it; what cannot be read is quickly done. */
 function bytesOf(target: VerifyTarget | ExternalTarget): number {
   if ('id' in target) return target.bytes
+  if (target.manifest?.physical !== undefined) return target.manifest.physical.sourceBytes
   return (target.manifest?.artifacts ?? []).reduce((sum, { stored }) => sum + stored.bytes, 0)
 }
 
 async function verifyTarget(
   { config, clock, version }: VerifyJobOptions,
-  work: Work<VerifyTarget> & { readonly rehash: boolean },
+  work: Work<VerifyTarget> & { readonly rehash: boolean; readonly until: ReplayTarget | null },
   context: JobContext,
 ): Promise<LifeboatError | null> {
   const { repository, backupId } = work.target
@@ -103,11 +112,12 @@ async function verifyTarget(
       limitMs: work.limitMs,
       level: work.level,
       rehash: work.rehash,
+      target: work.until,
       onProgress: work.report,
     })
   }
   const about = {
-    backupType: 'dump' as const,
+    backupType: parseBackupId(backupId)?.type ?? 'dump',
     database: work.target.manifest?.database?.name ?? '',
     repository: repository.name,
   }

@@ -149,8 +149,23 @@ export function newestBackups(catalog: Catalog, ranked = rankBackups(catalog)): 
 export function newestProvenBackups(catalog: Catalog, ranked = rankBackups(catalog)): Located[] {
   return newestOf(
     ranked,
-    (backup, { proofs }) => standing(proofs.get(backup.id)) === 'proven' && isStillRequired(catalog, backup),
+    (backup, state) =>
+      standing(state.proofs.get(backup.id)) === 'proven' &&
+      isStillRequired(catalog, backup) &&
+      !isOnRefuted(backup, state),
   )
+}
+
+/** Whether a verification has refuted, since, one of those that it builds on. */
+function isOnRefuted({ parent }: BackupSummary, { backups, proofs }: RepositoryState): boolean {
+  const seen = new Set<string>()
+  for (let id = parent; id !== null && !seen.has(id); ) {
+    if (standing(proofs.get(id)) === 'refuted') return true
+    seen.add(id)
+    const known = id
+    id = backups.find((one) => one.id === known)?.parent ?? null
+  }
+  return false
 }
 
 /**

@@ -20,6 +20,14 @@ await t.test('a trigger answers 202 with the run and its place', async (t) => {
         { level: 'artifact', repository: 'local', backup: proven.id, database: 'app', rehash: true },
         { level: 'artifact', repository: 'local', backup: proven.id, database: 'app', rehash: true },
       ],
+      [
+        '/api/admin/verify',
+        { level: 'restore', at: '2026-11-26 03:10:00.123456+01' },
+        {
+          ...{ level: 'restore', repository: null, backup: null, database: null, rehash: false },
+          at: '2026-11-26 02:10:00.123456+00',
+        },
+      ],
     ]
     for (const [url, payload, params] of cases) {
       const answer = await post(url, payload)

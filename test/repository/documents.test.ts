@@ -263,6 +263,17 @@ await t.test('what could not be read back is not written', async (t) => {
 await t.test('proofs', async (t) => {
   const { text, proof } = serializeProof(proofBody())
   t.same(parseProof(Buffer.from(text), proofPlace), proof)
+  const restored = {
+    bytes: 1,
+    walBytes: 2,
+    seconds: 0.5,
+    timeline: 1,
+    lsn: '0/3000028',
+    target: null,
+    lastCommitAt: null,
+  }
+  const physical = serializeProof(proofBody(dumpId, { restored }))
+  t.same(parseProof(Buffer.from(physical.text), proofPlace).restored, restored)
   t.match(
     refusal(() => parseProof(Buffer.from(text.slice(1)), proofPlace)),
     /^proof-invalid: the proof prod.proofs/,

@@ -1,8 +1,9 @@
-import { readdir, readFile, stat } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Test } from 'tap'
 import { walFileKind } from '../../src/domain/wal.ts'
+import { readWalPageHeader } from '../../src/domain/wal-page.ts'
 import type { Repository } from '../../src/repository/repository.ts'
 import { storeWal } from './wal-objects.ts'
 
@@ -27,8 +28,7 @@ export function copyWal({ archive, repositories, systemIdentifier }: CopierOptio
       if (done.has(name) || kind === null) continue
       const bytes = await readFile(join(archive, name))
       // cp(1) may still be at work.
-      if (kind === 'segment' && (bytes.length < 1024 * 1024 || (await stat(join(archive, name))).size !== bytes.length))
-        continue
+      if (kind === 'segment' && readWalPageHeader(bytes)?.segmentSize !== bytes.length) continue
       for (const repository of repositories) await storeWal(repository, systemIdentifier, name, bytes)
       done.add(name)
     }

@@ -1,5 +1,7 @@
 import type { Static } from 'typebox'
+import { parseTargetMoment } from '../../config/target-moment.ts'
 import { LifeboatError, toFailure } from '../../domain/errors.ts'
+import { targetTime } from '../../domain/recovery-plan.ts'
 import { requireBackup } from '../backup-list.ts'
 import type { App } from '../instance.ts'
 import type { HttpDependencies, HttpLimits } from '../ports.ts'
@@ -60,9 +62,10 @@ export function adminRoutes(app: App, deps: HttpDependencies, limits: HttpLimits
       },
     },
     async (request, reply) => {
-      const { level = 'data', repository = null, backup = null, database = null, rehash = false } = request.body
-      requireBackup(catalog(), repository, backup)
-      const params = { level, repository, backup, database, rehash }
+      const { level = 'data', repository = null, backup = null, database = null, rehash = false, at } = request.body
+      const now = catalog()
+      requireBackup(now, repository, backup)
+      const params = { level, repository, backup, database, rehash, ...momentIn(at, database, now.at) }
       const run = runner.trigger({ job: 'verify', params, trigger: 'api', requestedBy: request.requestedBy })
       return reply
         .code(202)
@@ -98,6 +101,15 @@ export function adminRoutes(app: App, deps: HttpDependencies, limits: HttpLimits
         .send(run as RunAnswer)
     },
   )
+}
+
+/** Refused here rather than by the run. */
+function momentIn(at: string | undefined, database: string | null, now: Date): { readonly at?: string } {
+  if (at === undefined) return {}
+  if (database !== null) throw new LifeboatError('usage-invalid', 'at and database exclude each other')
+  if (at === 'latest') return { at }
+  const { note: _, ...moment } = parseTargetMoment(at, now)
+  return { at: targetTime(moment) }
 }
 
 async function previewExpiry(
