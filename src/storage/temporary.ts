@@ -45,7 +45,7 @@ export async function removeAbandoned(folder: string, now: Date | null): Promise
   return removed
 }
 
-/** When a file, or one in a directory, was written to last, as `Date.now()` counts. */
+/** When a file, or one in a directory, was written to last, milliseconds since 1970. */
 async function changedAt(path: string): Promise<number> {
   const found = await lstat(path)
   if (!found.isDirectory()) return found.mtimeMs
