@@ -131,7 +131,7 @@ function judgeGroup(group: Member[], policy: RetentionPolicy, nowMs: number): vo
   if (lastUsable !== undefined) keep(lastUsable, 'last-usable')
   if (lastProven !== undefined) keep(lastProven, 'last-proven')
   for (const member of group) keepForItself(member, policy, nowMs)
-  for (const member of placesOf(good).slice(0, policy.keepAtLeast)) keep(member, 'keep-at-least')
+  for (const member of newestPlaces(good, policy.keepAtLeast)) keep(member, 'keep-at-least')
   if (policy.windowSeconds !== null) keepWindow(good, policy.windowSeconds * 1000, nowMs)
   for (const [reason, member] of newestOfPeriods(good, policy)) keep(member, reason)
   // What was refuted may be all that is left of the newest data.
@@ -143,13 +143,20 @@ function judgeGroup(group: Member[], policy: RetentionPolicy, nowMs: number): vo
   for (const member of group) member.needs = needs
 }
 
-/** One of each place in the WAL: a full backup that was put together from a chain is at the place of its last one. */
-function placesOf(newestFirst: readonly Member[]): readonly Member[] {
-  return newestFirst.filter(({ backup, high, low }, index) => {
+/** Those of the newest so many places in the WAL: a full backup that was put together is at the place of its chain's last one. */
+function newestPlaces(newestFirst: readonly Member[], count: number): readonly Member[] {
+  let places = 0
+  const end = newestFirst.findIndex((member, index) => {
     const before = newestFirst[index - 1]
-    if (before === undefined || (backup.type !== 'full' && backup.type !== 'incremental')) return true
-    return before.backup.timeline !== backup.timeline || before.high !== high || before.low !== low
+    if (before === undefined || !isSamePlace(before, member)) places += 1
+    return places > count
   })
+  return end < 0 ? newestFirst : newestFirst.slice(0, end)
+}
+
+function isSamePlace(a: Member, b: Member): boolean {
+  const isPhysical = b.backup.type === 'full' || b.backup.type === 'incremental'
+  return isPhysical && a.backup.timeline === b.backup.timeline && a.high === b.high && a.low === b.low
 }
 
 /** What keeps a backup whatever the others are. */

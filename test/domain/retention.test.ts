@@ -59,9 +59,16 @@ t.test('by age, with the newest ones kept however old they are', async (t) => {
   t.same(made.decisions.get('dump-12'), { keep: false, reasons: ['expired'], until: null })
   t.same(goes(plan([dump(20), dump(30), dump(40)], { keepAtLeast: 2 })), ['dump-40'])
   const physical = { database: '', type: 'full' } as const
-  const chain = [dump(30, physical), dump(20, { ...physical, type: 'incremental', parent: 'dump-30' })]
-  const made2 = plan([...chain, dump(20, { ...physical, id: 'made' }), dump(40, physical)], { keepAtLeast: 2 })
-  t.same(goes(made2), ['dump-20', 'dump-40'], 'a chain and what was put together from it are not two')
+  const chain = [dump(40, physical), dump(20, { ...physical, type: 'incremental', parent: 'dump-40' })]
+  const twins = [...chain, dump(20, { ...physical, id: 'made' }), dump(30, physical), dump(50, physical)]
+  t.same(goes(plan(twins, { keepAtLeast: 2 })), ['dump-50'], 'a chain and what was put together from it are not two')
+  t.same(goes(plan([...twins, dump(11, physical)], { keepAtLeast: 1 })), [
+    'dump-20',
+    'dump-50',
+    'dump-40',
+    'dump-30',
+    'made',
+  ])
   t.same(goes(plan([dump(400), dump(500)], { keepForSeconds: null })), [])
   t.same(plan([], {}).removals, [])
 })
