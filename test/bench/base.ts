@@ -1,14 +1,13 @@
-import { chmod, mkdir, mkdtemp, writeFile } from 'node:fs/promises'
+import { chmod, copyFile, mkdir, mkdtemp, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { systemClock } from '../../src/clock.ts'
-import { makeRepositories } from '../../src/core.ts'
+import { setTimeout as delay } from 'node:timers/promises'
 import { LifeboatError } from '../../src/domain/errors.ts'
+import { archiveCommand, archiveProgram, programsDirectory } from '../../src/postgres/archiving.ts'
 import { baseBackupArguments } from '../../src/postgres/base-backup.ts'
 import { withSession } from '../../src/postgres/connection.ts'
 import { quoteIdentifier } from '../../src/postgres/conninfo.ts'
 import { programPath } from '../../src/postgres/installations.ts'
 import { runProgram, startChain } from '../../src/postgres/programs.ts'
-import { copyWal } from '../support/copier.ts'
 import { installationOf, type Major } from '../support/postgres.ts'
 import { type BenchCluster, startBenchCluster } from './cluster.ts'
 import { benchTokenHash, type Sidecar, startSidecar } from './sidecar.ts'
@@ -36,29 +35,36 @@ async function withCluster(
   const archive = join(directory, 'archive')
   await mkdir(archive)
   await chmod(archive, 0o1777)
+  await mkdir(join(archive, '.incoming'))
+  await chmod(join(archive, '.incoming'), 0o1777)
+  await copyFile(join(programsDirectory, archiveProgram), join(directory, archiveProgram))
   const cluster = await startBenchCluster(directory, scale, {
     installation: await installationOf(major),
     settings: {
       archive_mode: 'on',
-      archive_command: `cp %p ${archive}/%f`,
+      archive_command: archiveCommand(directory, archive),
       max_wal_size: '4GB',
       ...(major >= 17 ? { summarize_wal: 'on' } : {}),
     },
     yaml: { wal: { archive } },
   })
-  const sidecar = await startSidecar(directory, cluster.configText({ port, tokenHash: benchTokenHash }), port)
-  const made = makeRepositories(await cluster.config(), { clock: systemClock, version: 'bench', ledger: null })
-  const [row] = await query<{ id: string }>(cluster, 'select system_identifier::text as id from pg_control_system()')
-  const repositories = made.map(({ repository }) => repository)
-  const stopCopying = copyWal({ archive, repositories, systemIdentifier: row?.id ?? '' })
+  const start = () => startSidecar(directory, cluster.configText({ port, tokenHash: benchTokenHash }), port)
+  let sidecar = await start()
   try {
     await sidecar.run('backup', { type: 'full' }) // warms the cache, and marks the repository
+    while (!(await hasShippedAll(sidecar))) await delay(100)
+    // What it took to ship a gigabyte of WAL is another figure.
+    await sidecar.stop()
+    sidecar = await start()
     return await work(cluster, sidecar, directory)
   } finally {
-    await stopCopying()
     await sidecar.stop()
     await cluster.remove()
   }
+}
+
+async function hasShippedAll({ url }: Sidecar): Promise<boolean> {
+  return /^lifeboat_wal_backlog_bytes\{.*\} 0$/m.test(await (await fetch(`${url}/metrics`)).text())
 }
 
 async function benchFull(cluster: BenchCluster, sidecar: Sidecar, directory: string): Promise<readonly Figure[]> {

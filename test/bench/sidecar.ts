@@ -101,6 +101,6 @@ async function run(url: string, kind: 'backup' | 'verify', body: object): Promis
     }
     if (state === 'succeeded') return
     if (state === 'failed' || state === 'cancelled') throw new Error(`${kind} ${state}: ${JSON.stringify(failure)}`)
-    await delay(200)
+    await delay(50)
   }
 }
