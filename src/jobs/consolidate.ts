@@ -9,7 +9,7 @@ import { majorOf } from '../domain/chain.ts'
 import { LifeboatError } from '../domain/errors.ts'
 import { verifyDirectory } from '../physical/check-member.ts'
 import { materialize } from '../physical/materialize.ts'
-import { packTar, zstdArguments } from '../postgres/packed-tar.ts'
+import { inDirectory, packTar, zstdArguments } from '../postgres/packed-tar.ts'
 import type { ProgramOptions } from '../postgres/programs.ts'
 import type { BackupWriter, ManifestBody, Repository } from '../repository/repository.ts'
 import type { JobContext } from '../runner/job.ts'
@@ -163,7 +163,7 @@ async function archiveProgram(directory: string, env: Readonly<Record<string, st
       '--anchored',
       '--no-wildcards',
       ...links.filter((link) => link.isSymbolicLink()).map(({ name }) => `--exclude=pg_tblspc/${name}`),
-      `--directory=${directory}`,
+      ...inDirectory(directory),
       '--',
       ...names.toSorted((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1)),
     ],

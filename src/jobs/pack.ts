@@ -4,6 +4,7 @@ import type { Readable } from 'node:stream'
 import type { Artifact } from '../domain/backup.ts'
 import { LifeboatError } from '../domain/errors.ts'
 import { withCause } from '../postgres/failures.ts'
+import { inDirectory } from '../postgres/packed-tar.ts'
 import { assertSucceeded, runProgram, startProgram } from '../postgres/programs.ts'
 
 export interface PackOptions {
@@ -32,7 +33,7 @@ export async function packDirectory(
     '--numeric-owner',
     '--mode=u=rwX,go=',
     '--mtime=@0',
-    `--directory=${options.directory}`,
+    ...inDirectory(options.directory),
     '.',
   ]
   const tar = await startProgram({ program: 'tar', args, env: options.env, signal: options.signal })
@@ -57,7 +58,7 @@ export async function packDirectory(
 export async function unpackDirectory(options: PackOptions, source: Readable): Promise<void> {
   await runProgram({
     program: 'tar',
-    args: ['--extract', '--file=-', '--no-same-owner', '--no-same-permissions', `--directory=${options.directory}`],
+    args: ['--extract', '--file=-', '--no-same-owner', '--no-same-permissions', ...inDirectory(options.directory)],
     env: options.env,
     signal: options.signal,
     stdin: source,

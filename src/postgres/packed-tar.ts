@@ -87,6 +87,11 @@ export function zstdArguments({ level, threads }: Compression): readonly string[
   return [`-${level}`, `-T${threads}`, '--quiet', '--stdout']
 }
 
+/** Where tar(1) works. It would take a backslash in the path for the beginning of an escape. */
+export function inDirectory(path: string): readonly string[] {
+  return ['--no-unquote', `--directory=${path}`]
+}
+
 export function tee(paths: readonly string[], env: Readonly<Record<string, string>>): ProgramOptions {
   return { program: 'tee', args: paths, env }
 }
@@ -130,7 +135,7 @@ async function lookInto({ folder, env, member = '' }: PackOptions, path: string,
       '--force-local',
       '--no-same-owner',
       `--file=${path}`,
-      `--directory=${folder}`,
+      ...inDirectory(folder),
       '--',
       member,
     ],
@@ -204,5 +209,5 @@ export class Group {
 }
 
 function isVictim({ signal, stderr }: ProgramExit): boolean {
-  return signal === 'SIGPIPE' || stderr.includes('Broken pipe')
+  return signal === 'SIGPIPE' || /Broken pipe|Connection reset by peer/.test(stderr)
 }

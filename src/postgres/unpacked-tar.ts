@@ -1,7 +1,7 @@
 import { rm } from 'node:fs/promises'
 import type { Readable } from 'node:stream'
 import { LifeboatError } from '../domain/errors.ts'
-import { Group, type Hasher, sha256Of, tee } from './packed-tar.ts'
+import { Group, type Hasher, inDirectory, sha256Of, tee } from './packed-tar.ts'
 import { type OsUser, type ProgramOptions, runProgram } from './programs.ts'
 
 /*
@@ -83,7 +83,7 @@ function tarProgram(
       '--anchored',
       '--no-wildcards',
       ...exclude.map((name) => `--exclude=${name}`),
-      `--directory=${directory}`,
+      ...inDirectory(directory),
     ],
     env,
     user: owner,
