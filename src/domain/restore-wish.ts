@@ -33,12 +33,20 @@ type Params = Readonly<Record<string, string | number | boolean | null>>
 export function restoreParams(wish: RestoreWish): Params {
   const { target, tablespaces, to } = wish
   for (const path of [to, ...tablespaces.map(([, place]) => place)]) {
-    if (!path.startsWith('/') || /\p{Cc}/u.test(path))
+    // What `..` means behind a link is another thing for who compares paths than for the kernel.
+    if (!path.startsWith('/') || /\p{Cc}|\/\.\.?(?:\/|$)/u.test(path))
       throw new LifeboatError(
         'usage-invalid',
-        `${JSON.stringify(path)} is not an absolute path without control characters`,
+        `${JSON.stringify(path)} is not an absolute path without . and .. and control characters`,
       )
   }
+  if (/["$`\\]/.test(to))
+    throw new LifeboatError('usage-invalid', `no server could be started in ${JSON.stringify(to)} by hand`, {
+      hint: 'pg_ctl hands the path to a shell: choose one without ", $, ` and \\',
+    })
+  // PostgreSQL takes no longer ones, and compares bytes.
+  if (target.kind === 'name' && (!/^[^\0]+$/.test(target.name) || Buffer.byteLength(target.name) > 63))
+    throw new LifeboatError('usage-invalid', 'the name of a restore point has from 1 to 63 bytes')
   if (wish.action === 'pause' && target.kind === 'latest')
     throw new LifeboatError('usage-invalid', 'the latest moment is no place at which a server can pause', {
       hint: 'name a moment or a place in the WAL, or leave the action out',

@@ -1,5 +1,6 @@
-import { chown, mkdir, readFile, writeFile } from 'node:fs/promises'
+import { lchown, lstat, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { LifeboatError } from '../domain/errors.ts'
 import type { FetchOptions } from './fetch-wal.ts'
 import { Prefetcher } from './prefetch.ts'
 import { Spool, type SpoolOwner } from './spool.ts'
@@ -27,15 +28,18 @@ export async function feedRecovery(options: FeedOptions): Promise<() => Promise<
   const directory = join(options.spool, await spoolName(dataDirectory))
   for (const path of [options.spool, directory]) {
     await mkdir(path, { recursive: true, mode: 0o700 })
-    await chown(path, owner.uid, owner.gid)
+    // Who recovers may have put anything there: what a link points to is not given away, and not written.
+    if (!(await lstat(path)).isDirectory()) throw new LifeboatError('conflict', `${path} is not a directory`)
+    await lchown(path, owner.uid, owner.gid)
   }
   for (const [name, text] of [
     ['wanted', ''],
     ['missed', ''],
     ['prefetcher', `${process.pid}\n`],
   ] as const) {
-    await writeFile(join(directory, name), text)
-    await chown(join(directory, name), owner.uid, owner.gid)
+    await rm(join(directory, name), { force: true })
+    await writeFile(join(directory, name), text, { flag: 'wx' })
+    await lchown(join(directory, name), owner.uid, owner.gid)
   }
   const spool = new Spool(directory, owner)
   const lock = await spool.lock()

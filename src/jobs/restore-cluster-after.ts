@@ -1,8 +1,9 @@
-import { chown, mkdir, rm, writeFile } from 'node:fs/promises'
+import { lchown, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { LifeboatError } from '../domain/errors.ts'
 import type { Asking } from '../fetch/ask.ts'
 import { fetchWal } from '../fetch/fetch-wal.ts'
+import { makeOwnedDirectory, writeOwned } from '../physical/owned-files.ts'
 import { historiesFolder, type RecoveryFiles, reachedFile } from '../physical/recovery-files.ts'
 import { type OsUser, runProgram } from '../postgres/programs.ts'
 import type { Repository } from '../repository/repository.ts'
@@ -20,19 +21,17 @@ export interface HistoriesOptions extends Asking {
 export async function keepHistories(folder: string, options: HistoriesOptions): Promise<void> {
   const { repositories, systemIdentifier, owner, signal } = options
   const directory = join(folder, historiesFolder)
-  await mkdir(directory, { recursive: true, mode: 0o700 })
-  const paths = [directory]
+  await makeOwnedDirectory(directory, owner)
   const names = new Set<string>()
   for (const { wal } of repositories)
     for await (const { kind, name } of wal.listPlain(systemIdentifier, { signal }))
       if (kind === 'history') names.add(name)
   for (const name of names) {
     const path = join(directory, name)
-    if (await fetchWal(name, path, { ...options, hashes: [], missingIsEnd: false })) paths.push(path)
+    const isThere = await fetchWal(name, path, { ...options, hashes: [], missingIsEnd: false })
+    if (isThere && owner !== null) await lchown(path, owner.uid, owner.gid)
   }
-  const reached = join(folder, reachedFile)
-  await writeFile(reached, '', { mode: 0o600 })
-  for (const path of [...paths, reached]) if (owner !== null) await chown(path, owner.uid, owner.gid)
+  await writeOwned(join(folder, reachedFile), '', owner)
 }
 
 /** Gets one segment as the server will, as its OS user. Gives what would be in the way, in words. */

@@ -1,12 +1,16 @@
 import { lstat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { LifeboatError } from '../domain/errors.ts'
+import { incompleteMarker } from '../physical/places.ts'
 import type { RestoreMark } from '../physical/restore-mark.ts'
 import { readControlData } from '../postgres/control-data.ts'
 import type { PreparedRestore } from './restore-cluster-plan.ts'
 
 /**
- * Whether a restore that was cut off in its recovery can go on with it: its files are whole, of the same backup, and no server
- * has gone beyond the recovery. Otherwise it begins again.
+ * Whether a restore that was cut off in its recovery can go on with it: its files are whole, and of the same backup. Otherwise
+ * it begins again.
+ *
+ * @throws LifeboatError `conflict` when a server has gone beyond the recovery: what was written to it since nobody knows
  */
 export async function canGoOn(
   dataDirectory: string,
@@ -16,7 +20,15 @@ export async function canGoOn(
   if (left.phase !== 'recovery') return false
   const control = await readControlData(installation, dataDirectory, owner).catch(() => null)
   if (control === null || control.systemIdentifier !== manifest.systemIdentifier) return false
-  if (/^(?:in archive recovery|shut down in recovery)$/.test(control.state)) return true
+  if (/^(?:in archive recovery|shut down in recovery)$/.test(control.state)) return left.backupId === manifest.backupId
   // Not started yet: it has the state of the server that it was taken from. Promoted: the label is put aside.
-  return (await lstat(join(dataDirectory, 'backup_label')).catch(() => null)) !== null
+  if ((await lstat(join(dataDirectory, 'backup_label')).catch(() => null)) !== null)
+    return left.backupId === manifest.backupId
+  throw new LifeboatError(
+    'conflict',
+    `a server has left its recovery in ${dataDirectory} and may have been written to`,
+    {
+      hint: `nothing of it is removed. Compare what it holds with what was asked for, and remove ${incompleteMarker} from it and the directories that it names; or remove them all`,
+    },
+  )
 }

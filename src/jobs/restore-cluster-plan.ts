@@ -70,7 +70,7 @@ export async function prepareClusterRestore(
   const left = await leftOf(options, wish)
   const precious = await preciousPlaces(options, signal)
   if (left === null) await assertFree(wish.to, precious)
-  const { answer, sources } = await planWish(options, wish, signal)
+  const { answer, sources } = await planWish(options, wish, { left, signal })
   const { plan, costs } = answer
   if (plan === null) throw refusal(answer)
   if (wish.target.kind === 'latest' && !wish.missingIsEnd && answer.missing.length > 0)
@@ -101,7 +101,9 @@ async function leftOf({ run }: ClusterRestoreOptions, wish: RestoreWish): Promis
   const mark = await readMark(wish.to)
   if (mark === null) return null
   const former = run(mark.runId)
-  if (former !== null && former.finishedAt !== null && sameWish(former, wish)) return mark
+  const places = wish.tablespaces.map(([, place]) => place)
+  const isOfWish = former !== null && sameWish(former, wish) && sameMembers(mark.tablespaces, places)
+  if (isOfWish && former.finishedAt !== null) return mark
   throw new LifeboatError(
     'conflict',
     `${wish.to} is what a restore has left that was cut off${former === null ? '' : `, the run ${mark.runId}`}`,
@@ -114,12 +116,25 @@ async function leftOf({ run }: ClusterRestoreOptions, wish: RestoreWish): Promis
   )
 }
 
+function sameMembers(some: readonly string[], others: readonly string[]): boolean {
+  return JSON.stringify(some.toSorted()) === JSON.stringify(others.toSorted())
+}
+
 function sameWish({ job, params }: Run, wish: RestoreWish): boolean {
   const former = job === 'restore' ? wishOf(params) : null
   return former !== null && canonicalParams(restoreParams(former)) === canonicalParams(restoreParams(wish))
 }
 
-async function planWish(options: ClusterRestoreOptions, wish: RestoreWish, signal: AbortSignal) {
+/** What was cut off in its recovery goes on from its own backup, though there may be a newer one by now. */
+async function planWish(
+  options: ClusterRestoreOptions,
+  wish: RestoreWish,
+  { left, signal }: { readonly left: RestoreMark | null; readonly signal: AbortSignal },
+): Promise<{ readonly answer: RecoveryAnswer; readonly sources: readonly string[] }> {
+  if (wish.backup === null && left !== null && left.backupId !== null) {
+    const found = await planWish(options, { ...wish, backup: left.backupId }, { left: null, signal })
+    if (found.answer.plan !== null) return found
+  }
   const { target, timeline, repository, backup, systemIdentifier } = wish
   const question = { target, timeline, repository, backup, systemIdentifier }
   let plans = await options.plan(question, signal)
@@ -135,7 +150,7 @@ async function planWish(options: ClusterRestoreOptions, wish: RestoreWish, signa
     }
   }
   const sources = plans.sources.map((one) => one.repository.name)
-  const answer = plans.answers.find(({ plan }) => plan !== null) ?? plans.answers[0]
+  const answer = furthest(plans.answers) ?? plans.answers[0]
   if (answer !== undefined) return { answer, sources }
   const [failed] = plans.failures
   throw new LifeboatError(
@@ -143,6 +158,25 @@ async function planWish(options: ClusterRestoreOptions, wish: RestoreWish, signa
     failed === undefined ? 'there is no repository' : `${failed.repository}: ${failed.failure.message}`,
     failed?.failure.hint === undefined ? {} : { hint: failed.failure.hint },
   )
+}
+
+/**
+ * The first that can, unless another one goes further: one that was out of reach for a while lacks what came since, and knows
+ * of no later timeline. A place, or a moment that is known to be covered, is the same in all.
+ */
+function furthest(answers: readonly RecoveryAnswer[]): RecoveryAnswer | undefined {
+  let best: RecoveryAnswer | undefined
+  for (const answer of answers) {
+    const [found, other] = [answer.plan, best?.plan ?? null]
+    if (found === null) continue
+    const isFurther =
+      other === null ||
+      found.timeline > other.timeline ||
+      (found.timeline === other.timeline && found.to.lsn > other.to.lsn)
+    const isEnough = other?.stop.kind === 'time' && other.stop.mayEnd && other.timeline === found.timeline
+    if (isFurther && !isEnough) best = answer
+  }
+  return best
 }
 
 /** The clusters of which there are physical backups. */
@@ -197,6 +231,8 @@ function mapTablespaces({ backupId, physical }: Manifest, wish: RestoreWish): Re
       throw new LifeboatError('usage-invalid', `${backupId} has no tablespace in ${JSON.stringify(old)}`, {
         hint: known.length === 0 ? 'it has none besides the default ones' : `it has: ${listed(known)}`,
       })
+    if (places.has(found.oid))
+      throw new LifeboatError('usage-invalid', `the tablespace ${found.oid} is mapped twice: it was in ${found.path}`)
     places.set(found.oid, place)
   }
   const left = known.filter(({ oid }) => !places.has(oid))
@@ -249,7 +285,13 @@ async function preciousPlaces(
 
 /** Root gives what it restores to the owner of the directory that is there, or to who usually runs PostgreSQL. */
 async function ownerOf({ osUser, to }: RestoreWish): Promise<OsUser | null> {
-  if (osUser !== null) return serverOsUser(osUser).catch(noSuchUser)
+  if (osUser !== null) {
+    const user = await serverOsUser(osUser).catch(noSuchUser)
+    if (user?.uid !== 0) return user
+    throw new LifeboatError('usage-invalid', 'PostgreSQL does not run as root', {
+      hint: 'name the OS user that it is to run as: --os-user NAME',
+    })
+  }
   const found = await stat(to).catch(() => null)
   if (found === null || found.uid === 0) return serverOsUser('postgres').catch(noSuchUser)
   const name = await runProgram({ program: 'id', args: ['-n', '-u', '--', String(found.uid)] }).then(

@@ -7,16 +7,16 @@ import { type RestoreWish, targetWords } from '../domain/restore-wish.ts'
 import { segmentAt, segmentBefore, segmentName } from '../domain/wal.ts'
 import { feedRecovery } from '../fetch/feed.ts'
 import { materialize } from '../physical/materialize.ts'
+import { removeMarks } from '../physical/places.ts'
 import { type Recovered, recover } from '../physical/recover.ts'
-import { type RecoveryFiles, shellWord, spoolFolder, writeRecoveryFiles } from '../physical/recovery-files.ts'
 import {
-  clearLeftovers,
-  endLeftovers,
-  markRecovery,
-  removeMark,
-  takeOverMark,
-  unpackFolder,
-} from '../physical/restore-mark.ts'
+  forgetTarget,
+  type RecoveryFiles,
+  shellWord,
+  spoolFolder,
+  writeRecoveryFiles,
+} from '../physical/recovery-files.ts'
+import { clearLeftovers, endLeftovers, markRecovery, unpackFolder } from '../physical/restore-mark.ts'
 import { programPath } from '../postgres/installations.ts'
 import type { BackupUse } from '../repository/repository.ts'
 import type { JobContext } from '../runner/job.ts'
@@ -75,10 +75,11 @@ class ClusterRestore {
   async run(): Promise<void> {
     const { to } = this.#wish
     const { left } = this.#prepared
+    const goesOn = left !== null && (await canGoOn(to, left, this.#prepared))
     if (left !== null) await endLeftovers(to, left)
-    if (left !== null && (await canGoOn(to, left, this.#prepared))) {
+    if (left !== null && goesOn) {
       this.#context.log.info({ directory: to, former: left.runId }, 'going on with what a restore has left')
-      await takeOverMark(to, left, this.#context.runId)
+      await this.#markRecovery()
     } else {
       if (left !== null) await clearLeftovers(to, left)
       await this.#makeFiles()
@@ -114,13 +115,20 @@ class ClusterRestore {
       // The server that is started next does it.
       durable: !this.#wish.start,
       onProgress: (done, total, message) => this.#context.progress({ done, total, unit: 'bytes', message }),
+      onWhole: () => this.#markRecovery(),
     })
     Object.assign(this.#phases, phases)
     log.info({ directory: to, bytes, phases }, 'the data directory is whole')
-    await markRecovery(to, { runId, tablespaces: [...tablespaces.values()], owner })
     this.#warnings.push(
       ...(await unpackConfig(chain.at(-1), { dataDirectory: to, owner, signal, clock: this.#options.clock })),
     )
+  }
+
+  async #markRecovery(): Promise<void> {
+    const { tablespaces, manifest, owner } = this.#prepared
+    const places = [...tablespaces.values()]
+    const { runId } = this.#context
+    await markRecovery(this.#wish.to, { runId, backupId: manifest.backupId, tablespaces: places, owner })
   }
 
   async #writeRecovery(socketDirectory: string): Promise<RecoveryFiles> {
@@ -200,7 +208,8 @@ class ClusterRestore {
   async #finish(recovered: Recovered | null, { folder, configFile }: RecoveryFiles): Promise<void> {
     const { to, target } = this.#wish
     const { manifest, plan, answer, owner, installation } = this.#prepared
-    await removeMark(to)
+    if (recovered !== null && recovered.newTimeline !== null) await forgetTarget(to, owner)
+    await removeMarks(to, [...this.#prepared.tablespaces.values()])
     const phases = { ...this.#phases, ...recovered?.phases }
     const socket = recovered?.server.source
     const log = join(folder, 'server.log')

@@ -1,12 +1,13 @@
-import { chown, mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Clock } from '../clock.ts'
 import { toFailure } from '../domain/errors.ts'
 import { ArtifactFetcher } from '../physical/fetch-artifact.ts'
 import type { ChainMember } from '../physical/materialize.ts'
+import { makeOwnedDirectory } from '../physical/owned-files.ts'
 import { restoreFolder } from '../physical/recovery-files.ts'
-import { chooseHasher } from '../postgres/packed-tar.ts'
+import { chooseHasher, inDirectory } from '../postgres/packed-tar.ts'
 import { type OsUser, runProgram } from '../postgres/programs.ts'
 
 export interface UnpackConfigOptions {
@@ -35,13 +36,12 @@ export async function unpackConfig(
     const fetcher = new ArtifactFetcher({ folder, owner: null, env: {}, hasher, clock, onBytes: () => {} })
     await fetcher.read(member, 'config.tar', archive, signal)
     const target = join(dataDirectory, restoreFolder, configFolder)
+    await makeOwnedDirectory(join(dataDirectory, restoreFolder), owner)
     await mkdir(target, { recursive: true, mode: 0o700 })
-    const args = ['--extract', `--file=${archive}`, '--no-same-owner', '--no-same-permissions', `--directory=${target}`]
+    const args = ['--extract', `--file=${archive}`, '--no-same-owner', '--no-same-permissions', ...inDirectory(target)]
     await runProgram({ program: 'tar', args, signal })
-    if (owner !== null) {
-      await chown(join(dataDirectory, restoreFolder), owner.uid, owner.gid)
+    if (owner !== null)
       await runProgram({ program: 'chown', args: ['-R', `${owner.uid}:${owner.gid}`, target], signal })
-    }
     return []
   } catch (error) {
     signal.throwIfAborted()

@@ -47,13 +47,16 @@ export async function linkTablespaces(member: UnpackedMember, { owner, env, sign
   if (stdout !== '')
     throw invalid(manifest, `${JSON.stringify(stdout.trimEnd())} is neither a directory nor a file of its own`)
   for (const [oid, path] of tablespaces) {
-    const link = join(links, String(oid))
-    await symlink(path, link).catch((error: unknown) => {
+    await linkTo(path, join(links, String(oid)), owner).catch((error: unknown) => {
       if (hasCode(error, 'EEXIST')) throw invalid(manifest, `the tablespace ${oid} is there twice`)
       throw error
     })
-    if (owner !== null) await lchown(link, owner.uid, owner.gid)
   }
+}
+
+export async function linkTo(path: string, link: string, owner: OsUser | null): Promise<void> {
+  await symlink(path, link)
+  if (owner !== null) await lchown(link, owner.uid, owner.gid)
 }
 
 /**
@@ -79,7 +82,8 @@ export async function checkMember(member: UnpackedMember, options: CheckOptions)
   const [, system] = /^Database system identifier: +(\d+)$/m.exec(stdout) ?? []
   if (system !== manifest.systemIdentifier)
     throw invalid(manifest, `it is of the cluster ${system}, not of ${manifest.systemIdentifier}`)
-  await verifyDirectory(dataDirectory, options).catch((error: unknown) => {
+  const marks = [...member.tablespaces.keys()].map((oid) => `pg_tblspc/${oid}/${incompleteMarker}`)
+  await verifyDirectory(dataDirectory, options, marks).catch((error: unknown) => {
     throw refused(manifest, error)
   })
 }
@@ -88,6 +92,7 @@ export async function checkMember(member: UnpackedMember, options: CheckOptions)
 export async function verifyDirectory(
   directory: string,
   { installation, owner, env, signal }: CheckOptions,
+  ignored: readonly string[] = [],
 ): Promise<void> {
   await runProgram({
     program: programPath(installation, 'pg_verifybackup'),
@@ -96,6 +101,7 @@ export async function verifyDirectory(
       '--quiet',
       `--ignore=${incompleteMarker}`,
       '--ignore=tablespace_map',
+      ...ignored.map((path) => `--ignore=${path}`),
       directory,
     ],
     ...{ env, signal, user: owner },

@@ -1,18 +1,18 @@
-import { constants, copyFile, readdir, rename, stat, writeFile } from 'node:fs/promises'
+import { constants, copyFile, readdir, rename, rmdir, stat, unlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { LifeboatError } from '../domain/errors.ts'
 import { withCause } from '../postgres/failures.ts'
 import { programPath } from '../postgres/installations.ts'
 import { runProgram } from '../postgres/programs.ts'
 import { hasCode } from '../storage/failures.ts'
-import type { CheckOptions, UnpackedMember } from './check-member.ts'
+import { type CheckOptions, linkTo, type UnpackedMember } from './check-member.ts'
 
 export interface CombineOptions extends CheckOptions {
   /** The full one first; each was checked. */
   readonly members: readonly UnpackedMember[]
   /** Made here. */
   readonly output: string
-  /** By oid, of the last member; each is there and empty. */
+  /** By oid, of the last member; each is there, and has nothing but its mark. */
   readonly tablespaces: ReadonlyMap<number, string>
   /** A directory on the file system of the members. */
   readonly folder: string
@@ -30,7 +30,7 @@ export async function combine(options: CombineOptions): Promise<void> {
   const last = members.at(-1) as UnpackedMember
   const mapped = [...tablespaces].map(([oid, path]) => {
     const from = last.tablespaces.get(oid) ?? ''
-    return `--tablespace-mapping=${escaped(from)}=${escaped(path)}`
+    return `--tablespace-mapping=${escaped(from)}=${escaped(join(path, combinedFolder))}`
   })
   await runProgram({
     program: programPath(installation, 'pg_combinebackup'),
@@ -45,7 +45,18 @@ export async function combine(options: CombineOptions): Promise<void> {
   }).catch((error: unknown) => {
     throw withCause(error)
   })
+  for (const [oid, path] of tablespaces) {
+    const combined = join(path, combinedFolder)
+    await moveInto(combined, path)
+    await rmdir(combined)
+    const link = join(output, 'pg_tblspc', String(oid))
+    await unlink(link)
+    await linkTo(path, link, owner)
+  }
 }
+
+/** In the directory of a tablespace, which must be an empty one for pg_combinebackup. */
+const combinedFolder = 'lifeboat-combined'
 
 /** An `=` ends the old path, unless a backslash stands before it. */
 function escaped(path: string): string {

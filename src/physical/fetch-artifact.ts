@@ -16,6 +16,7 @@ import { DigestStream } from '../storage/digest.ts'
 import { storageFailure } from '../storage/failures.ts'
 import { FileStream } from '../storage/file-stream.ts'
 import { ByteCount } from './byte-count.ts'
+import { incompleteMarker } from './places.ts'
 
 /** One member of a chain and where it can be read, nearest first. */
 export interface ChainMember {
@@ -44,8 +45,11 @@ interface Copy {
   readonly artifact: Artifact
 }
 
-/** PostgreSQL's manifest is an artifact of its own; the map would have a server use the directories of another one. */
-const leftOut = ['backup_manifest', 'tablespace_map']
+/**
+ * PostgreSQL's manifest is an artifact of its own; the map would have a server use the directories of another one; and a mark
+ * that was backed up names those of another restore.
+ */
+const leftOut = ['backup_manifest', 'tablespace_map', incompleteMarker]
 
 /** Reads artifacts, from the first repository that has them as the manifest says. */
 export class ArtifactFetcher {

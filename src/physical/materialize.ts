@@ -47,6 +47,11 @@ export interface MaterializeOptions {
   readonly durable?: boolean
   /** True: nothing is cut loose, so that it is as it was backed up, and no server must ever be started on it. Default false. */
   readonly verbatim?: boolean
+  /**
+   * When all is whole: is to put a mark of its own in place of `lifeboat-restore-incomplete`, so that there is one at every
+   * moment; the marks of the tablespaces stay as well (`removeMarks`). Left out: all of them go.
+   */
+  readonly onWhole?: () => Promise<void>
   readonly clock?: Clock
 }
 
@@ -77,7 +82,7 @@ export async function materialize(options: MaterializeOptions): Promise<Material
   const places = await Places.claim(dataDirectory, [...tablespaces.values()], { owner, folder })
   try {
     const made = await new Materialization(options).run()
-    await places.finish()
+    await (options.onWhole?.() ?? places.finish())
     return made
   } catch (error) {
     throw await places.abandon(error)

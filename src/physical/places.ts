@@ -1,5 +1,5 @@
 import type { Stats } from 'node:fs'
-import { chmod, chown, mkdir, open, readdir, realpath, rm, stat } from 'node:fs/promises'
+import { chmod, chown, mkdir, open, readdir, readFile, realpath, rm, stat } from 'node:fs/promises'
 import { basename, dirname, isAbsolute, join } from 'node:path'
 import { LifeboatError } from '../domain/errors.ts'
 import type { OsUser } from '../postgres/programs.ts'
@@ -13,8 +13,11 @@ const markerText = `This data directory is not whole: a restore into it is under
 When no restore is under way, remove it, together with these directories, and restore again:
 `
 
+/** In that of a tablespace: whose it is. */
+const ofTablespace = 'This is a tablespace of a data directory that is not whole:\n'
+
 /** A directory that a cluster is put into. */
-interface Place {
+interface Place extends Pick<Stats, 'dev' | 'ino'> {
   readonly path: string
   /** What it was, if it was there already, empty. */
   readonly before: Pick<Stats, 'mode' | 'uid' | 'gid'> | null
@@ -31,7 +34,8 @@ export class Places {
   }
 
   /**
-   * Makes the directories, for their owner alone, or takes those that are there and empty, and marks the first as not whole.
+   * Makes the directories, for their owner alone, or takes those that are there and empty, and marks each as not whole: of
+   * several that want a directory at once one gets it, and who cleans up later knows whose it is.
    * When one of them cannot be had, nothing was made.
    *
    * @throws LifeboatError `conflict` for one that is not empty; `usage-invalid` for one that cannot be used; `storage-failed`
@@ -50,6 +54,7 @@ export class Places {
       const places: Place[] = []
       for (const path of others) {
         const place = await claimDirectory(path, owner)
+        await mark(place, { text: `${ofTablespace}${dataDirectory}\n`, owner })
         claimed.push(place)
         places.push(place)
       }
@@ -62,7 +67,10 @@ export class Places {
 
   /** From now on it is a data directory like any other. */
   async finish(): Promise<void> {
-    await rm(join(this.#data.path, incompleteMarker))
+    await removeMarks(
+      this.#data.path,
+      this.#others.map(({ path }) => path),
+    )
   }
 
   /** Leaves everything as it was. What cannot be removed keeps its mark, and is told of in the error that is given back. */
@@ -78,6 +86,22 @@ export class Places {
       return new LifeboatError(code, words, { hint, cause: error, ...(details ? { details } : {}) })
     }
   }
+}
+
+/** That of the data directory goes last: it tells of the others. */
+export async function removeMarks(dataDirectory: string, tablespaces: readonly string[]): Promise<void> {
+  for (const path of [...tablespaces, dataDirectory]) await rm(join(path, incompleteMarker), { force: true })
+}
+
+/** Whether the directory of a tablespace is there, and belongs to the restore into this data directory; empty is nobody's. */
+export async function isTablespaceOf(path: string, dataDirectory: string): Promise<'its own' | 'nothing' | 'other'> {
+  const names = await readdir(path).catch((error: unknown) => {
+    if (hasCode(error, 'ENOENT')) return []
+    throw storageFailure(`cannot read ${path}`, error)
+  })
+  if (names.length === 0) return 'nothing'
+  const text = await readFile(join(path, incompleteMarker), 'utf8').catch(() => null)
+  return text === `${ofTablespace}${dataDirectory}\n` ? 'its own' : 'other'
 }
 
 /** Empties a directory; what is named stays. */
@@ -114,7 +138,8 @@ async function claimDirectory(path: string, owner: OsUser | null): Promise<Place
       (error: unknown) => (hasCode(error, 'EEXIST') ? stat(path) : Promise.reject(error)),
     )
     if (before !== null && (await readdir(path)).length > 0) throw notEmpty(path)
-    const place = { path, before }
+    const { dev, ino } = before ?? (await stat(path))
+    const place = { path, before, dev, ino }
     await givePrivate(path, owner).catch(async (error: unknown) => {
       await giveBack(place)
       throw error
@@ -162,14 +187,16 @@ function notEmpty(path: string): LifeboatError {
   })
 }
 
-async function giveBack({ path, before }: Place): Promise<void> {
+async function giveBack({ path, before, dev, ino }: Place): Promise<void> {
+  // Its disk may have been unmounted, or another directory put in its place: what lies there then is not ours to remove.
+  const found = await stat(path)
+  if (found.dev !== dev || found.ino !== ino) throw new Error(`${path} is not the directory any more that it was`)
   // The mark goes last.
   await emptyDirectory(path, incompleteMarker)
   if (before === null) return removeTree(path)
   await rm(join(path, incompleteMarker), { force: true })
   await chmod(path, before.mode & 0o7777)
-  const { uid, gid } = await stat(path)
-  if (uid !== before.uid || gid !== before.gid) await chown(path, before.uid, before.gid)
+  if (found.uid !== before.uid || found.gid !== before.gid) await chown(path, before.uid, before.gid)
 }
 
 /** @throws LifeboatError `usage-invalid` for paths that are relative, or of which one lies in another */

@@ -1,9 +1,10 @@
-import { chown, mkdir, open, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { type Installation, programPath } from '../postgres/installations.ts'
 import { workMarker } from '../postgres/orphans.ts'
 import { type DetachedProgram, type OsUser, startDetached } from '../postgres/programs.ts'
+import { appendOwned, makeOwnedDirectory, writeOwned } from './owned-files.ts'
 
 export interface RecoveringServerOptions {
   readonly dataDirectory: string
@@ -40,10 +41,7 @@ export const recoveryFolder = 'recovery'
 export async function startRecovering(options: RecoveringServerOptions): Promise<RecoveringServer> {
   const { dataDirectory, installation, osUser, through, socketDirectory, workFolder } = options
   const folder = join(workFolder, recoveryFolder)
-  for (const path of [folder, socketDirectory]) {
-    await mkdir(path, { recursive: true, mode: 0o700 })
-    await give(path, osUser)
-  }
+  for (const path of [folder, socketDirectory]) await makeOwnedDirectory(path, osUser)
   for (const [name, text] of [
     ['postgresql.conf', ''],
     // Nobody but the server's user gets to the socket.
@@ -54,10 +52,9 @@ export async function startRecovering(options: RecoveringServerOptions): Promise
   await writeOwned(join(dataDirectory, 'recovery.signal'), '', osUser)
   await rm(join(dataDirectory, 'standby.signal'), { force: true })
   const path = join(folder, 'server.log')
-  const output = await open(path, 'a', 0o600)
+  const output = await appendOwned(path, osUser)
   try {
-    await give(path, osUser)
-    const { size: offset } = await stat(path)
+    const { size: offset } = await output.stat()
     const program = await startDetached(
       {
         program: programPath(installation, 'postgres'),
@@ -135,12 +132,3 @@ function serverArguments(
 
 /** Of a socket that nobody else has. */
 export const recoveryPort = 5432
-
-async function writeOwned(path: string, text: string, osUser: OsUser | null): Promise<void> {
-  await writeFile(path, text, { mode: 0o600 })
-  await give(path, osUser)
-}
-
-async function give(path: string, osUser: OsUser | null): Promise<void> {
-  if (osUser !== null) await chown(path, osUser.uid, osUser.gid)
-}

@@ -1,4 +1,4 @@
-import { chmod, chown, copyFile, mkdir, rm, writeFile } from 'node:fs/promises'
+import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { WalPosition } from '../domain/coverage.ts'
 import type { RecoveryStop } from '../domain/recovery-plan.ts'
@@ -7,6 +7,7 @@ import { programsDirectory, restoreProgram } from '../postgres/archiving.ts'
 import { readControlData } from '../postgres/control-data.ts'
 import type { Installation } from '../postgres/installations.ts'
 import type { OsUser } from '../postgres/programs.ts'
+import { makeOwnedDirectory, writeOwned } from './owned-files.ts'
 import { recoverySettings, settingLine, targetSettings } from './recovery-settings.ts'
 
 /** Folder in a restored data directory with all that its recovery needs; not needed any more after it. */
@@ -61,23 +62,13 @@ export interface RecoveryFiles {
 export async function writeRecoveryFiles(options: RecoveryFilesOptions): Promise<RecoveryFiles> {
   const { dataDirectory, owner, cluster, repositories, program, installation, stop, timeline, action } = options
   const folder = join(dataDirectory, restoreFolder)
-  const give = async (path: string) => {
-    if (owner !== null) await chown(path, owner.uid, owner.gid)
-  }
   const write = async (path: string, text: string, mode = 0o600) => {
-    await writeFile(path, text, { mode })
-    await chmod(path, mode)
-    await give(path)
+    await writeOwned(path, text, owner, mode)
     return path
   }
-  for (const path of [folder, options.socketDirectory]) {
-    await mkdir(path, { recursive: true, mode: 0o700 })
-    await give(path)
-  }
-  const script = join(folder, restoreProgram)
-  await copyFile(join(programsDirectory, restoreProgram), script)
-  await chmod(script, 0o700)
-  await give(script)
+  for (const path of [folder, options.socketDirectory]) await makeOwnedDirectory(path, owner)
+  const source = await readFile(join(programsDirectory, restoreProgram), 'utf8')
+  const script = await write(join(folder, restoreProgram), source, 0o700)
   const words = program.map(shellWord).join(' ')
   const lifeboat = await write(join(folder, 'lifeboat'), `#!/bin/sh\nexec ${words} "$@"\n`, 0o700)
   await rm(join(folder, reachedFile), { force: true })
@@ -86,12 +77,7 @@ export async function writeRecoveryFiles(options: RecoveryFilesOptions): Promise
   const restoreCommand = commandOf(options, { folder, script, lifeboat, config })
   const target = targetSettings({ restoreCommand, timeline, stop, action })
   const set = Object.entries({ ...target, archive_mode: 'off' }).filter(([, value]) => value !== '')
-  await write(
-    join(dataDirectory, 'postgresql.auto.conf'),
-    `# For the recovery that lifeboat has prepared. What ALTER SYSTEM had set before is in postgresql.auto.conf.before-restore.
-# archive_mode: this is a copy. Switch it on when the server that it was taken from is gone for good.
-${set.map(([name, value]) => settingLine(name, value)).join('')}`,
-  )
+  await write(join(dataDirectory, settingsFile), settingsText(set))
   await write(join(dataDirectory, 'recovery.signal'), '')
   const control = await readControlData(installation, dataDirectory, owner)
   const hba = await write(join(folder, 'pg_hba.conf'), 'local all all trust\n')
@@ -107,6 +93,26 @@ ${set.map(([name, value]) => settingLine(name, value)).join('')}`,
     `# A server that recovers, and can be reached through its socket alone.\n${lines.map(([name, value]) => settingLine(name, value)).join('')}`,
   )
   return { folder, restoreCommand, lifeboat, config, configFile }
+}
+
+const settingsFile = 'postgresql.auto.conf'
+
+function settingsText(settings: readonly (readonly [string, string])[]): string {
+  return `${settingsHead}${settings.map(([name, value]) => settingLine(name, value)).join('')}`
+}
+
+const settingsHead = `# For the recovery that lifeboat has prepared. What ALTER SYSTEM had set before is in postgresql.auto.conf.before-restore.
+# archive_mode: this is a copy. Switch it on when the server that it was taken from is gone for good.
+`
+
+/**
+ * Takes the target out of the settings of a server that was promoted: a standby that somebody makes of it one day would have
+ * that target as well, and be promoted at once. What ALTER SYSTEM has written meanwhile stays.
+ */
+export async function forgetTarget(dataDirectory: string, owner: OsUser | null): Promise<void> {
+  const path = join(dataDirectory, settingsFile)
+  const text = await readFile(path, 'utf8')
+  if (text.startsWith(settingsHead)) await writeOwned(path, settingsText([['archive_mode', 'off']]), owner)
 }
 
 function commandOf(

@@ -1,11 +1,12 @@
-import { readFile, readlink, realpath, rm, writeFile } from 'node:fs/promises'
+import { readFile, readlink, realpath, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { LifeboatError } from '../domain/errors.ts'
 import { killOrphans } from '../postgres/orphans.ts'
 import type { OsUser } from '../postgres/programs.ts'
 import { removeTree } from '../postgres/scratch-directory.ts'
-import { emptyDirectory, incompleteMarker, writeNew } from './places.ts'
+import { writeOwned } from './owned-files.ts'
+import { emptyDirectory, incompleteMarker, isTablespaceOf, removeMarks } from './places.ts'
 import { recoveryFolder } from './recovering-server.ts'
 import { restoreFolder } from './recovery-files.ts'
 
@@ -19,12 +20,15 @@ export interface RestoreMark {
   /** `files`: they are not whole yet; `recovery`: they are, and the server has not come to its target. */
   readonly phase: 'files' | 'recovery'
   readonly runId: string
+  /** The one that was restored; null while the files are not whole. */
+  readonly backupId: string | null
   /** The directories of tablespaces. */
   readonly tablespaces: readonly string[]
 }
 
 const folderPrefix = '.lifeboat-restore-'
 
+const backupLine = 'It is of the backup '
 const recoveryText = `The recovery of this data directory is not over: it is under way, was cut off, or ended too early. Do not use it.
 When none is under way: stop the server if one runs here (pg_ctl --mode=immediate stop), and remove it together with these
 directories, as far as they exist. Or give the same command again, which goes on with it:
@@ -45,28 +49,23 @@ export async function readMark(dataDirectory: string): Promise<RestoreMark | nul
   return {
     phase: text.startsWith(recoveryText) ? 'recovery' : 'files',
     runId: folder.slice(folderPrefix.length),
+    backupId:
+      text
+        .split('\n')
+        .find((line) => line.startsWith(backupLine))
+        ?.slice(backupLine.length) ?? null,
     tablespaces: paths,
   }
 }
 
-/** The files are whole; from now on it is the recovery that is not. */
+/** The files are whole; from now on it is the recovery that is not. So does another run of the same command that goes on. */
 export async function markRecovery(
   dataDirectory: string,
-  { runId, tablespaces, owner }: Pick<RestoreMark, 'runId' | 'tablespaces'> & { readonly owner: OsUser | null },
+  { runId, backupId, tablespaces, owner }: Omit<RestoreMark, 'phase'> & { readonly owner: OsUser | null },
 ): Promise<void> {
-  const text = `${recoveryText}${[...tablespaces, unpackFolder(dataDirectory, runId)].join('\n')}\n`
-  await writeNew(join(dataDirectory, incompleteMarker), text, owner)
-}
-
-/** Another run of the same command goes on. */
-export async function takeOverMark(dataDirectory: string, mark: RestoreMark, runId: string): Promise<void> {
-  const text = `${recoveryText}${[...mark.tablespaces, unpackFolder(dataDirectory, runId)].join('\n')}\n`
-  await writeFile(join(dataDirectory, incompleteMarker), text)
-}
-
-/** It has come to its target. */
-export async function removeMark(dataDirectory: string): Promise<void> {
-  await rm(join(dataDirectory, incompleteMarker), { force: true })
+  const paths = [...tablespaces, unpackFolder(dataDirectory, runId)]
+  const text = `${recoveryText}${paths.join('\n')}\n${backupLine}${backupId}\n`
+  await writeOwned(join(dataDirectory, incompleteMarker), text, owner)
 }
 
 /**
@@ -102,10 +101,23 @@ async function isServerOf(pid: number, dataDirectory: string): Promise<boolean> 
   return cwd !== null && cwd === real
 }
 
-/** Empties the directories of a restore that was cut off: the mark goes last. */
+/**
+ * Empties the directories of a restore that was cut off: the mark goes last.
+ *
+ * @throws LifeboatError `conflict` when one of them holds what is not of that restore; then nothing was removed
+ */
 export async function clearLeftovers(dataDirectory: string, mark: RestoreMark): Promise<void> {
+  const own: string[] = []
+  for (const path of mark.tablespaces) {
+    const found = await isTablespaceOf(path, dataDirectory)
+    if (found === 'other')
+      throw new LifeboatError('conflict', `${path} holds something else by now than what a restore has left`, {
+        hint: `nothing was removed: remove ${dataDirectory} yourself, and give an empty directory to the tablespace`,
+      })
+    if (found === 'its own') own.push(path)
+  }
   await removeTree(unpackFolder(dataDirectory, mark.runId))
-  for (const path of mark.tablespaces) await emptyDirectory(path).catch(() => {}) // not made yet
+  for (const path of own) await emptyDirectory(path, incompleteMarker)
   await emptyDirectory(dataDirectory, incompleteMarker)
-  await removeMark(dataDirectory)
+  await removeMarks(dataDirectory, own)
 }

@@ -24,6 +24,14 @@ export async function assertFree(path: string, precious: readonly PreciousPlace[
   const real = await realPath(path)
   for (const one of precious) {
     const other = await realPath(one.path)
+    if (real !== other && !isBelow(real, other) && (await isSameDirectory(real, other)))
+      throw new LifeboatError(
+        'usage-invalid',
+        `${path} is mounted from, or lies in a mount of, ${one.what} (${one.path})`,
+        {
+          hint: 'restore into a directory of its own, and move it when the old one is gone for good',
+        },
+      )
     const how = real === other ? 'is' : isBelow(real, other) ? 'lies in' : isBelow(other, real) ? 'lies above' : null
     if (how === null) continue
     throw new LifeboatError('usage-invalid', `${path} ${how} ${one.what}${how === 'is' ? '' : ` (${one.path})`}`, {
@@ -83,6 +91,17 @@ export async function realPath(path: string): Promise<string> {
     if (current === dirname(current)) return resolve(path)
     missing.unshift(basename(current))
   }
+}
+
+/** Whether it, or a directory above it, is the other one under another path: a bind mount. */
+async function isSameDirectory(real: string, other: string): Promise<boolean> {
+  const wanted = await stat(other).catch(() => null)
+  if (wanted === null) return false
+  for (let current = real; current !== dirname(current); current = dirname(current)) {
+    const found = await stat(current).catch(() => null)
+    if (found?.dev === wanted.dev && found.ino === wanted.ino) return true
+  }
+  return false
 }
 
 function isBelow(path: string, above: string): boolean {

@@ -17,6 +17,17 @@ await t.test('a restore is asked for by an admin', async (t) => {
     { to: '/srv/a', immediate: true, missingIsEnd: true },
     { to: '/srv/a', tablespaceMap: { '16385': 'relative' } },
     { to: '/srv/a', database: 'app' },
+    { to: '/srv/link/../a' },
+    { to: ['/srv/a', '/srv/b'] },
+    { to: { toString: '/srv/a' } },
+    { to: '/srv/a', name: 'ü'.repeat(32) },
+    { to: '/srv/a', name: 'a\u0000b' },
+    { to: '/srv/a', name: '' },
+    { to: '/srv/a', start: 'maybe' },
+    { to: '/srv/a', timeline: 1.5 },
+    { to: '/srv/a', tablespaceMap: ['/srv/b'] },
+    { to: '/srv/a', tablespaceMap: { '16385': '/srv/b/../../var' } },
+    { to: '/srv/a', backup: '../../etc' },
   ])
     t.equal((await post(payload)).status, 400, JSON.stringify(payload))
   t.equal((await post({ to: '/srv/a', repository: 'nowhere' })).status, 404)

@@ -1,6 +1,7 @@
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
+import { runProgram } from '../../src/postgres/programs.ts'
 import { makeTablespace, physicalCluster } from '../support/archiving-cluster.ts'
 import { cannotHave } from '../support/postgres.ts'
 import { askServer, groundOf, restoringInitdb, rowsOf, shipped, sourceOf } from '../support/restoring.ts'
@@ -48,6 +49,8 @@ for (const major of [17, 18] as const)
           [cluster.server.dataDirectory, 'usage-invalid'],
         ] as const)
           t.match((await ground.restore(t, { tablespaces: [[location, place]] })).run.failure, { code }, place)
+        const twice: [string, string][] = [location, String(space?.oid)].map((old) => [old, join(taken, old)])
+        t.match((await ground.restore(t, { tablespaces: twice })).run.failure, { message: /is mapped twice/ })
         t.match((await ground.restore(t, { tablespaces: [['/srv/none', '/srv/new']] })).run.failure, {
           code: 'usage-invalid',
           message: /has no tablespace in "\/srv\/none"/,
@@ -140,6 +143,8 @@ t.test('holes, and other timelines', { timeout: 200_000 }, async (t) => {
   })
 
   t.test('a promotion, and either way', async (t) => {
+    const stale = join(await openDirectory(t), 'stale')
+    await runProgram({ program: 'cp', args: ['-a', join(sidecar.directory, 'repository'), stale] })
     await cluster.server.stop()
     await writeFile(join(cluster.server.dataDirectory, 'recovery.signal'), '')
     await writeFile(join(cluster.server.dataDirectory, 'postgresql.auto.conf'), "restore_command = 'false'\n")
@@ -158,6 +163,30 @@ t.test('holes, and other timelines', { timeout: 200_000 }, async (t) => {
       (await readdir(archive)).some((file) => file.startsWith('00000003')),
       'no restored one archives',
     )
+
+    await t.test('a repository that was out of reach for a while comes first', async (t) => {
+      const local = join(sidecar.directory, 'repository')
+      const other = await physical.sidecar(t, { repositories: { stale, local }, ships: false })
+      const grounds = groundOf({ ...physical, sidecar: other.sidecar }, null)
+      const { run } = await grounds.restore(t, {})
+      t.match(run, { state: 'succeeded', items: [{ repository: 'local', restored: { timeline: 2 } }] })
+      t.same(await rowsOf(sourceOf(run)), ['five', 'four', 'one', 'three', 'two'])
+    })
+
+    await t.test('a newer backup while it was cut off', async (t) => {
+      const path = await pathOf(name)
+      const bytes = await readFile(path)
+      await writeFile(path, bytes.subarray(0, -20))
+      const { run, to } = await ground.restore(t, {})
+      t.match(run, { state: 'failed', failure: { code: 'not-recoverable' } })
+      t.match(await sidecar.run('full'), { state: 'succeeded' })
+      await writeFile(path, bytes)
+      const again = await ground.restore(t, { to })
+      const [first] = await sidecar.manifests()
+      t.match(again.run, { state: 'succeeded', items: [{ backupId: first?.backupId }] })
+      t.notOk('fetch' in (again.run.items[0]?.measured?.phases ?? {}), 'it goes on with the one that it has')
+      t.same(await rowsOf(sourceOf(again.run)), ['five', 'four', 'one', 'three', 'two'])
+    })
   })
 
   t.test('where its user may not go', async (t) => {

@@ -3,6 +3,8 @@ import { join } from 'node:path'
 import t from 'tap'
 import { parseLsn } from '../../src/domain/lsn.ts'
 import type { RestoreWish } from '../../src/domain/restore-wish.ts'
+import { markRecovery } from '../../src/physical/restore-mark.ts'
+import { serverOsUser } from '../../src/postgres/os-user.ts'
 import { askServer, beside, prepareRestores, rowsOf, sourceOf } from '../support/restoring.ts'
 import { openDirectory } from '../support/scratch.ts'
 import { untilAnswer } from '../support/until.ts'
@@ -37,7 +39,13 @@ for (const major of [15, 17] as const)
         t.same(state, { recovering: wish.action === 'pause', archives: 'off', listens: '' })
         t.equal(restored?.newTimeline === null, wish.action === 'pause')
         t.ok((parseLsn(restored?.lsn ?? '') ?? 0n) > 0n)
-        t.match(await readFile(join(to, 'postgresql.auto.conf'), 'utf8'), /^archive_mode = 'off'$/m)
+        const settings = await readFile(join(to, 'postgresql.auto.conf'), 'utf8')
+        t.match(settings, /^archive_mode = 'off'$/m)
+        t.equal(
+          /^(?:recovery_target|restore_command)/m.test(settings),
+          wish.action === 'pause',
+          'no target outlives it',
+        )
         t.notOk((await readdir(to)).includes('lifeboat-restore-incomplete'))
         t.same(await beside(to), [], 'nothing is left beside it')
         if (wish.action === 'pause') {
@@ -55,8 +63,18 @@ for (const major of [15, 17] as const)
       })
 
     t.test('all that there is', async (t) => {
-      const { run } = await ground.restore(t, { target: { kind: 'latest' } })
+      const { run, to } = await ground.restore(t, { target: { kind: 'latest' } })
       t.match(run, { state: 'succeeded' })
+      // As if it had been killed between the promotion and the end.
+      const backupId = run.items[0]?.backupId ?? null
+      const owner = await serverOsUser('postgres')
+      await markRecovery(to, { runId: run.id, backupId, tablespaces: [], owner })
+      const again = await ground.restore(t, { to, target: { kind: 'latest' } })
+      t.match(again.run.failure, {
+        code: 'conflict',
+        message: /may have been written to/,
+        hint: /nothing of it is removed/,
+      })
       t.equal(await rowsOf(sourceOf(run)).catch((error: Error) => error.message), 'relation "t" does not exist')
       t.same(await askServer(sourceOf(run), 'select count(*)::int as rows from later', 'app'), [{ rows: 1 }])
     })
@@ -82,6 +100,7 @@ for (const major of [15, 17] as const)
         [{ to: '/nowhere/at/all' }, 'usage-invalid', /does not exist/],
         [{ target: { kind: 'time', at: new Date(Date.now() + 3600_000) } }, 'not-recoverable', /future/],
         [{ target: { kind: 'time', at: moments.first } }, 'not-recoverable', /no backup is as old/],
+        ...(process.getuid?.() === 0 ? ([[{ osUser: 'root' }, 'usage-invalid', /does not run as root/]] as const) : []),
         [{ timeline: 7 }, 'not-recoverable', /timeline 7/],
         [{ backup: '20200101T000000Z-full-000000' }, 'not-found', /no physical backup/],
       ] as const

@@ -1,10 +1,11 @@
-import { existsSync } from 'node:fs'
-import { chmod, mkdir, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
+import { existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs'
+import { chmod, mkdir, readdir, readFile, readlink, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { userInfo } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { systemClock } from '../../src/clock.ts'
 import type { Manifest } from '../../src/domain/backup.ts'
+import { LifeboatError } from '../../src/domain/errors.ts'
 import {
   type ChainMember,
   incompleteMarker,
@@ -325,6 +326,68 @@ t.test('what must not become a data directory', { timeout: 250_000 }, async (t) 
     const names = await readdir(directory)
     t.equal(names.length, 2, names.join())
     t.ok((await readdir(dataDirectory)).includes('backup_label'), 'the other one was left alone')
+  })
+
+  t.test('two at once, with one directory for a tablespace', async (t) => {
+    const { dataDirectory, far, folder } = await targets(t)
+    const into = (name: string) =>
+      materialize({
+        ...{ chain: chainOf([one.repository], [full]), owner, signal, installation: cluster.installation },
+        ...{ dataDirectory: `${dataDirectory}${name}`, folder: `${folder}${name}`, tablespaces: new Map([[oid, far]]) },
+        onProgress: () => {},
+      })
+    const ends = await Promise.allSettled([into('1'), into('2')])
+    t.same(ends.map(({ status }) => status).toSorted(), ['fulfilled', 'rejected'])
+    t.match(
+      ends.find(({ status }) => status === 'rejected'),
+      { reason: { code: 'conflict' } },
+    )
+    t.match(await readdir(far), [/^PG_17_/], 'that of the other one was left alone, and has no mark any more')
+  })
+
+  t.test('a mark that was backed up', async (t) => {
+    const evil = await copied(t)
+    const forged = await withArchive(evil.folder(full), full, async (tar, folder) => {
+      await writeFile(join(folder, incompleteMarker), 'remove this:\n/var/lib/of-the-old-server\n')
+      await runProgram({ program: 'tar', args: ['-r', '-f', tar, '-C', folder, incompleteMarker] })
+    })
+    for (const manifests of [[forged], [forged, child]]) {
+      const { dataDirectory, folder, directory } = await targets(t)
+      const far = join(directory, `far "$x" \\b=c`) // tar would take it for an escape
+      await materialize({
+        ...{ chain: chainOf([evil.repository], manifests), dataDirectory, folder, owner, signal },
+        ...{ tablespaces: new Map([[oid, far]]), installation: cluster.installation },
+        onProgress: () => {},
+        onWhole: async () => {
+          t.match(await readFile(join(dataDirectory, incompleteMarker), 'utf8'), `\n${far}\n${folder}\n`, 'it is ours')
+        },
+      })
+      t.ok(existsSync(join(dataDirectory, incompleteMarker)), 'and it is for the caller to take away')
+      t.ok(existsSync(join(far, incompleteMarker)))
+      t.equal(await readlink(join(dataDirectory, 'pg_tblspc', String(oid))), far)
+    }
+  })
+
+  t.test('another directory in its place', async (t) => {
+    const { directory, dataDirectory, far, folder } = await targets(t)
+    const cancel = new AbortController()
+    const precious = join(dataDirectory, 'precious')
+    let isMoved = false
+    const run = materialize({
+      ...{ chain: chainOf([one.repository], [full]), dataDirectory, folder, tablespaces: new Map([[oid, far]]), owner },
+      ...{ installation: cluster.installation, signal: cancel.signal },
+      onProgress: (done) => {
+        if (done === 0 || isMoved) return
+        isMoved = true
+        // As when the disk is unmounted, and what lies below it comes to light.
+        renameSync(dataDirectory, join(directory, 'moved'))
+        mkdirSync(dataDirectory)
+        writeFileSync(precious, 'x')
+        cancel.abort(new LifeboatError('cancelled', 'cancelled by the test'))
+      },
+    })
+    await t.rejects(run, { message: /cannot be removed: .* is not the directory any more/ })
+    t.same(await readdir(dataDirectory), ['precious'])
   })
 
   t.test('a full disk', async (t) => {
