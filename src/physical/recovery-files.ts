@@ -7,6 +7,7 @@ import { programsDirectory, restoreProgram } from '../postgres/archiving.ts'
 import { readControlData } from '../postgres/control-data.ts'
 import type { Installation } from '../postgres/installations.ts'
 import type { OsUser } from '../postgres/programs.ts'
+import { closeTablespaces } from './closed-tablespaces.ts'
 import { recoverySettings, settingLine, targetSettings } from './recovery-settings.ts'
 
 /** Folder in a restored data directory with all that its recovery needs; not needed any more after it. */
@@ -93,6 +94,7 @@ export async function writeRecoveryFiles(options: RecoveryFilesOptions): Promise
 ${set.map(([name, value]) => settingLine(name, value)).join('')}`,
   )
   await write(join(dataDirectory, 'recovery.signal'), '')
+  await closeTablespaces(dataDirectory)
   const control = await readControlData(installation, dataDirectory, owner)
   const hba = await write(join(folder, 'pg_hba.conf'), 'local all all trust\n')
   const ident = await write(join(folder, 'pg_ident.conf'), '')
