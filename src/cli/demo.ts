@@ -2,7 +2,7 @@ import { type Command, parse } from './command.ts'
 
 export const demoCommand: Command = {
   name: 'demo',
-  summary: 'show it all on a throw-away PostgreSQL: backup, proof, damage noticed',
+  summary: 'show it all on a throw-away PostgreSQL: backup, proof, damage noticed, a moment restored',
   usage: 'demo [--once] [--keep]',
   options: [
     ['--once', 'leave when the account is told; exit 0 only if every step held'],

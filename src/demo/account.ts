@@ -7,6 +7,8 @@ export interface Account {
   act(title: string): void
   /** What was done or found. */
   tell(text: string): void
+  /** What a person would type for it, in words that are kept on one line each. */
+  type(...words: readonly string[]): void
   /** Something that had to be so, and whether it was. */
   check(held: boolean, text: string): void
   changes(changes: readonly Change[]): void
@@ -28,6 +30,7 @@ export function createAccount(out: NodeJS.WritableStream & { readonly isTTY?: bo
       write(`\n${style('bold', `${acts}. ${title}`)}`)
     },
     tell: (text) => write(`   ${wrap(text, 3)}`),
+    type: (...words) => write(`   $ ${style('bold', words.join(' \\\n       '))}`),
     check: (held, text) => {
       good &&= held
       write(held ? `   ${style('green', 'ok')} ${wrap(text, 6)}` : `   ${style('red', 'NOT SO:')} ${wrap(text, 11)}`)

@@ -115,7 +115,7 @@ function isNotZero({ after }: { after: number | null }): boolean {
   return after !== 0
 }
 
-function because(failure: { message: string } | null): string {
+export function because(failure: { message: string } | null): string {
   return failure === null ? '' : `: ${failure.message}`
 }
 

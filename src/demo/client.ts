@@ -16,12 +16,19 @@ export interface ListedCopy {
   >
 }
 
+/** `GET /api/recoverability`: what the demo looks at. */
+interface Recoverability {
+  readonly repositories: readonly { readonly recoverable: boolean }[]
+}
+
 /** Talks to Lifeboat as any program outside would. */
 export interface Client {
   /** Waits until `/-/ready` says yes: the first look at everything has ended. */
   ready(): Promise<void>
   /** Starts work by `POST /api/admin/<what>` and follows it to its end, whatever that is. */
-  run(what: 'backup' | 'verify', body: object): Promise<Run>
+  run(what: 'backup' | 'restore' | 'verify', body: object): Promise<Run>
+  /** Asks until a moment can be restored from every repository: WAL is stored when it has been archived. False after 30 s. */
+  recoverable(at: string): Promise<boolean>
   backups(): Promise<readonly ListedCopy[]>
   metrics(): Promise<Series>
   /** Reads `/metrics` until the condition holds: the metrics follow the work by a moment. The last look after 30 s. */
@@ -66,6 +73,16 @@ export function createClient({ url, token, clock, signal }: ClientOptions): Clie
         run = (await (await request('GET', location)).json()) as Run
       }
       return run
+    },
+    recoverable: async (at) => {
+      const end = clock.monotonic() + patienceMs
+      const path = `/api/recoverability?at=${encodeURIComponent(at)}`
+      for (;;) {
+        const { repositories } = (await (await request('GET', path)).json()) as Recoverability
+        if (repositories.every(({ recoverable }) => recoverable)) return true
+        if (clock.monotonic() > end) return false
+        await wait()
+      }
     },
     backups: async () => {
       const page = (await (await request('GET', '/api/backups')).json()) as { backups: readonly ListedCopy[] }

@@ -5,7 +5,9 @@ import type { Version } from '../version.ts'
 import { type Account, createAccount } from './account.ts'
 import { damageCopy, describeDatabase, proveBackup, takeBackup } from './acts.ts'
 import { createClient } from './client.ts'
-import { ensurePackages } from './packages.ts'
+import { goBack } from './go-back.ts'
+import { ensurePackages, onPath } from './packages.ts'
+import { sourceOf } from './restored.ts'
 import { createSampleDatabase } from './sample-database.ts'
 import { database, makeDirectory, type Stage, startLifeboat, startServer, type Undo } from './stage.ts'
 
@@ -24,8 +26,8 @@ export interface DemoOptions {
 }
 
 /**
- * Plays the main job through on a throw-away PostgreSQL: a backup, its proof by a restore, and damage that is noticed.
- * Removes all that it made, however it ends; packages that it installed stay.
+ * Plays the main job through on a throw-away PostgreSQL: a backup, its proof by a restore, damage that is noticed, and the
+ * way back to the moment before a mistake. Removes all that it made, however it ends; packages that it installed stay.
  *
  * @returns the exit status: 0 when every step held, 1 when not, 2 when a package is missing, 130 when stopped before
  * the end.
@@ -39,7 +41,7 @@ export async function runDemo(options: DemoOptions): Promise<number> {
     const stage = await tell(options, account, undo)
     told = true
     if (!options.once) {
-      invite(stage, out)
+      await invite(stage, out)
       await aborted(signal)
     }
     return account.good ? 0 : 1
@@ -54,7 +56,13 @@ export async function runDemo(options: DemoOptions): Promise<number> {
 async function tell(options: DemoOptions, account: Account, undo: Undo): Promise<Stage> {
   const { signal, version, port = 10187 } = options
   const clock = systemClock
-  await ensurePackages([{ package: 'postgresql-15', present: hasServer }], options.out)
+  await ensurePackages(
+    [
+      { package: 'postgresql-15', present: hasServer },
+      { package: 'zstd', present: () => onPath('zstd') },
+    ],
+    options.out,
+  )
   signal.throwIfAborted()
   const directory = await makeDirectory(options.keep === true, undo)
   account.act('A database to lose')
@@ -70,6 +78,7 @@ async function tell(options: DemoOptions, account: Account, undo: Undo): Promise
   const backup = await takeBackup(scene)
   await proveBackup(scene, backup)
   await damageCopy(scene, backup)
+  await goBack(scene)
   options.out.write(account.good ? '\nEvery step held.\n' : `\nNot every step held. The log: ${stage.logFile}\n`)
   return stage
 }
@@ -80,8 +89,9 @@ async function hasServer(): Promise<boolean> {
   return here.some(({ server }) => server)
 }
 
-function invite(stage: Stage, out: NodeJS.WritableStream): void {
-  const { url, token } = stage
+async function invite(stage: Stage, out: NodeJS.WritableStream): Promise<void> {
+  const { url, token, configFile, restoredDirectory, server } = stage
+  const restored = await sourceOf(restoredDirectory)
   out.write(`
 It stays up until Ctrl-C. Have a look:
   ${url}/
@@ -94,9 +104,23 @@ Take another backup; verify the newest one in both repositories:
     ${url}/api/admin/backup
   curl -X POST -H "Authorization: Bearer $TOKEN" \\
     ${url}/api/admin/verify
+${
+  restored === null
+    ? ''
+    : `The cluster that was restored, and the one that goes on:
+${psql(restored.host)}
+${psql(server.source.host)}
+`
+}The command line (here lifeboat is: npx node src/main.ts):
+  export LIFEBOAT_CONFIG=${configFile}
+  lifeboat plan
 What it is doing, in its own words:
   tail -f ${stage.logFile}
 `)
+}
+
+function psql(host: string): string {
+  return `  psql -h ${host} \\\n    -U postgres ${database}`
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { createWriteStream } from 'node:fs'
-import { chmod, mkdtemp, rm } from 'node:fs/promises'
+import { chmod, copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -11,11 +11,20 @@ import { createApp } from '../app.ts'
 import type { Clock } from '../clock.ts'
 import { loadConfig } from '../config/load.ts'
 import { LifeboatError } from '../domain/errors.ts'
+import {
+  archiveCommand,
+  archiveProgram,
+  incomingDirectory,
+  programsDirectory,
+  restoreProgram,
+} from '../postgres/archiving.ts'
 import { findInstallations, type Installation } from '../postgres/installations.ts'
 import { serverOsUser } from '../postgres/os-user.ts'
+import { makeOwned } from '../postgres/scratch-directory.ts'
 import { type ScratchServer, startScratchServer } from '../postgres/scratch-server.ts'
 import type { Version } from '../version.ts'
 import { makeOwnedDirectory, removeLeftovers } from './leftovers.ts'
+import { stopRestored } from './restored.ts'
 
 /** The two repositories of the demo: each gets a full copy of every backup. */
 export const repositoryNames = ['main', 'second'] as const
@@ -31,6 +40,10 @@ export interface Stage {
   /** All that the demo writes is below it. */
   readonly directory: string
   readonly logFile: string
+  /** The configuration of this Lifeboat, for its command line. */
+  readonly configFile: string
+  /** Where a cluster is restored to. */
+  readonly restoredDirectory: string
   /** Where a repository keeps the backups of the cluster. */
   backupsDirectory(repository: (typeof repositoryNames)[number]): string
 }
@@ -49,18 +62,49 @@ export async function makeDirectory(keep: boolean, undo: Undo): Promise<string> 
   return directory
 }
 
-/** A server with nothing in it, of the newest PostgreSQL that is here. @throws LifeboatError `program-missing` */
+/**
+ * A server with nothing in it, of the newest PostgreSQL that is here. It archives its WAL. @throws LifeboatError
+ * `program-missing`
+ */
 export async function startServer(directory: string, undo: Undo, signal: AbortSignal): Promise<ScratchServer> {
+  const osUser = await serverOsUser('postgres')
+  const archive = archiveIn(directory)
+  await makeOwned(archive, osUser)
+  await makeOwned(join(archive, incomingDirectory), osUser)
   const server = await startScratchServer({
     installation: newestServer(await findInstallations(null)),
     directory: join(directory, 'postgres'),
-    osUser: await serverOsUser('postgres'),
+    osUser,
     superuser: 'postgres',
+    initdbArgs: ['-E', 'UTF8', '--locale=C', '--data-checksums'],
+    settings: {
+      wal_level: 'replica',
+      max_wal_senders: '4',
+      full_page_writes: 'on',
+      archive_mode: 'on',
+      archive_command: archiveCommand(await copyPrograms(directory), archive),
+    },
     workFolder: directory,
     signal,
   })
   undo.push(() => server.remove())
   return server
+}
+
+function archiveIn(directory: string): string {
+  return join(directory, 'archive')
+}
+
+/** The server's OS user cannot enter a clone below /root. */
+async function copyPrograms(directory: string): Promise<string> {
+  const programs = join(directory, 'programs')
+  await mkdir(programs, { mode: 0o755 })
+  for (const name of [archiveProgram, restoreProgram]) {
+    await copyFile(join(programsDirectory, name), join(programs, name))
+    await chmod(join(programs, name), 0o755)
+  }
+  await chmod(programs, 0o755) // whatever the umask is
+  return programs
 }
 
 export interface LifeboatOptions {
@@ -84,15 +128,23 @@ export async function startLifeboat(options: LifeboatOptions, undo: Undo): Promi
     workDir: join(directory, 'work'),
     postgres: { host: server.source.host, port: server.source.port, user: server.source.user, databases: [database] },
     repositories: repositoryNames.map((name) => ({ name, url: pathToFileURL(repositoryPath(name)).href })),
+    // The moment of each place in the WAL is noted every second: nobody here wants to wait for five.
+    wal: { archive: archiveIn(directory), clockInterval: '1s' },
     auth: { tokens: [{ name: 'demo', role: 'admin', sha256: createHash('sha256').update(token).digest('hex') }] },
   })
-  const config = await loadConfig({ text, path: 'demo.yaml', env: {} })
+  const configFile = join(directory, 'lifeboat.yaml')
+  await writeFile(configFile, text)
+  const config = await loadConfig({ text, path: configFile, env: {} })
   const log = pino({ level: 'info' }, createWriteStream(logFile))
   const app = await createApp(config, { clock, log, version })
-  undo.push(() => app.stop())
+  const restoredDirectory = join(directory, 'before')
+  undo.push(
+    () => stopRestored(server, restoredDirectory),
+    () => app.stop(),
+  )
   await app.start()
   const backupsDirectory = (name: string) => join(repositoryPath(name), cluster, 'backups')
-  return { server, url: app.url, token, directory, logFile, backupsDirectory }
+  return { server, url: app.url, token, directory, logFile, configFile, restoredDirectory, backupsDirectory }
 }
 
 function newestServer(installations: readonly Installation[]): Installation {

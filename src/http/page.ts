@@ -221,16 +221,27 @@ const answers: Readonly<Record<RecoveryState, readonly [tone: Tone, badge: strin
   none: ['bad', 'no backup', 'Cannot be recovered: there is no backup.'],
 }
 
+/** Where no dump can be used a physical backup may do. */
+function answerOf({ state, physicalUntil }: Recovery): readonly [tone: Tone, badge: string, answer: string] {
+  if (physicalUntil === null || (state !== 'broken' && state !== 'none')) return answers[state]
+  const why = state === 'none' ? 'There is no dump of it' : 'Every dump of it failed its verification'
+  return [
+    'warn',
+    state === 'none' ? 'no dump' : 'dumps broken',
+    `${why}; a physical backup and its WAL bring back the whole cluster.`,
+  ]
+}
+
 function section(recovery: Recovery, isWanted: boolean, policy: RecoveryPolicy, now: Date): Content {
-  const [tone, badge, answer] = answers[recovery.state]
-  const { newest, proven } = recovery
+  const [tone, badge, answer] = answerOf(recovery)
+  const { newest, until, proven } = recovery
   return html`<section><h4><span>in ${name(recovery.repository)}</span> <span class="badge ${isWanted ? tone : null}">${badge}</span></h4>
 <p>${answer}</p>
 ${
-  newest === null || recovery.exposureSeconds === null
+  until === null || recovery.exposureSeconds === null
     ? null
     : html`<dl>
-<dt>Until</dt><dd>${moment(newest.consistentAt, now)}${recovery.backupOverdue ? html` <span class="badge warn">too old</span>` : null}</dd>
+<dt>Until</dt><dd>${moment(until, now)}${recovery.backupOverdue ? html` <span class="badge warn">${until === newest?.consistentAt ? 'too old' : 'its dump is too old'}</span>` : null}</dd>
 <dt>At risk</dt><dd>${duration(recovery.exposureSeconds)} of work <span class="ago">objective ${duration(policy.rpoSeconds)}${recovery.exposureSeconds > policy.rpoSeconds ? ', not met' : ''}</span></dd>
 ${provenRows(proven, recovery, policy, now)}</dl>`
 }</section>`

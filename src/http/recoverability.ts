@@ -53,7 +53,11 @@ export interface Recovery {
   readonly newest: BackupSummary | null
   /** The newest backup that a restore has proven, and the proof. */
   readonly proven: { readonly backup: BackupSummary; readonly verification: Verification } | null
-  /** Seconds of work that a recovery would lose by now: from `newest`, or from a physical backup and WAL. */
+  /** The moment to which a physical backup and WAL bring back the whole cluster; null: there are none, or nobody knows. */
+  readonly physicalUntil: Date | null
+  /** The later one of that and of `newest`. */
+  readonly until: Date | null
+  /** Seconds of work that a recovery would lose by now: since `until`. */
   readonly exposureSeconds: number | null
   readonly backupOverdue: boolean
   readonly proofOverdue: boolean
@@ -154,6 +158,8 @@ function judge(
     state: state(),
     newest,
     proven,
+    physicalUntil: physical,
+    until: point,
     exposureSeconds: point === null ? null : Math.max(0, (now - point.getTime()) / 1000),
     backupOverdue,
     proofOverdue,

@@ -77,13 +77,15 @@ ${isChain ? combineSection(chain, last) : ''}
 ## 3. Cut it loose
 
 \`tablespace_map\` would have the new server use the directories of the old one.${serverMajor >= 17 ? '' : ' Without it the links made above count.'} Settings that were made by ALTER SYSTEM, such as
-an archive_command, are set aside.${facts.fromStandby ? ' This is the backup of a standby: with its `standby.signal` it would never become a primary.' : ''}
+an archive_command, are set aside. \`pg_tblspc\` is closed during the recovery, which would otherwise make a tablespace that is younger than
+the backup at its old path, where the old server may have it: it ends there instead. Where nobody has it make the directory, and leave the \`chmod\` out.${facts.fromStandby ? ' This is the backup of a standby: with its `standby.signal` it would never become a primary.' : ''}
 
 \`\`\`bash
 data="${data}"
 rm -f "$data/tablespace_map" "$data/standby.signal"
 mv "$data/postgresql.auto.conf" "$work/postgresql.auto.conf.before"
 touch "$data/recovery.signal" "$data/postgresql.auto.conf"
+chmod 500 "$data/pg_tblspc"
 \`\`\`
 
 ## 4. Fetch the WAL
@@ -109,6 +111,7 @@ newest WAL, and a segment of which nobody knows whether it is the last is missin
 prepared=$(LC_ALL=C pg_controldata "$data" | sed -n 's/^max_prepared_xacts setting: *//p')
 cat >"$work/postgresql.conf" <<CONF
 restore_command = 'zstd --decompress --quiet --force -o "%p" "$work/wal/%f.zst"'
+recovery_end_command = 'chmod 700 pg_tblspc'
 recovery_target_timeline = '${facts.wal.at(-1)?.timeline ?? 1}'
 #recovery_target_time = '${facts.stopTime}'
 recovery_target_action = 'promote'

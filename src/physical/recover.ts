@@ -243,6 +243,7 @@ function failure(
 ): LifeboatError {
   const reason = log.reason()
   const place = log.isReplaying ? ` at ${formatLsn(log.replayed.lsn)} on timeline ${log.replayed.timeline}` : ''
+  if (log.newTablespace !== null) return madeLater(dataDirectory, log.newTablespace, place)
   const full = /No space left on device|Disk quota exceeded/.test(reason)
   const isWal = log.isReplaying || /restore file|recovery|checkpoint record|timeline|lifeboat-restore-wal/.test(reason)
   const how = signal === null ? `status ${code}` : signal
@@ -252,5 +253,15 @@ function failure(
       ? `the recovery cannot go on${place}: a setting of the server was raised: ${reason}`
       : `the server that recovers ended${place} (${how}): ${reason}`,
     full ? { hint: `free some space where ${dataDirectory} is, and begin again` } : { details: { exitCode: code } },
+  )
+}
+
+function madeLater(dataDirectory: string, path: string, place: string): LifeboatError {
+  return new LifeboatError(
+    'not-recoverable',
+    `the recovery stops${place}, where a tablespace was made in ${JSON.stringify(path)} after the backup: going on would use that very directory, which may be that of a server`,
+    {
+      hint: `take a newer backup, in which it can be mapped, or ask for an earlier moment. Where that directory is nobody else's: make it, restore with --no-start, chmod 700 ${dataDirectory}/pg_tblspc, and start the server as it is told then`,
+    },
   )
 }

@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { type Installation, programPath } from '../postgres/installations.ts'
 import { workMarker } from '../postgres/orphans.ts'
 import { type DetachedProgram, type OsUser, startDetached } from '../postgres/programs.ts'
+import { closeTablespaces, openTablespaces } from './closed-tablespaces.ts'
 import { appendOwned, makeOwnedDirectory, writeOwned } from './owned-files.ts'
 
 export interface RecoveringServerOptions {
@@ -51,6 +52,7 @@ export async function startRecovering(options: RecoveringServerOptions): Promise
     await writeOwned(join(folder, name), text, osUser)
   await writeOwned(join(dataDirectory, 'recovery.signal'), '', osUser)
   await rm(join(dataDirectory, 'standby.signal'), { force: true })
+  await closeTablespaces(dataDirectory)
   const path = join(folder, 'server.log')
   const output = await appendOwned(path, osUser)
   try {
@@ -83,7 +85,9 @@ class Running implements RecoveringServer {
     this.#program = program
     this.#options = options
     this.log = log
-    void program.exited.then((exit) => {
+    void program.exited.then(async (exit) => {
+      // Whoever removes it must be able to, root or not.
+      await openTablespaces(options.dataDirectory)
       this.exit = exit
     })
   }

@@ -7,6 +7,7 @@ import { programsDirectory, restoreProgram } from '../postgres/archiving.ts'
 import { readControlData } from '../postgres/control-data.ts'
 import type { Installation } from '../postgres/installations.ts'
 import type { OsUser } from '../postgres/programs.ts'
+import { closeTablespaces } from './closed-tablespaces.ts'
 import { makeOwnedDirectory, writeOwned } from './owned-files.ts'
 import { recoverySettings, settingLine, targetSettings } from './recovery-settings.ts'
 
@@ -79,6 +80,7 @@ export async function writeRecoveryFiles(options: RecoveryFilesOptions): Promise
   const set = Object.entries({ ...target, archive_mode: 'off' }).filter(([, value]) => value !== '')
   await write(join(dataDirectory, settingsFile), settingsText(set))
   await write(join(dataDirectory, 'recovery.signal'), '')
+  await closeTablespaces(dataDirectory)
   const control = await readControlData(installation, dataDirectory, owner)
   const hba = await write(join(folder, 'pg_hba.conf'), 'local all all trust\n')
   const ident = await write(join(folder, 'pg_ident.conf'), '')

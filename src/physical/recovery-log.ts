@@ -30,6 +30,8 @@ export class RecoveryLog {
   endedBeforeTarget = false
   /** Where the last record begins that was replayed; null: the redo goes on. */
   lastRecord: bigint | null = null
+  /** The path of the tablespace at whose creation the replay ended. */
+  newTablespace: string | null = null
   /** It waits for nothing that can come: a limit of the server was raised meanwhile. */
   isStuck = false
 
@@ -74,6 +76,8 @@ export class RecoveryLog {
       this.#severe.push(text)
       if (text.startsWith('recovery ended before configured recovery target')) this.endedBeforeTarget = true
     } else if (level === 'LOG') this.#note(text)
+    else if (level === 'CONTEXT')
+      this.newTablespace = /^WAL redo at \S+ for Tablespace\/CREATE: \d+ "(.*)"/.exec(text)?.[1] ?? this.newTablespace
     else if (text.startsWith('hot standby is not possible')) this.isStuck = true
     else if (level === 'DETAIL' && this.isStuck) this.#said.push(text)
   }

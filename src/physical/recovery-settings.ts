@@ -1,6 +1,7 @@
 import { formatLsn } from '../domain/lsn.ts'
 import type { RecoveryStop } from '../domain/recovery-plan.ts'
 import type { ControlData } from '../postgres/control-data.ts'
+import { openTablespacesCommand } from './closed-tablespaces.ts'
 
 /** What a server does when it has come to its target. */
 export type RecoveryAction = 'promote' | 'pause'
@@ -26,7 +27,6 @@ const aloneSettings: Readonly<Record<string, string>> = {
   primary_conninfo: '',
   primary_slot_name: '',
   archive_cleanup_command: '',
-  recovery_end_command: '',
   max_logical_replication_workers: '0',
   huge_pages: 'off',
   shared_buffers: '128MB',
@@ -69,6 +69,7 @@ export function targetSettings({
 }): Readonly<Record<string, string>> {
   return {
     restore_command: restoreCommand,
+    recovery_end_command: openTablespacesCommand,
     recovery_target_timeline: String(timeline),
     recovery_target_action: action,
     recovery_target_inclusive: 'on',

@@ -62,9 +62,16 @@ export async function removeTree(path: string): Promise<void> {
       return await rm(path, { recursive: true, force: true })
     } catch (error) {
       if (tries === 4) throw error
+      await openDirectoryOf(error, path)
       await delay(100 * tries)
     }
   }
+}
+
+/** A directory that its own user may not write to: that of the links to tablespaces, when a recovery was killed. */
+async function openDirectoryOf(error: unknown, tree: string): Promise<void> {
+  const { code, path } = error as NodeJS.ErrnoException
+  if (code === 'EACCES' && path?.startsWith(`${tree}/`)) await chmod(dirname(path), 0o700).catch(() => {})
 }
 
 /** Root hands the server to another user, who must be able to enter every folder above it. */

@@ -41,6 +41,14 @@ await t.test(
   },
 )
 
+await t.test('the configuration of the quick start of a restore is accepted', async (t) => {
+  const page = await readFile(new URL('../../docs/pitr.md', import.meta.url), 'utf8')
+  const [, block = ''] = /^ *```yaml\n(.*?)^ *```$/ms.exec(page) ?? []
+  const config = await loadConfig({ text: block, env: {} })
+  t.match(config, { wal: { archive: String }, repositories: [{ retention: { windowSeconds: 14 * 86_400 } }] })
+  t.equal(rpoWarning(config), null, 'it can hold its objective')
+})
+
 await t.test('every commented key of the example is accepted once it is uncommented', async (t) => {
   const example = renderExample()
   for (const name of ['workDir', 'binDir', 'dumpMaxAge', 'verificationMaxAge', 'databases', 'assertions']) {

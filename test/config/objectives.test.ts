@@ -1,9 +1,9 @@
 import t from 'tap'
 import { rpoWarning } from '../../src/config/objectives.ts'
 
-const warningOf = (dump: string | null, rpoSeconds: number) =>
+const warningOf = (dump: string | null, rpoSeconds: number, full: string | null = null) =>
   rpoWarning({
-    schedule: { dump, full: null, incremental: null, verify: null, expire: null, catchUp: true },
+    schedule: { dump, full, incremental: null, verify: null, expire: null, catchUp: true },
     objectives: { rpoSeconds, rtoSeconds: 1 },
   })
 
@@ -14,4 +14,5 @@ await t.test('an objective that the schedule cannot hold is told', async (t) => 
   t.equal(warningOf('0 2 * * *', 86_400), null)
   t.equal(warningOf('*/30 * * * *', 3600), null)
   t.equal(warningOf(null, 1), null, 'nobody knows when they come')
+  t.equal(warningOf('0 2 * * *', 3600, '0 3 * * *'), null, 'the WAL after a physical backup holds it')
 })

@@ -44,6 +44,7 @@ t.test('the account is text, in colour only where a person sees it', (t) => {
     const account = createAccount(out, noColor)
     account.act('First')
     account.tell('something')
+    account.type('lifeboat restore', '--to /tmp/before')
     account.check(true, 'as it should be')
     t.equal(account.good, true)
     account.check(false, 'as it should not be')
@@ -60,6 +61,8 @@ t.test('the account is text, in colour only where a person sees it', (t) => {
     `
 1. First
    something
+   $ lifeboat restore \\
+       --to /tmp/before
    ok as it should be
    NOT SO: as it should not be
    ok again

@@ -5,9 +5,11 @@ import { Writable } from 'node:stream'
 import t, { type Test } from 'tap'
 import { runDemo } from '../../src/demo/demo.ts'
 import { removeLeftovers } from '../../src/demo/leftovers.ts'
+import { socketSource, withSession } from '../../src/postgres/connection.ts'
 import { killOrphans } from '../../src/postgres/orphans.ts'
 import { startProgram } from '../../src/postgres/programs.ts'
 import { readVersion } from '../../src/version.ts'
+import { cli } from '../support/cli.ts'
 import { freePort } from '../support/postgres.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 
@@ -38,6 +40,15 @@ function play({ once, port, at }: Play): { stop: () => void; ended: Promise<{ st
       return { status, printed }
     }),
   }
+}
+
+async function invoicesIn(host: string): Promise<readonly string[]> {
+  const rows = await withSession(
+    socketSource({ host, port: 5432, user: 'postgres' }),
+    { database: 'studio' },
+    (session) => session.query<{ rows: string }>('select count(*) as rows from invoices'),
+  )
+  return rows.map(({ rows: found }) => found)
 }
 
 /** A temporary directory of their own for all demos of this file; nothing may be left in it. */
@@ -75,7 +86,14 @@ t.test('the demo', { timeout: 240_000 }, async (t) => {
           t.match(await (await fetch(new URL('/metrics', url))).text(), 'lifeboat_backups')
           const [, token] = /TOKEN=(\S+)/.exec(printed) ?? []
           const headers = { authorization: `Bearer ${token}` }
-          t.match(await (await fetch(new URL('/api/backups', url), { headers })).json(), { backups: { length: 2 } })
+          t.match(await (await fetch(new URL('/api/backups', url), { headers })).json(), { backups: { length: 4 } })
+          t.same(
+            await invoicesIn(/psql -h (\S+)/.exec(printed)?.[1] ?? ''),
+            ['403'],
+            'what was lost is there to be looked at',
+          )
+          const [, file = ''] = /LIFEBOAT_CONFIG=(\S+)/.exec(printed) ?? []
+          t.match(await cli(['plan'], { env: { LIFEBOAT_CONFIG: file } }), { code: 0, out: /the newest WAL/ })
           demo.stop()
         },
       },
@@ -87,11 +105,13 @@ t.test('the demo', { timeout: 240_000 }, async (t) => {
       '2. Take a backup',
       '3. Prove it by restoring it',
       '4. Flip one bit in the other copy',
+      '5. Go back to the moment before a mistake',
       'Every step held.',
     ])
     t.notMatch(printed, 'NOT SO')
     t.notMatch(printed, `:${port}/`)
     t.match(printed, 'checksum-mismatch')
+    t.match(printed, /reached: [0-9A-F]+\/[0-9A-F]+ on timeline 1, last commit 2/)
     t.notMatch(printed, '\u001b', 'no colours where no person sees them')
     t.same(
       printed
@@ -118,7 +138,7 @@ t.test('the demo', { timeout: 240_000 }, async (t) => {
     for (const name of await readdir(temporary)) await rm(join(temporary, name), { recursive: true })
   })
 
-  const steps = ['1. A database', 'POST /api/admin/backup', 'POST /api/admin/verify']
+  const steps = ['1. A database', 'POST /api/admin/verify', '$ lifeboat restore']
   for (const text of steps) {
     await t.test(`cleans up when it is stopped at: ${text}`, async (t) => {
       const demo = play({ once: true, port: await freePort(), at: { text, act: async () => demo.stop() } })

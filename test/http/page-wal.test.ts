@@ -100,6 +100,8 @@ t.test('a physical backup brings back the whole cluster, also without a dump', a
       catalog: () => catalogOf({ wal, archiver: idle, repositories: [repositoryState('local', [])] }),
     })
   t.match(without(good), /The whole cluster can be recovered, but not each database.*until 2026-03-01 09:58:00 UTC/)
+  t.match(without(good), /There is no dump of it; a physical backup and its WAL.* Until 2026-03-01 09:58:00 UTC/)
   const none = [repositoryWal('local', { missingSegments: 0, recoveryPoint: null, hasBackup: false })]
   t.match(without({ ...good, repositories: none }), 'Nothing can be recovered', 'WAL alone brings nothing back')
+  t.match(without({ ...good, repositories: none }), 'Cannot be recovered: there is no backup')
 })

@@ -1,9 +1,11 @@
-import { readdir } from 'node:fs/promises'
+import { readdir, rm } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
 import t from 'tap'
 import { withSession } from '../../src/postgres/connection.ts'
 import { makeTablespace, physicalCluster } from '../support/archiving-cluster.ts'
-import { allShipped, followInstructions } from '../support/follow.ts'
-import { cannotHave } from '../support/postgres.ts'
+import { allShipped, followInstructions, followPage } from '../support/follow.ts'
+import { type Cluster, cannotHave } from '../support/postgres.ts'
+import { openDirectory } from '../support/scratch.ts'
 
 for (const major of [15, 17, 18] as const) {
   const skip = await cannotHave(major)
@@ -29,20 +31,46 @@ for (const major of [15, 17, 18] as const) {
         'app',
       )
     }
+    const before = await takeNote(cluster)
+    await cluster.sql('delete from t where i > 7', 'app')
     const [expected] = await cluster.sql<Counts>(counts, 'app')
     await allShipped(cluster, one)
     const manifest = (await one.manifests()).at(-1)
     if (manifest === undefined) return t.fail('there is no backup')
-    const before = await readdir(location, { recursive: true })
+    const files = await readdir(location, { recursive: true })
 
     const { data, source } = await followInstructions(t, one.folder(manifest), cluster.installation.directory)
     const restored = await withSession(source, { database: 'app' }, (session) => session.query<Counts>(counts))
     t.same(restored, [expected], 'all that was committed before the end of the WAL is there')
     await withSession(source, { database: 'app' }, (session) => session.query('drop table far; checkpoint'))
-    t.same(await readdir(location, { recursive: true }), before, 'the tablespace of the old server was left alone')
+    t.same(await readdir(location, { recursive: true }), files, 'the tablespace of the old server was left alone')
     t.match(await cluster.sql<Counts>(counts, 'app'), [expected])
     t.notOk((await readdir(archive)).includes('.never'))
     t.notOk((await readdir(data)).includes('tablespace_map'))
+
+    // By the page, which begins with one full backup, to the moment before rows were deleted.
+    if (major !== 15) return
+    const repository = dirname(dirname(one.folder(manifest)))
+    await loseStored(repository, before.segment) // the archive has it
+    const byHand = await followPage(t, {
+      page: 'pitr.md',
+      section: 'By hand',
+      values: {
+        repository,
+        backup: manifest.backupId,
+        moment: before.at,
+        archive,
+        work: join(await openDirectory(t), 'w'),
+      },
+      programs: cluster.installation.directory,
+    })
+    t.match(byHand.said, /recovery stopping before commit/)
+    t.match(byHand.said, /pg_last_wal_replay_lsn/)
+    const asBefore = await withSession(byHand.source, { database: 'app' }, (session) => session.query<Counts>(counts))
+    t.same(asBefore, [before.counts], 'the rows are there that were deleted afterwards')
+    t.not(before.counts.t, expected?.t)
+    await withSession(byHand.source, { database: 'app' }, (session) => session.query('drop table far; checkpoint'))
+    t.match(await cluster.sql<Counts>(counts, 'app'), [expected], 'and the server knows nothing of it')
   })
 }
 
@@ -53,3 +81,19 @@ interface Counts {
 }
 const counts = `select (select count(*) || md5(sum(i)::text) from t) as t, (select count(*)::text from far) as far,
   (select count(*)::text from moved) as moved`
+
+/** What there is at a moment, and the segment in which it lies. */
+async function takeNote(cluster: Cluster) {
+  const [found] = await cluster.sql<Counts>(counts, 'app')
+  const [now] = await cluster.sql<{ at: string; segment: string }>(
+    'select clock_timestamp()::text as at, pg_walfile_name(pg_current_wal_insert_lsn()) as segment',
+  )
+  if (found === undefined || now === undefined) throw new Error('the server does not answer')
+  return { ...now, counts: found }
+}
+
+/** As if the sidecar had died before it came to this segment. */
+async function loseStored(repository: string, segment: string): Promise<void> {
+  const names = await readdir(join(repository, 'wal'), { recursive: true })
+  for (const name of names) if (basename(name).startsWith(`${segment}-`)) await rm(join(repository, 'wal', name))
+}

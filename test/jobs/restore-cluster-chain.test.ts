@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { runProgram } from '../../src/postgres/programs.ts'
@@ -77,7 +77,23 @@ for (const major of [17, 18] as const)
           t.same(await readdir(location, { recursive: true }), before, 'that of the old server was left alone')
           const kept = join(to, 'lifeboat-restore', 'config', settings, 'pg_ident.conf')
           t.equal(await readFile(kept, 'utf8'), '# ident\n', 'configuration from elsewhere lies beside it')
+          t.equal((await stat(join(to, 'pg_tblspc'))).mode & 0o777, 0o700, 'it can have new tablespaces')
         }
+      })
+
+      t.test('a tablespace that is younger than the backup is not made over the one of the server', async (t) => {
+        const younger = await makeTablespace(t, cluster, 'younger')
+        await cluster.sql('create table far tablespace younger as select generate_series(1, 1000) as i', 'app')
+        await shipped(cluster, sidecar)
+        await cluster.sql('update far set i = i + 1; checkpoint', 'app')
+        const place = join(await openDirectory(t), 'mapped')
+        const { run, to } = await ground.restore(t, { tablespaces: [[location, place]] })
+        t.match(run.failure, { code: 'not-recoverable', message: new RegExp(younger), hint: /newer backup/ })
+        t.equal((await stat(join(to, 'pg_tblspc'))).mode & 0o777, 0o700, 'it can be removed')
+        await cluster.server.stop()
+        await cluster.server.start() // what it had in memory hides what was written
+        const [row] = await cluster.sql('select count(*)::int as rows, min(i), max(i) from far', 'app')
+        t.same(row, { rows: 1000, min: 2, max: 1001 }, 'the rows of the server are as they were')
       })
     },
   )

@@ -10,7 +10,7 @@ import { quoteIdentifier } from '../../src/postgres/conninfo.ts'
 import { killOrphans, workMarker } from '../../src/postgres/orphans.ts'
 import { serverOsUser } from '../../src/postgres/os-user.ts'
 import { startProgram } from '../../src/postgres/programs.ts'
-import { type ScratchOptions, startScratchServer } from '../../src/postgres/scratch-server.ts'
+import { removeTree, type ScratchOptions, startScratchServer } from '../../src/postgres/scratch-server.ts'
 import { installationOf } from '../support/postgres.ts'
 import { noSmallDisk, scratchDirectory, smallDisk } from '../support/scratch.ts'
 
@@ -236,4 +236,22 @@ t.test('the owner is killed: killOrphans finds all that it started', async (t) =
     const again = await startProgram({ program: 'rm', args: ['-r', join(real, 'server')] })
     t.match(await again.exited, { code: 0 })
   }
+})
+
+t.test('whoever may remove a tree can do so when a recovery was killed in it', async (t) => {
+  const directory = await scratchDirectory(t)
+  await chmod(directory, 0o1777)
+  const { seteuid } = process
+  // Root may write everywhere: it proves nothing.
+  if (osUser !== null) seteuid?.(osUser.uid)
+  try {
+    const links = join(directory, 'data', 'pg_tblspc')
+    await mkdir(links, { recursive: true })
+    for (const name of ['16390', '16391']) await symlink('/nowhere', join(links, name))
+    await chmod(links, 0o500)
+    await removeTree(join(directory, 'data'))
+  } finally {
+    if (osUser !== null) seteuid?.(0)
+  }
+  t.same(await readdir(directory), [])
 })

@@ -31,10 +31,47 @@ async function shippedBefore(
     await cluster.sql('select pg_sleep(0.02)')
 }
 
-/** Carries out the blocks in one shell, as a person would, and the start as the OS user of the server. */
+/** Follows the RESTORE.md of a backup. */
 export async function followInstructions(t: Test, folder: string, programs: string) {
   const text = await readFile(join(folder, 'RESTORE.md'), 'utf8')
   const files = await readdir(folder)
+  const { said, ...restored } = await follow(t, { text, folder, programs })
+  t.match(said, /base\.tar\.zst: OK/)
+  t.same(await readdir(folder), files, 'nothing is done in the repository')
+  return restored
+}
+
+/** Follows a section of a page of docs/, with these values in place of its examples (`name=…` at the beginning of a line). */
+export async function followPage(
+  t: Test,
+  {
+    page,
+    section,
+    values,
+    programs,
+  }: {
+    readonly page: string
+    readonly section: string
+    readonly values: Readonly<Record<string, string>>
+    readonly programs: string
+  },
+) {
+  const text = await readFile(new URL(`../../docs/${page}`, import.meta.url), 'utf8')
+  const [, whole = ''] = text.split(`\n## ${section}\n`)
+  let [own = ''] = whole.split('\n## ')
+  for (const [name, value] of Object.entries(values)) {
+    const line = new RegExp(`^${name}=.*$`, 'm')
+    if (!line.test(own)) t.fail(`${page} has no example of ${name}`)
+    own = own.replace(line, () => `${name}='${value.replaceAll("'", "'\\''")}'`)
+  }
+  return follow(t, { text: own, folder: '/', programs })
+}
+
+/** Carries out the blocks in one shell, as a person would, and the start, which is the last, as the OS user of the server. */
+async function follow(
+  t: Test,
+  { text, folder, programs }: { readonly text: string; readonly folder: string; readonly programs: string },
+) {
   const blocks = [...text.matchAll(/^```bash\n(.*?)^```$/gms)].map(([, block = '']) => block)
   const start = blocks.pop() ?? ''
   const TMPDIR = await scratchDirectory(t)
@@ -43,8 +80,6 @@ export async function followInstructions(t: Test, folder: string, programs: stri
     cwd: folder,
     env,
   })
-  t.match(stdout, /base\.tar\.zst: OK/)
-  t.same(await readdir(folder), files, 'nothing is done in the repository')
   const [, work = '', data = ''] = /^work=(.*) data=(.*)$/m.exec(stdout) ?? []
   const user = await serverOsUser('postgres')
   const asServer = (script: string) => {
@@ -54,7 +89,11 @@ export async function followInstructions(t: Test, folder: string, programs: stri
   }
   if (user !== null) await run('chown', ['-R', user.name, work])
   t.teardown(() => asServer('pg_ctl --pgdata="$data" --mode=immediate stop'))
-  const said = await asServer(start)
-  if (/FATAL|PANIC/.test(said.stdout)) t.fail(`the server ended: ${said.stdout}`)
-  return { data, source: socketSource({ host: work, port: 5432, user: 'postgres' }) }
+  const started = await asServer(start)
+  if (/FATAL|PANIC/.test(started.stdout)) t.fail(`the server ended: ${started.stdout}`)
+  return {
+    data,
+    source: socketSource({ host: work, port: 5432, user: 'postgres' }),
+    said: `${stdout}${started.stdout}`,
+  }
 }
