@@ -38,6 +38,8 @@ for (const major of [15, 17] as const)
         t.equal(restored?.newTimeline === null, wish.action === 'pause')
         t.ok((parseLsn(restored?.lsn ?? '') ?? 0n) > 0n)
         t.match(await readFile(join(to, 'postgresql.auto.conf'), 'utf8'), /^archive_mode = 'off'$/m)
+        const waits = (await readdir(join(to, 'pg_wal', 'archive_status'))).includes('00000002.history.ready')
+        t.equal(waits, wish.action !== 'pause', 'the history is archived once it archives')
         t.notOk((await readdir(to)).includes('lifeboat-restore-incomplete'))
         t.same(await beside(to), [], 'nothing is left beside it')
         if (wish.action === 'pause') {
