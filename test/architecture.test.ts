@@ -35,7 +35,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   notify: ['clock', 'config', 'domain', 'runner'],
   metrics: ['domain', 'observe', 'runner'],
   http: ['clock', 'config', 'domain', 'metrics', 'observe', 'runner'],
-  check: ['clock', 'config', 'domain', 'jobs', 'observe', 'postgres', 'storage', 'streaming'],
+  check: ['clock', 'config', 'domain', 'jobs', 'observe', 'postgres', 'repository', 'storage', 'streaming'],
   init: ['clock', 'config', 'domain', 'external', 'observe', 'postgres'],
   demo: ['app', 'clock', 'config', 'domain', 'postgres', 'runner', 'version'],
   cli: [

@@ -2,6 +2,7 @@ import { hostname } from 'node:os'
 import { checkArchiveRoom } from '../check/archive-room.ts'
 import { checkArchiving } from '../check/archiving.ts'
 import { type Finding, looked, ok, warning } from '../check/finding.ts'
+import { checkHistory } from '../check/history.ts'
 import { checkHooks } from '../check/hooks.ts'
 import { checkPhysical } from '../check/physical.ts'
 import { checkPlaces } from '../check/places.ts'
@@ -49,6 +50,7 @@ export const checkCommand: Command = {
       ...(await checkLeases(config, context)),
       ...(await checkArchiving(config, context)),
       ...(await checkArchiveRoom(config)),
+      ...(await checkHistory(config, repositoriesOf(config, context), context.signal)),
       ...(await checkStreaming(config, context.signal)),
       ...(isWatchOnly(config) ? [] : await checkSlots(config, context.signal)),
       ...(isWatchOnly(config) ? [] : await checkPhysical(config, context.signal)),
@@ -61,6 +63,10 @@ export const checkCommand: Command = {
     else for (const finding of all) context.out.write(lineOf(finding))
     return all.some(({ status }) => status === 'error') ? 1 : 0
   },
+}
+
+function repositoriesOf(config: ValidatedConfig, { clock, version }: CliContext) {
+  return makeRepositories(config, { clock, version: version.version, ledger: null }).map(({ repository }) => repository)
 }
 
 /** Sees, from what the sidecar has noted, that a repository is the one that it was. */

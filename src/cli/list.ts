@@ -75,7 +75,7 @@ export const listCommand: Command = {
         rows.push([
           name,
           backup.id,
-          printable(backup.database),
+          backup.database === '' ? 'all' : printable(backup.database),
           formatTime(backup.consistentAt),
           formatBytes(backup.storedBytes),
           retention === null ? '' : wordsOf(retention),

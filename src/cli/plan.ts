@@ -4,9 +4,10 @@ import { makeRepositories, openHistoryIfThere } from '../core.ts'
 import { errorCodes, LifeboatError } from '../domain/errors.ts'
 import { parseLsn } from '../domain/lsn.ts'
 import type { RecoveryTarget } from '../domain/recovery-plan.ts'
+import { shellWord } from '../domain/shell-word.ts'
 import type { RecoveryQuestion } from '../observe/recovery.ts'
 import { planFromRepositories } from '../observe/recovery-offline.ts'
-import { reportRecovery, reportTarget, type TargetReport } from '../observe/recovery-report.ts'
+import { type RecoveryReport, reportRecovery, reportTarget, type TargetReport } from '../observe/recovery-report.ts'
 import { measuredRestores } from '../observe/recovery-view.ts'
 import {
   type CliContext,
@@ -94,7 +95,8 @@ export const planCommand: Command = {
       context.out.write(
         `${JSON.stringify({ at: context.clock.now().toISOString(), target: asked, repositories: reports, failures }, null, 2)}\n`,
       )
-    else context.out.write(asked === null ? describeWindows(reports) : describeRecoveries(asked, reports))
+    else if (asked === null) context.out.write(describeWindows(reports))
+    else context.out.write(`${describeRecoveries(asked, reports)}${nextStep(values, asked, reports)}`)
     if (!values.json) for (const { failure } of failures) context.err.write(errorText(failure))
     // The others may have it all the same.
     if (asked !== null && reports.some(({ recoverable }) => recoverable)) return 0
@@ -102,6 +104,22 @@ export const planCommand: Command = {
     if (first !== undefined) return errorCodes[first.failure.code].exit
     return asked === null ? 0 : errorCodes[reports[0]?.refused?.code ?? 'not-recoverable'].exit
   },
+}
+
+/** The command that does it, for who pastes. A moment is written as it was understood: `2h ago` is another one later. */
+function nextStep(values: QuestionValues, { kind, time }: TargetReport, reports: readonly RecoveryReport[]): string {
+  const report = reports.find(({ recoverable }) => recoverable)
+  if (report === undefined) return ''
+  const named = (['lsn', 'name', 'timeline', 'backup', 'repository', 'system-identifier'] as const).flatMap(
+    (option) => {
+      const value = values[option]
+      return value === undefined ? [] : [`--${option}`, value]
+    },
+  )
+  const target = kind === 'time' ? ['--at', String(time)] : kind === 'lsn' || kind === 'name' ? [] : [`--${kind}`]
+  // Who takes less than all that there is has to say so.
+  const end = kind === 'latest' && report.missing.length > 0 ? ['--missing-is-end'] : []
+  return `  next: lifeboat restore --to DIRECTORY ${[...target, ...named, ...end].map(shellWord).join(' ')}\n`
 }
 
 async function ask(
@@ -122,6 +140,13 @@ async function ask(
   } finally {
     history?.close()
   }
+}
+
+interface QuestionValues extends TargetValues {
+  readonly timeline?: string | undefined
+  readonly backup?: string | undefined
+  readonly repository?: string | undefined
+  readonly 'system-identifier'?: string | undefined
 }
 
 interface TargetValues {

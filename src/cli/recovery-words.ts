@@ -32,15 +32,16 @@ export function describeRecoveries(target: TargetReport, reports: readonly Recov
 export function describeRecovery(target: TargetReport, report: RecoveryReport): string {
   const { repository, plan, refused, warnings, missing } = report
   const what = `${printable(repository)}: ${targetWords(target)}`
-  const gaps = missing.map(({ first, last, segments }) =>
-    oneLine(`  missing: ${first}${segments === 1 ? '' : ` to ${last}, ${segments} segments`}\n`),
+  const gaps = missing.map(
+    ({ first, last, segments }) =>
+      `  missing: ${oneLine(first)}${segments === 1 ? '' : ` to ${oneLine(last)}, ${segments} segments`}\n`,
   )
   if (plan === null) {
     const text = refused === null ? '' : errorText(refused)
-    return `${what} cannot be restored\n${indent(text)}${gaps.map((line) => `${line}\n`).join('')}`
+    return `${what} cannot be restored\n${indent(text)}${gaps.join('')}`
   }
   const told = warnings.map(({ message }) => `  warning: ${oneLine(message)}\n`)
-  return `${what} can be restored\n${indent(table(planRows(report, plan)))}${gaps.map((line) => `${line}\n`).join('')}${told.join('')}`
+  return `${what} can be restored\n${indent(table(planRows(report, plan)))}${gaps.join('')}${told.join('')}`
 }
 
 function targetWords({ kind, time, lsn, name }: TargetReport): string {

@@ -158,14 +158,22 @@ export async function runClusterRestore(
       verbose: values.verbose === true,
       job: 'restore',
       params: restoreParams(wish),
-      report: (run) => report(run, json, context),
+      report: (run) => report(run, { wish, json }, context),
     },
     context,
   )
 }
 
-function report(run: Run, json: boolean, { out, err }: CliContext): void {
+function report(
+  run: Run,
+  { wish, json }: { readonly wish: RestoreWish; readonly json: boolean },
+  { out, err }: CliContext,
+): void {
   if (json) out.write(`${JSON.stringify(run, null, 2)}\n`)
+  else if (run.failure?.code === 'cancelled')
+    err.write(
+      errorText({ hint: `the same command goes on with what is left in ${wish.to}, if anything is`, ...run.failure }),
+    )
   else if (run.failure !== null) err.write(errorText(run.failure))
   else
     for (const { backupId, restored, warnings = [] } of run.items) {

@@ -41,7 +41,7 @@ export async function runJob(
     version: version.version,
     ...(restoreTarget ? { restoreTarget } : {}),
   })
-  const progress = new ProgressLine(context.err)
+  const progress = new ProgressLine(context.err, { clock })
   let beside: { stop(): Promise<void> } | undefined
   try {
     await refuse?.(core)

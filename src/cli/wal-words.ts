@@ -111,7 +111,9 @@ export function describeGaps({ repositories }: WalReport): string {
     }
   }
   const unknown = repositories.filter(({ missingSegments }) => missingSegments === null)
-  const notes = unknown.map(({ repository }) => `${repository}: not known yet\n`).join('')
+  const notes = unknown
+    .map(({ repository }) => `${repository}: not known yet; what it tells by itself: lifeboat plan\n`)
+    .join('')
   if (rows.length > 1) return `${table(rows)}${notes}`
   return notes === '' ? 'nothing is missing\n' : notes
 }

@@ -11,6 +11,8 @@ export type Environment = Readonly<Record<string, string | undefined>>
 const prefix = 'LIFEBOAT_'
 /** Names the file; read before it. */
 export const fileVariable = 'LIFEBOAT_CONFIG'
+/** Marks what lifeboat has started: a server that recovers, and so the lifeboat that gets its WAL. */
+const markVariable = 'LIFEBOAT_WORK'
 
 // Kubernetes gives every container variables about every service of its namespace: of one that is called `lifeboat`, or
 // `lifeboat-metrics`, they begin with our prefix. A pod must not stop starting because somebody made a service.
@@ -49,6 +51,7 @@ export function checkVariables(env: Environment, problems: Problems): void {
     if (
       !name.startsWith(prefix) ||
       name === fileVariable ||
+      name === markVariable ||
       known.includes(name) ||
       facts.includes(name) ||
       isServiceLink(name, value)

@@ -4,6 +4,7 @@ import { LifeboatError } from '../domain/errors.ts'
 import type { BackupWriter, Repository } from '../repository/repository.ts'
 import type { JobContext } from '../runner/job.ts'
 import { copyArtifacts } from './physical-copy.ts'
+import { storeHistories } from './physical-history.ts'
 import type { StoredBackup } from './physical-store.ts'
 import { ArchiverWitness, walStored } from './wal-stored.ts'
 
@@ -77,7 +78,7 @@ async function copyInto({ stored, context }: PublishOptions, repository: Reposit
 }
 
 async function publishOne(
-  { stored, chain, walTimeoutMs, clock, context: { signal } }: PublishOptions,
+  { stored, chain, postgres, walTimeoutMs, clock, context: { signal } }: PublishOptions,
   { repository, writer }: Copy,
   witness: ArchiverWitness,
 ): Promise<Published> {
@@ -96,6 +97,8 @@ async function publishOne(
       why,
       signal,
     })
+    const timelines = intervals.map(({ timeline }) => timeline)
+    await storeHistories(repository, { systemIdentifier, timelines, source: postgres, signal })
     for (const id of chain) await assertThere(repository, id, signal)
     await writer.publish(stored.manifest)
     return { repository, error: null }

@@ -1,6 +1,7 @@
 import { lchown, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { LifeboatError } from '../domain/errors.ts'
+import { historyName } from '../domain/wal.ts'
 import type { Asking } from '../fetch/ask.ts'
 import { fetchWal } from '../fetch/fetch-wal.ts'
 import { makeOwnedDirectory, writeOwned } from '../physical/owned-files.ts'
@@ -32,6 +33,16 @@ export async function keepHistories(folder: string, options: HistoriesOptions): 
     if (isThere && owner !== null) await lchown(path, owner.uid, owner.gid)
   }
   await writeOwned(join(folder, reachedFile), '', owner)
+}
+
+/**
+ * Has the history of its new timeline archived as soon as the server archives at all. PostgreSQL marks it when it is
+ * promoted, unless it archives nothing just then, as a copy does; without that file nobody gets from the old timeline to the
+ * new one, nor recovers on that at all.
+ */
+export async function markHistory(dataDirectory: string, timeline: number, owner: OsUser | null): Promise<void> {
+  const path = join(dataDirectory, 'pg_wal', 'archive_status', `${historyName(timeline)}.ready`)
+  await writeOwned(path, '', owner)
 }
 
 /** Gets one segment as the server will, as its OS user. Gives what would be in the way, in words. */

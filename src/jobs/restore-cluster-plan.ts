@@ -13,7 +13,14 @@ import type { OfflinePlans } from '../observe/recovery-offline.ts'
 import type { ChainMember } from '../physical/materialize.ts'
 import { incompleteMarker } from '../physical/places.ts'
 import { type RestoreMark, readMark } from '../physical/restore-mark.ts'
-import { assertFree, assertRoom, type DiskRoom, type PreciousPlace, roomOn } from '../physical/restore-places.ts'
+import {
+  assertFree,
+  assertMayMake,
+  assertRoom,
+  type DiskRoom,
+  type PreciousPlace,
+  roomOn,
+} from '../physical/restore-places.ts'
 import { withSession } from '../postgres/connection.ts'
 import { chooseServer, findInstallations, type Installation } from '../postgres/installations.ts'
 import { serverOsUser } from '../postgres/os-user.ts'
@@ -70,6 +77,7 @@ export async function prepareClusterRestore(
   const left = await leftOf(options, wish)
   const precious = await preciousPlaces(options, signal)
   if (left === null) await assertFree(wish.to, precious)
+  if (left === null) await assertMayMake(wish.to)
   const { answer, sources } = await planWish(options, wish, { left, signal })
   const { plan, costs } = answer
   if (plan === null) throw refusal(answer)
@@ -82,7 +90,11 @@ export async function prepareClusterRestore(
   const chain = await readChain(plan, answer.repository, options.repositories, signal)
   const manifest = (chain.at(-1) as ChainMember).manifest
   const tablespaces = mapTablespaces(manifest, wish)
-  if (left === null) for (const path of tablespaces.values()) await assertFree(path, precious)
+  if (left === null)
+    for (const path of tablespaces.values()) {
+      await assertFree(path, precious)
+      await assertMayMake(path)
+    }
   const installation = chooseServer(await findInstallations(options.config.postgres.binDir), majorOf(manifest))
   const disks =
     left?.phase === 'recovery' || costs === null ? [] : await roomOn(roomNeeded(wish, chain, { tablespaces, costs }))
@@ -110,7 +122,7 @@ async function leftOf({ run }: ClusterRestoreOptions, wish: RestoreWish): Promis
     {
       hint:
         former !== null && former.finishedAt === null
-          ? `it is under way: lifeboat cancels it by POST /api/runs/${mark.runId}/cancel, or wait for it`
+          ? `it is under way: wait for it, or cancel it: Ctrl-C where it runs, or DELETE /api/runs/${mark.runId}`
           : `only the same command goes on with it, from the same state directory; or see ${incompleteMarker} in it, which says what to remove`,
     },
   )

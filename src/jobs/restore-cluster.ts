@@ -4,24 +4,19 @@ import { join } from 'node:path'
 import { LifeboatError } from '../domain/errors.ts'
 import { formatLsn } from '../domain/lsn.ts'
 import { type RestoreWish, targetWords } from '../domain/restore-wish.ts'
+import { shellWord } from '../domain/shell-word.ts'
 import { segmentAt, segmentBefore, segmentName } from '../domain/wal.ts'
 import { feedRecovery } from '../fetch/feed.ts'
 import { materialize } from '../physical/materialize.ts'
 import { removeMarks } from '../physical/places.ts'
 import { type Recovered, recover } from '../physical/recover.ts'
-import {
-  forgetTarget,
-  type RecoveryFiles,
-  shellWord,
-  spoolFolder,
-  writeRecoveryFiles,
-} from '../physical/recovery-files.ts'
+import { forgetTarget, type RecoveryFiles, spoolFolder, writeRecoveryFiles } from '../physical/recovery-files.ts'
 import { clearLeftovers, endLeftovers, markRecovery, unpackFolder } from '../physical/restore-mark.ts'
 import { programPath } from '../postgres/installations.ts'
 import type { BackupUse } from '../repository/repository.ts'
 import type { JobContext } from '../runner/job.ts'
 import { markCopies } from './in-use.ts'
-import { keepHistories, tryFetching } from './restore-cluster-after.ts'
+import { keepHistories, markHistory, tryFetching } from './restore-cluster-after.ts'
 import { canGoOn } from './restore-cluster-left.ts'
 import {
   type ClusterRestoreOptions,
@@ -186,6 +181,7 @@ class ClusterRestore {
           }),
       })
       if (recovered.newTimeline === null) await this.#needNoMore(folder)
+      else await markHistory(to, recovered.newTimeline, owner)
       return recovered
     } finally {
       await stopFeeding()

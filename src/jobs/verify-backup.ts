@@ -1,7 +1,7 @@
 import type { Logger } from 'pino'
 import type { Clock } from '../clock.ts'
 import type { ValidatedConfig } from '../config/validated.ts'
-import type { Manifest } from '../domain/backup.ts'
+import { type BackupType, type Manifest, parseBackupId } from '../domain/backup.ts'
 import { LifeboatError, toFailure } from '../domain/errors.ts'
 import type { HashedArtifact, LevelResult, Proof, VerificationLevel } from '../domain/proof.ts'
 import { findInstallations } from '../postgres/installations.ts'
@@ -79,7 +79,7 @@ export async function verifyBackup(options: VerifyBackupOptions): Promise<Verifi
     const { backupId, checksum, serverVersion } = parent.manifest
     const about = { backupId, manifestChecksum: checksum, serverVersion, hashed: [], phases: {} }
     await repository.publishProof({ ...common, ...about, level: 'artifact', levels: { artifact: fault } })
-    options.log.error({ backup: backupId, cause: fault.cause }, 'a backup that it builds on is refuted')
+    options.log.error({ refuted: backupId, cause: fault.cause }, 'a backup that it builds on is refuted')
   }
   const proof = await repository.publishProof({
     ...common,
@@ -256,13 +256,21 @@ export function proofFailure(
   const of = database === '' ? '' : ` of ${JSON.stringify(database)}`
   const words = `${proof.backupId}${of} in ${repository}: ${level} verification ${verdict === 'fail' ? 'failed' : 'was inconclusive'}: ${result.cause} (${check?.name}: ${check?.detail})`
   return new LifeboatError(verdict === 'fail' ? 'verification-failed' : 'verification-inconclusive', words, {
-    hint: hintFor(verdict, result.cause),
+    hint: hintFor(verdict, result.cause, parseBackupId(proof.backupId)?.type ?? 'external'),
   })
 }
 
-function hintFor(verdict: 'fail' | 'inconclusive', cause: string | undefined): string {
+/** How a backup is replaced; those of other tools by these. */
+const again: Readonly<Record<BackupType, string>> = {
+  dump: ': lifeboat backup',
+  full: ': lifeboat backup --type full',
+  incremental: ': lifeboat backup --type full',
+  external: '',
+}
+
+function hintFor(verdict: 'fail' | 'inconclusive', cause: string | undefined, type: BackupType): string {
   if (verdict === 'fail')
-    return 'do not rely on this copy; `lifeboat list` shows others and what is proven about them; take a new backup'
+    return `do not rely on this copy; \`lifeboat list\` shows others and what is proven about them; take a new backup${again[type]}`
   if (cause === 'timed-out')
     return 'see what it waited for; if it only needs longer, allow more in verification.targetTimeout and verification.timeout'
   return 'mend what is missing here and verify again'

@@ -160,9 +160,11 @@ function planOf(source: RecoverySource, question: RecoveryQuestion, systemIdenti
     ...{ backups, coverage, timeline, target, backup, now },
     coveredUntil: (end: WalPosition) => clock?.covered(systemIdentifier, bounds(end), now)?.at ?? null,
   }
-  const windows = recoveryWindows(options).map(({ from, end, backup, hole }) => ({
-    ...{ from, backup, hole, until: options.coveredUntil(end) },
-  }))
+  const windows = recoveryWindows(options).map(({ from, end, backup, hole }) => {
+    const until = options.coveredUntil(end)
+    // The clock may not have been looked at since, and the backup is whole all the same.
+    return { ...{ from, backup, hole }, until: until !== null && until < from ? from : until }
+  })
   const base = { repository: repository.name, systemIdentifier, segmentSize: coverage.segmentSize, windows }
   const result = tryPlan(options)
   if ('refused' in result) {

@@ -182,7 +182,7 @@ function assertSame(copy: Copy, found: Digest): void {
 function invalid({ repository, backupId, artifact }: Copy, cause: ArtifactFault, why: string): LifeboatError {
   const words = `${artifact.name} of ${backupId} in repository ${repository.name} ${why}`
   return new LifeboatError('artifact-invalid', words, {
-    hint: 'choose another backup, or another repository',
+    hint: `note it by \`lifeboat verify ${backupId}\`: the same command takes an older backup then; or name one: \`lifeboat list\` shows them`,
     details: { cause, backupId, artifact: artifact.name, repository: repository.name },
   })
 }

@@ -2,6 +2,7 @@ import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { WalPosition } from '../domain/coverage.ts'
 import type { RecoveryStop } from '../domain/recovery-plan.ts'
+import { shellWord } from '../domain/shell-word.ts'
 import { segmentBefore, segmentName } from '../domain/wal.ts'
 import { programsDirectory, restoreProgram } from '../postgres/archiving.ts'
 import { readControlData } from '../postgres/control-data.ts'
@@ -135,9 +136,4 @@ function commandOf(
   const words = (all: readonly string[]) => all.map((word) => shellWord(word).replaceAll('%', '%%')).join(' ')
   const after = `test ! -e ${words([join(folder, reachedFile)])} || exec ${words([join(folder, afterTarget)])} "%f" "%p"`
   return `${after}; exec ${words(options)} "%f" "%p"`
-}
-
-/** One word for a shell. */
-export function shellWord(text: string): string {
-  return /^[\w@+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`
 }

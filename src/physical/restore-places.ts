@@ -1,5 +1,7 @@
-import { lstat, readdir, readFile, realpath, stat, statfs } from 'node:fs/promises'
+import { access, constants, lstat, readdir, readFile, realpath, stat, statfs } from 'node:fs/promises'
+import { userInfo } from 'node:os'
 import { basename, dirname, join, resolve } from 'node:path'
+import { geteuid } from 'node:process'
 import { LifeboatError } from '../domain/errors.ts'
 import { hasCode } from '../storage/failures.ts'
 
@@ -106,6 +108,43 @@ async function isSameDirectory(real: string, other: string): Promise<boolean> {
 
 function isBelow(path: string, above: string): boolean {
   return path.startsWith(above.endsWith('/') ? above : `${above}/`)
+}
+
+/**
+ * Sees that whoever restores may make a directory, or write into the one that is there. Nothing above it is made: it may be a
+ * disk that is not mounted.
+ *
+ * @throws LifeboatError `usage-invalid`
+ */
+export async function assertMayMake(path: string): Promise<void> {
+  const existing = await nearestExisting(path)
+  const real = await realPath(path)
+  if (existing !== real && existing !== dirname(real))
+    throw new LifeboatError('usage-invalid', `${dirname(path)} does not exist`, { hint: 'make it, or mount its disk' })
+  if (
+    await access(existing, constants.W_OK | constants.X_OK).then(
+      () => true,
+      () => false,
+    )
+  )
+    return
+  const name = userName()
+  throw new LifeboatError(
+    'usage-invalid',
+    `the OS user ${name} may not write to ${existing}, and so not restore into ${path}`,
+    {
+      hint: `restore as root, whose files --os-user gives to who runs PostgreSQL; or make it before, as root: install -d -m 0700 -o ${name} ${path}`,
+    },
+  )
+}
+
+/** A container may have no entry for it. */
+function userName(): string {
+  try {
+    return userInfo().username
+  } catch {
+    return String(geteuid?.() ?? '')
+  }
 }
 
 /** What is to be written, and where. */

@@ -1,7 +1,7 @@
 import { LifeboatError } from '../domain/errors.ts'
 import { parseLsn } from '../domain/lsn.ts'
 import { lineage, parseHistory, type Stretch } from '../domain/timeline.ts'
-import { type ConnectionSource, withSession } from './connection.ts'
+import { type ConnectionSource, type Session, withSession } from './connection.ts'
 import { quoteIdentifier } from './conninfo.ts'
 
 /** What a server says to those who want its WAL. */
@@ -31,13 +31,36 @@ export async function identifySystem(source: ConnectionSource, signal: AbortSign
 
       async function stretchesOf(timeline: number): Promise<readonly Stretch[]> {
         if (timeline === 1) return lineage({ timeline, switches: [] })
-        const [row] = await session.query<{ content: Buffer | string }>(`TIMELINE_HISTORY ${timeline}`)
-        return lineage(parseHistory(timeline, String(row?.content ?? '')))
+        return lineage(parseHistory(timeline, String(await historyOf(session, timeline))))
       }
     })
   } catch (error) {
     throw explainReplication(error, source.user)
   }
+}
+
+/**
+ * The bytes of the history file of a timeline that the server knows, with the same privileges.
+ *
+ * @throws LifeboatError as `connect`, `server-error` where it has none
+ */
+export async function timelineHistory(
+  source: ConnectionSource,
+  timeline: number,
+  signal: AbortSignal,
+): Promise<Buffer> {
+  try {
+    return await withSession(source, { database: 'replication', replication: true, signal }, (session) =>
+      historyOf(session, timeline),
+    )
+  } catch (error) {
+    throw explainReplication(error, source.user)
+  }
+}
+
+async function historyOf(session: Session, timeline: number): Promise<Buffer> {
+  const [row] = await session.query<{ content: Buffer | string }>(`TIMELINE_HISTORY ${timeline}`)
+  return Buffer.from(row?.content ?? '') // of a string its UTF-8
 }
 
 /** Gives the refusals that replication alone knows their own hints. */

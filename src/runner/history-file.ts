@@ -138,5 +138,6 @@ export function historyError(error: unknown, file: string): LifeboatError {
 }
 
 function permissionHint(file: string): string {
-  return `Let the user that runs Lifeboat own and write ${dirname(file)}, on a file system that is not read-only.`
+  const directory = dirname(file)
+  return `Let the user that runs Lifeboat own and write ${directory}, on a file system that is not read-only. Commands are for that user, too: \`stat --format=%U ${directory}\` names it.`
 }

@@ -10,9 +10,12 @@ export function isMissing(error: unknown): boolean {
   return hasCode(error, 'ENOENT', 'ENOTDIR', 'ENAMETOOLONG')
 }
 
+const ownIt =
+  'let the user that lifeboat runs as own the repository: directories 0700, files 0600; commands are for that user, or for root'
+
 const hints: Readonly<Record<string, string>> = {
-  EACCES: 'let the user that lifeboat runs as own the repository: directories 0700, files 0600',
-  EPERM: 'let the user that lifeboat runs as own the repository: directories 0700, files 0600',
+  EACCES: ownIt,
+  EPERM: ownIt,
   EROFS: 'the file system is mounted read-only: look for errors in the kernel log, then remount it',
   EIO: 'the disk reports errors: look into the kernel log, and copy what is readable to another disk',
   EXDEV: 'the repository must be on one file system: no mounts below its root',

@@ -1,5 +1,5 @@
 import { closeSync, constants } from 'node:fs'
-import { link, lstat, mkdir, open, rename, stat, statfs, unlink } from 'node:fs/promises'
+import { type FileHandle, link, lstat, mkdir, open, rename, stat, statfs, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Readable } from 'node:stream'
 import { type Clock, systemClock } from '../clock.ts'
@@ -87,6 +87,7 @@ export class LocalStorage implements Storage {
     const temporary = join(await this.#root.makeFolder(temporaryFolder), await temporaryName())
     const handle = await open(temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600)
     try {
+      await this.#give(handle)
       await writeFile(handle, body)
       throwIfStopped(signal)
       await this.#publish(temporary, key, ifAbsent)
@@ -116,6 +117,7 @@ export class LocalStorage implements Storage {
       const handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW)
       try {
         await handle.chmod(0o600)
+        await this.#give(handle)
         await handle.sync()
         throwIfStopped(signal)
         await this.#publish(path, ownKey(key), ifAbsent)
@@ -126,6 +128,12 @@ export class LocalStorage implements Storage {
     } catch (error) {
       throw storageFailure(`cannot write ${JSON.stringify(key)}`, error)
     }
+  }
+
+  /** What root writes belongs to who owns the repository. */
+  async #give(handle: FileHandle): Promise<void> {
+    const owner = await this.#root.owner()
+    if (owner !== null) await handle.chown(owner.uid, owner.gid)
   }
 
   /** Gives the finished file its name, durably. */

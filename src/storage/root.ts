@@ -1,6 +1,7 @@
 import { constants } from 'node:fs'
-import { type FileHandle, lstat, mkdir, open, realpath, rmdir } from 'node:fs/promises'
+import { chown, type FileHandle, lstat, mkdir, open, realpath, rmdir, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
+import { geteuid } from 'node:process'
 import { LifeboatError } from '../domain/errors.ts'
 import { hasCode, isMissing, storageFailure } from './failures.ts'
 
@@ -12,6 +13,7 @@ import { hasCode, isMissing, storageFailure } from './failures.ts'
 export class Root {
   readonly configured: string
   #real: string | undefined
+  #owner: Promise<Owner | null> | undefined
 
   constructor(path: string) {
     this.configured = resolve(path)
@@ -26,6 +28,15 @@ export class Root {
       if (isMissing(error)) return null
       throw error
     }
+  }
+
+  /**
+   * Whose the files and folders are to be that root makes here: those of who owns the root, since a restore as root must not
+   * lock out the sidecar. Null: of who makes them.
+   */
+  owner(): Promise<Owner | null> {
+    this.#owner ??= ownerOf(this.configured)
+    return this.#owner
   }
 
   /** The absolute path of a folder (`a/b`, the root is ``), or null if there is none. Fails with `storage-failed` on a link. */
@@ -53,7 +64,7 @@ export class Root {
     for (const segment of name === '' ? [] : name.split('/')) {
       const parent = path
       path = join(parent, segment)
-      if (await makeDirectory(path)) await syncDirectory(parent)
+      if (await makeDirectory(path, await this.owner())) await syncDirectory(parent)
     }
     return path
   }
@@ -88,6 +99,17 @@ export class Root {
   }
 }
 
+export interface Owner {
+  readonly uid: number
+  readonly gid: number
+}
+
+async function ownerOf(path: string): Promise<Owner | null> {
+  if (geteuid?.() !== 0) return null
+  const { uid, gid } = await stat(path)
+  return uid === 0 ? null : { uid, gid }
+}
+
 function rootRefused(root: string, error: unknown): LifeboatError {
   const parent = dirname(root)
   if (!isMissing(error)) return storageFailure(`cannot make the directory ${root}`, error)
@@ -105,9 +127,10 @@ export function linkRefused(name: string): LifeboatError {
 }
 
 /** Makes a directory with mode 0700 in a verified parent; false if it was there. */
-async function makeDirectory(path: string): Promise<boolean> {
+async function makeDirectory(path: string, owner: Owner | null): Promise<boolean> {
   try {
     await mkdir(path, 0o700)
+    if (owner !== null) await chown(path, owner.uid, owner.gid)
     return true
   } catch (error) {
     if (!hasCode(error, 'EEXIST')) throw error

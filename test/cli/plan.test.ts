@@ -104,6 +104,7 @@ t.test('by the repositories alone: no server, no sidecar, no state', { timeout: 
     const both = await lifeboat('--latest')
     t.equal(both.code, 0)
     t.match(both.out, /local: the latest moment can be restored/)
+    t.match(both.out, /\n {2}next: lifeboat restore --to DIRECTORY --latest/)
     t.match(both.err, /empty/)
     t.equal((await lifeboat()).code, 1, 'what is not known is told by the exit code')
     t.match(await ask('--latest'), { failures: [{ repository: 'empty' }] })

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { lstat, readdir, readFile, writeFile } from 'node:fs/promises'
+import { cp, lstat, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import t from 'tap'
@@ -9,7 +9,7 @@ import { serverOsUser } from '../../src/postgres/os-user.ts'
 import { runProgram } from '../../src/postgres/programs.ts'
 import type { Run } from '../../src/runner/job.ts'
 import { cli } from '../support/cli.ts'
-import { closedCheckout } from '../support/lifeboat-program.ts'
+import { closedCheckout, lifeboatProgram } from '../support/lifeboat-program.ts'
 import { prepareRestores, rowsOf, shipped, sourceOf, stopRestored } from '../support/restoring.ts'
 import { openDirectory } from '../support/scratch.ts'
 import { mainFile, processesOf } from '../support/sidecar.ts'
@@ -66,6 +66,7 @@ t.test('lifeboat restore, of a cluster', { timeout: 300_000 }, async (t) => {
       err: /no backup is as old/,
     })
     t.match(await restore('--to', cluster.server.dataDirectory, '--dry-run'), { code: 2, err: /is the data directory/ })
+    t.match(await restore('--to', join(to, 'deeper'), '--dry-run'), { code: 2, err: /restored does not exist/ })
     t.equal(await lstat(to).catch(() => null), null)
   })
 
@@ -110,6 +111,39 @@ t.test('lifeboat restore, of a cluster', { timeout: 300_000 }, async (t) => {
       stoppedAt: /stopping at restore point/,
     })
     t.same(await rowsOf(sourceOf(run)), ['one', 'two'])
+  })
+
+  t.test('as the OS user of the server, which gets the WAL by itself', async (t) => {
+    const user = await serverOsUser('postgres')
+    if (user === null) return t.pass('all the others are that')
+    const folder = await openDirectory(t)
+    const to = join(folder, 'restored')
+    t.teardown(() => stopRestored(cluster, to))
+    await cp(join(sidecar.directory, 'repository'), join(folder, 'repository'), { recursive: true })
+    await writeFile(
+      join(folder, 'lifeboat.yaml'),
+      JSON.stringify({
+        cluster: JSON.parse(sidecar.yaml).cluster,
+        stateDir: join(folder, 'state'),
+        repositories: [{ name: 'local', url: `file://${join(folder, 'repository')}` }],
+        postgres: { ...JSON.parse(sidecar.yaml).postgres, host: folder },
+      }),
+    )
+    await runProgram({
+      program: 'chown',
+      args: ['-R', user.name, join(folder, 'repository'), join(folder, 'lifeboat.yaml')],
+    })
+    await mkdir(join(folder, 'closed'), { mode: 0o755 })
+    const program = await lifeboatProgram(folder, user)
+    if (program === null) return t.pass(closedCheckout)
+    const asServer = (...argv: readonly string[]) => {
+      const args = ['restore', '--config', join(folder, 'lifeboat.yaml'), '--name', 'point', ...argv]
+      return runProgram({ program, args, user, cwd: folder })
+    }
+    const message = { message: /install -d -m 0700 -o / }
+    await t.rejects(asServer('--to', join(folder, 'closed', 'a')), message)
+    const { stdout } = await asServer('--to', to, '--json')
+    t.match(JSON.parse(stdout), { state: 'succeeded', items: [{ restored: { newTimeline: 2 } }] })
   })
 
   t.test('by the command that it prints', async (t) => {

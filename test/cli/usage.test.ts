@@ -2,9 +2,31 @@ import { join } from 'node:path'
 import t from 'tap'
 import { commands } from '../../src/cli/commands.ts'
 import { formatBytes, formatSeconds, oneLine, printable, table, withoutControls } from '../../src/cli/format.ts'
-import { progressText } from '../../src/cli/progress.ts'
+import { ProgressLine, progressText } from '../../src/cli/progress.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import { cli } from '../support/cli.ts'
+import { FakeClock } from '../support/fake-clock.ts'
+
+t.test('how much longer it takes is told once a rate is known, for each part of a run', async (t) => {
+  const clock = new FakeClock()
+  const written: string[] = []
+  const stream = { columns: 100, write: (text: string) => written.push(text) > 0 }
+  const line = new ProgressLine(stream, { shown: true, clock })
+  const show = (done: number, total = 1000, unit: 'bytes' | 'steps' = 'bytes') => {
+    line.show({ progress: { done, total, unit, message: 'unpacking' } })
+    return written.at(-1) ?? ''
+  }
+  t.notMatch(show(0), 'left')
+  await clock.advance(1_000)
+  t.notMatch(show(900), 'left', 'a first second says nothing')
+  await clock.advance(8_000)
+  t.match(show(900), /90 % of 1000 B, about 1\.0 s left unpacking$/)
+  t.notMatch(show(1000), 'left')
+  t.notMatch(show(100, 2000), 'left', 'another part')
+  await clock.advance(10_000)
+  t.match(show(600, 2000), /about 28\.0 s left/)
+  t.notMatch(show(1, 1, 'steps'), 'left')
+})
 
 t.test('help', async (t) => {
   for (const argv of [[], ['help'], ['--help'], ['-h']]) {

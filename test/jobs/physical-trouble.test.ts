@@ -1,6 +1,8 @@
-import { rm, writeFile } from 'node:fs/promises'
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { buffer } from 'node:stream/consumers'
 import t from 'tap'
+import { checkHistory } from '../../src/check/history.ts'
 import { systemClock } from '../../src/clock.ts'
 import { stopTime } from '../../src/jobs/stop-time.ts'
 import { connect } from '../../src/postgres/connection.ts'
@@ -9,6 +11,7 @@ import { physicalCluster } from '../support/archiving-cluster.ts'
 import { copyWal, startCopier } from '../support/copier.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 import { until } from '../support/stall.ts'
+import { untilAnswer } from '../support/until.ts'
 
 t.test('while a backup is taken, on PostgreSQL 17', { timeout: 150_000 }, async (t) => {
   const { cluster, archive, sidecar } = await physicalCluster(t, {
@@ -130,13 +133,24 @@ t.test('while a backup is taken, on PostgreSQL 17', { timeout: 150_000 }, async 
   await t.test('another timeline, and another cluster', async (t) => {
     const { sidecar: one, systemIdentifier: before } = await sidecar(t, { ships: false })
     const { directory } = one
-    const stop = copyWal({ archive, repositories: [one.repository], systemIdentifier: before })
+    const stop = copyWal({
+      ...{ archive, repositories: [one.repository], systemIdentifier: before },
+      histories: false,
+    })
     t.match(await one.run('full'), { state: 'succeeded' })
     await cluster.sql(`alter system set restore_command = 'false'`)
     await cluster.server.stop()
-    await writeFile(join(cluster.server.dataDirectory, 'recovery.signal'), '')
+    const { dataDirectory } = cluster.server
+    await writeFile(join(dataDirectory, 'recovery.signal'), '')
     await cluster.server.start()
     await until(cluster, 'select 1 where not pg_is_in_recovery()')
+    await cluster.sql('checkpoint')
+    // As of a restored server: one that archives nothing while it is promoted never archives the history of its timeline.
+    const history = '00000002.history'
+    await untilAnswer('it is archived', async () => (await readdir(archive)).includes(history))
+    await rm(join(archive, history))
+    const findings = () => checkHistory(one.config, [one.repository], AbortSignal.timeout(30_000))
+    t.match(await findings(), [{ status: 'warning', what: /timeline 2.*00000002\.history/, hint: /history\.ready$/ }])
     const next = await one.run('incremental')
     t.match(
       next,
@@ -146,6 +160,11 @@ t.test('while a backup is taken, on PostgreSQL 17', { timeout: 150_000 }, async 
       },
       JSON.stringify(next.failure),
     )
+    const stored: Buffer[] = []
+    for await (const file of one.repository.wal.listPlain(before))
+      if (file.name === history) stored.push(await buffer(await one.repository.wal.read(file)))
+    t.same(stored, [await readFile(join(dataDirectory, 'pg_wal', history))], 'and is stored with the backup')
+    t.same(await findings(), [])
     t.match(await one.run('incremental'), { items: [{ backupType: 'incremental' }] })
     await stop()
     await one.core.close()

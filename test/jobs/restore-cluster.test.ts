@@ -46,6 +46,8 @@ for (const major of [15, 17] as const)
           wish.action === 'pause',
           'no target outlives it',
         )
+        const waits = (await readdir(join(to, 'pg_wal', 'archive_status'))).includes('00000002.history.ready')
+        t.equal(waits, wish.action !== 'pause', 'the history is archived once it archives')
         t.notOk((await readdir(to)).includes('lifeboat-restore-incomplete'))
         t.same(await beside(to), [], 'nothing is left beside it')
         if (wish.action === 'pause') {

@@ -1,6 +1,7 @@
 import { execFile, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
+  chownSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -323,4 +324,19 @@ await t.test('a full disk', { skip }, async (t) => {
     for (let index = 0; index < 100; index++) await storage.put(`many/${index}`, Buffer.from('x'))
   }
   t.equal(await codeOf(full()), 'disk-full', 'no inodes left is a full disk too')
+})
+
+await t.test('what root writes belongs to who owns the repository', async (t) => {
+  if (getuid?.() !== 0) return t.pass('only root can give files away')
+  const root = t.testdir()
+  const nobody = 65_534
+  chownSync(root, nobody, nobody)
+  const storage = new LocalStorage({ root })
+  await storage.put('a/b/c', Buffer.from('x'))
+  await storage.put('a/b/d', Buffer.from('x'), { ifAbsent: true })
+  const staged = join(await storage.staging.make(), 'file')
+  writeFileSync(staged, 'x')
+  await storage.staging.adopt('a/e', staged)
+  for (const name of ['.lifeboat-tmp', 'a', 'a/b', 'a/b/c', 'a/b/d', 'a/e'])
+    t.match(statSync(join(root, name)), { uid: nobody, gid: nobody }, name)
 })

@@ -11,6 +11,8 @@ export interface CopierOptions {
   readonly archive: string
   readonly repositories: readonly Repository[]
   readonly systemIdentifier: string
+  /** Default: histories, too. */
+  readonly histories?: boolean
 }
 
 /** Copies as `copyWal` does until the test ends. */
@@ -19,13 +21,18 @@ export function startCopier(t: Test, options: CopierOptions): void {
 }
 
 /** Stores what comes into a WAL archive in repositories, as little of a shipper as a backup needs; gives what ends it. */
-export function copyWal({ archive, repositories, systemIdentifier }: CopierOptions): () => Promise<void> {
+export function copyWal({
+  archive,
+  repositories,
+  systemIdentifier,
+  histories = true,
+}: CopierOptions): () => Promise<void> {
   const over = new AbortController()
   const done = new Set<string>()
   const round = async () => {
     for (const name of (await readdir(archive)).toSorted()) {
       const kind = walFileKind(name)
-      if (done.has(name) || kind === null) continue
+      if (done.has(name) || kind === null || (kind === 'history' && !histories)) continue
       const bytes = await readFile(join(archive, name))
       // cp(1) may still be at work.
       if (kind === 'segment' && readWalPageHeader(bytes)?.segmentSize !== bytes.length) continue
