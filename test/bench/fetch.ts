@@ -8,7 +8,7 @@ import { WalRepository } from '../support/wal-repository.ts'
 import type { Figure } from './table.ts'
 import { prepare, recover } from './wal.ts'
 
-const recoveries = 5
+const recoveries = 6
 
 /** A whole recovery from a repository, compressed, through the spool, against `cp` from a local directory; in turn. */
 export async function benchFetch(base: string): Promise<readonly Figure[]> {

@@ -16,7 +16,7 @@ import { type ScratchServer, startScratchServer } from '../../src/postgres/scrat
 import { type Figure, median, seconds } from './table.ts'
 
 const segments = 60
-const recoveries = 5
+const recoveries = 6
 
 export interface Ground {
   readonly directory: string
