@@ -53,11 +53,17 @@ export class Spool {
     return found === null || found.ino !== this.#inode
   }
 
-  /** Null where nothing, or nothing sound, is asked for. Fails with ENOENT when the spool was removed. */
+  /**
+   * Null where nothing, or nothing sound, is asked for, or the script is just writing it: one request must never look like two,
+   * whose answers would get into each other's way. Fails with ENOENT when the spool was removed.
+   */
   async wanted(): Promise<WantedFile | null> {
     const path = join(this.directory, 'wanted')
     const { mtimeNs, size } = await stat(path, { bigint: true })
-    const [, name, urgent] = wantedPattern.exec(await readFile(path, 'latin1')) ?? []
+    const text = await readFile(path, 'latin1')
+    const after = await stat(path, { bigint: true })
+    if (after.mtimeNs !== mtimeNs || after.size !== size || text.length !== Number(size)) return null
+    const [, name, urgent] = wantedPattern.exec(text) ?? []
     return name === undefined || walFileKind(name) === null
       ? null
       : { name, urgent: urgent !== undefined, stamp: `${mtimeNs} ${size} ${name}` }

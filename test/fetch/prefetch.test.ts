@@ -110,6 +110,33 @@ t.test('what comes next is ready, what is passed by goes', async (t) => {
   await take(segment(21, 2))
 })
 
+t.test('each request is seen once, also one that is just being written', async (t) => {
+  const directory = await scratchDirectory(t)
+  const path = join(directory, 'wanted')
+  await writeFile(path, '')
+  const spool = new Spool(directory)
+  const stamps = new Map<string, Set<string>>()
+  for (let number = 1; number <= 250; number += 1) {
+    const name = `${number.toString(16).padStart(8, '0').toUpperCase()}.history`
+    const seen = new Set<string>()
+    stamps.set(name, seen)
+    let isWritten = false
+    const writing = writeFile(path, `${name} !\n`).then(() => {
+      isWritten = true
+    })
+    for (let last = false; !last || seen.size === 0; ) {
+      last = isWritten
+      const wanted = await spool.wanted()
+      if (wanted !== null) stamps.get(wanted.name)?.add(wanted.stamp)
+    }
+    await writing
+  }
+  t.same(
+    [...stamps].filter(([, { size }]) => size !== 1),
+    [],
+  )
+})
+
 t.test('what it cannot give it says', async (t) => {
   const [first, second] = [await walRepository(t, 'first'), await walRepository(t, 'second')]
   for (const number of [1, 2, 4]) await first.store(segment(number))
