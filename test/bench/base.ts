@@ -79,7 +79,7 @@ async function benchFull(cluster: BenchCluster, sidecar: Sidecar, directory: str
     own += after.own - before.own
     children += after.children - before.children
     bare.push(await seconds(() => bareBackup(cluster, directory)))
-    if (other !== null) pgBackRest.push(await seconds(other.backUp))
+    if (other !== null) pgBackRest.push(await seconds(() => other.backUp()))
   }
   const share = own / (own + children)
   const [best, bestBare] = [Math.min(...ours), Math.min(...bare)]

@@ -137,6 +137,26 @@ t.test('each request is seen once, also one that is just being written', async (
   )
 })
 
+t.test('it goes away under a fetch that was given up', async (t) => {
+  const directory = join(await scratchDirectory(t), 'spool')
+  await mkdir(directory)
+  let [isOver, written] = [false, 0]
+  const write = async (writer: number) => {
+    for (let number = 0; !isOver; number += 1) {
+      const path = join(directory, `${writer}-${number}.part`)
+      isOver = await writeFile(path, '').then(
+        () => ++written > 2000,
+        () => true, // it is gone
+      )
+    }
+  }
+  const writing = Promise.all([write(1), write(2), write(3)])
+  await until(async () => written > 50)
+  await new Spool(directory).destroy()
+  await writing
+  t.notOk(await readdir(directory).catch(() => null))
+})
+
 t.test('what it cannot give it says', async (t) => {
   const [first, second] = [await walRepository(t, 'first'), await walRepository(t, 'second')]
   for (const number of [1, 2, 4]) await first.store(segment(number))
