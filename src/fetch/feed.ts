@@ -1,10 +1,9 @@
-import { lchown, lstat, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { lchown, lstat, mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { LifeboatError } from '../domain/errors.ts'
 import type { FetchOptions } from './fetch-wal.ts'
 import { Prefetcher } from './prefetch.ts'
-import { Spool, type SpoolOwner } from './spool.ts'
-import { readControl } from './system.ts'
+import { Spool, type SpoolOwner, spoolName } from './spool.ts'
 import { UpcomingSegments } from './upcoming.ts'
 
 export interface FeedOptions extends FetchOptions {
@@ -13,6 +12,10 @@ export interface FeedOptions extends FetchOptions {
   readonly spool: string
   /** Who recovers. */
   readonly owner: SpoolOwner
+  /** The segment that it will ask for first: it and those after it are fetched while the server starts. */
+  readonly first: string
+  /** The last one that it needs, as far as anybody knows: none after it is fetched before it is asked for. */
+  readonly last: string
 }
 
 const [ahead, maxBytes, parallel] = [16, 512 * 2 ** 20, 2]
@@ -33,7 +36,7 @@ export async function feedRecovery(options: FeedOptions): Promise<() => Promise<
     await lchown(path, owner.uid, owner.gid)
   }
   for (const [name, text] of [
-    ['wanted', ''],
+    ['wanted', `${options.first} !\n`],
     ['missed', ''],
     ['prefetcher', `${process.pid}\n`],
   ] as const) {
@@ -46,7 +49,11 @@ export async function feedRecovery(options: FeedOptions): Promise<() => Promise<
   const stop = new AbortController()
   const signal = AbortSignal.any([options.signal, stop.signal])
   const fetch = { ...options, signal }
-  const upcoming = new UpcomingSegments({ ...fetch, asking: fetch })
+  const segments = new UpcomingSegments({ ...fetch, asking: fetch })
+  const upcoming = {
+    from: async (segment: string, count: number) =>
+      (await segments.from(segment, count)).filter(({ name }) => name.slice(8) <= options.last.slice(8)),
+  }
   const running = new Prefetcher({ spool, upcoming, fetch, ahead, maxBytes, parallel, dataDirectory })
     .run()
     .catch(() => {}) // without one, the script asks file by file, and says what is wrong
@@ -55,16 +62,6 @@ export async function feedRecovery(options: FeedOptions): Promise<() => Promise<
     stop.abort()
     await running
     // We may live on: nobody must wait for a prefetcher that is none any more.
-    await spool.destroy()
+    await spool.destroy().catch(() => {}) // what was recovered is none the worse for it
   }
-}
-
-/** As lifeboat-restore-wal names it. */
-async function spoolName(dataDirectory: string): Promise<string> {
-  const control = await readControl(dataDirectory)
-  const system = BigInt(control?.systemIdentifier ?? 0)
-    .toString(16)
-    .padStart(16, '0')
-  const boot = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => 'none')
-  return `${system}-${boot.trim()}`
 }

@@ -9,7 +9,7 @@ import type { Upcoming, UpcomingSegments } from './upcoming.ts'
 
 export interface PrefetchOptions {
   readonly spool: Spool
-  readonly upcoming: UpcomingSegments
+  readonly upcoming: Pick<UpcomingSegments, 'from'>
   /** How what is missing is judged. */
   readonly fetch: FetchOptions
   /** How many segments to have ready. */
@@ -95,6 +95,7 @@ export class Prefetcher {
       // Somebody has removed the spool: the script makes another one, and starts another prefetcher.
       if (!isMissing(error)) throw error
     } finally {
+      await Promise.all(this.#inFlight.values())
       clearInterval(awake)
     }
   }

@@ -2,6 +2,7 @@ import { lchown, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/
 import { createServer } from 'node:net'
 import { basename, dirname, join } from 'node:path'
 import { walFileKind } from '../domain/wal.ts'
+import { readControl } from './system.ts'
 import { makeWhole } from './target.ts'
 
 /*
@@ -30,6 +31,20 @@ const spoolPattern = /^([0-9a-f]{16})-.+$/
 /** Directories of former boots are not looked at for so long: the clock may be another machine's. */
 const leftoverMs = 3600_000
 
+/** Of this boot of the machine. */
+export async function bootId(): Promise<string> {
+  return (await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => 'none')).trim()
+}
+
+/** The name of the spool of a data directory, as lifeboat-restore-wal has it. */
+export async function spoolName(dataDirectory: string): Promise<string> {
+  const control = await readControl(dataDirectory)
+  const system = BigInt(control?.systemIdentifier ?? 0)
+    .toString(16)
+    .padStart(16, '0')
+  return `${system}-${await bootId()}`
+}
+
 export interface SpoolOwner {
   readonly uid: number
   readonly gid: number
@@ -53,11 +68,17 @@ export class Spool {
     return found === null || found.ino !== this.#inode
   }
 
-  /** Null where nothing, or nothing sound, is asked for. Fails with ENOENT when the spool was removed. */
+  /**
+   * Null where nothing, or nothing sound, is asked for, or the script is just writing it: one request must never look like two,
+   * whose answers would get into each other's way. Fails with ENOENT when the spool was removed.
+   */
   async wanted(): Promise<WantedFile | null> {
     const path = join(this.directory, 'wanted')
     const { mtimeNs, size } = await stat(path, { bigint: true })
-    const [, name, urgent] = wantedPattern.exec(await readFile(path, 'latin1')) ?? []
+    const text = await readFile(path, 'latin1')
+    const after = await stat(path, { bigint: true })
+    if (after.mtimeNs !== mtimeNs || after.size !== size || text.length !== Number(size)) return null
+    const [, name, urgent] = wantedPattern.exec(text) ?? []
     return name === undefined || walFileKind(name) === null
       ? null
       : { name, urgent: urgent !== undefined, stamp: `${mtimeNs} ${size} ${name}` }
@@ -105,9 +126,9 @@ export class Spool {
     }
   }
 
-  /** Removes all of it. */
+  /** Removes all of it, also while a fetch that was given up still writes into it. */
   async destroy(): Promise<void> {
-    await rm(this.directory, { recursive: true, force: true })
+    await rm(this.directory, { recursive: true, force: true, maxRetries: 20, retryDelay: 20 })
   }
 
   /**

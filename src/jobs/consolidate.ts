@@ -100,7 +100,7 @@ async function putTogether(options: ConsolidateOptions, folder: string): Promise
     folder: join(folder, 'members'),
     chain: chain.map((manifest) => ({ manifest, repositories })),
     installation: plan.installation,
-    ...{ owner: null, signal, clock, durable: false, verbatim: true },
+    ...{ owner: null, signal, clock, durable: 'never', verbatim: true },
     onProgress: (done, total, message) => context.progress({ done, total, unit: 'bytes', message }),
   })
   tell(context, 'checking what was put together')

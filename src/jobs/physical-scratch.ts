@@ -73,7 +73,7 @@ export async function unpackChain(options: PhysicalScratchOptions, plan: ReplayP
       tablespaces: new Map(physical.tablespaces.map(({ oid }) => [oid, join(place, `tablespace-${oid}`)])),
       installation,
       owner: account.osUser,
-      durable: false,
+      durable: 'never',
       clock,
       signal: limited,
       onProgress: (done, total, message) => options.onProgress(done / Math.max(1, total), message),

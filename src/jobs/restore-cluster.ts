@@ -108,7 +108,7 @@ class ClusterRestore {
       dataDirectory: to,
       folder: unpackFolder(to, runId),
       // The server that is started next does it.
-      durable: !this.#wish.start,
+      durable: this.#wish.start ? 'by-server' : 'now',
       onProgress: (done, total, message) => this.#context.progress({ done, total, unit: 'bytes', message }),
       onWhole: () => this.#markRecovery(),
     })
@@ -153,6 +153,7 @@ class ClusterRestore {
     const { plan, installation, owner, manifest, sources } = this.#prepared
     const { signal } = this.#context
     const { clock, config } = this.#options
+    const segmentSize = manifest.physical?.segmentSize ?? 0
     const stopFeeding =
       owner === null
         ? async () => {}
@@ -160,6 +161,8 @@ class ClusterRestore {
             ...{ dataDirectory: to, spool: join(to, spoolFolder), owner, clock, signal, patienceMs: feedPatienceMs },
             ...{ repositories: sources, systemIdentifier: manifest.systemIdentifier, hashes: [] },
             missingIsEnd: this.#missingIsEnd(),
+            first: segmentName(plan.from.timeline, segmentAt(plan.from.lsn, segmentSize), segmentSize),
+            last: segmentName(plan.timeline, segmentBefore(plan.to.lsn, segmentSize), segmentSize),
           })
     const [from, total] = [plan.from.lsn, Number(plan.to.lsn - plan.from.lsn)]
     try {

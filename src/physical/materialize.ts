@@ -41,10 +41,10 @@ export interface MaterializeOptions {
   /** In bytes as they are stored. */
   readonly onProgress: (doneBytes: number, totalBytes: number, message: string) => void
   /**
-   * Written through to the disk in the end. Default true; false for what is thrown away again, or where a server is started
-   * that does it (any with `fsync = on`).
+   * When it is written through to the disk: by the end (default); by the server that is started next (any with `fsync = on`
+   * does), for which most is written already while the files are checked; or not, for what is thrown away again.
    */
-  readonly durable?: boolean
+  readonly durable?: 'now' | 'by-server' | 'never'
   /** True: nothing is cut loose, so that it is as it was backed up, and no server must ever be started on it. Default false. */
   readonly verbatim?: boolean
   /**
@@ -133,7 +133,7 @@ class Materialization {
   }
 
   async run(): Promise<Materialized> {
-    const { dataDirectory, folder, owner, tablespaces, chain, durable = true, verbatim = false } = this.#options
+    const { dataDirectory, folder, owner, tablespaces, chain, durable = 'now', verbatim = false } = this.#options
     await this.#makeFolder(folder)
     if (chain.length > 1) await assertOneFileSystem(folder, dataDirectory)
     const { members, hashed } = await this.#fetch()
@@ -147,7 +147,10 @@ class Materialization {
       })
     }
     if (!verbatim) await cutLoose(dataDirectory, owner)
-    if (durable) await this.#timed('sync', () => this.#sync())
+    if (durable === 'now') {
+      this.#tell('writing through to the disk')
+      await this.#timed('sync', () => this.#sync(this.#options.signal))
+    }
     return { hashed, phases: this.#phases, bytes: await this.#size() }
   }
 
@@ -181,7 +184,11 @@ class Materialization {
           await linkTablespaces(unpacked, this.#checking(signal))
           await fetcher.read(member, 'backup_manifest', join(unpacked.dataDirectory, 'backup_manifest'), signal)
           this.#tell(`checking the files of ${member.manifest.backupId}`)
-          await checkMember(unpacked, this.#checking(signal))
+          const together = [
+            (signal: AbortSignal) => checkMember(unpacked, this.#checking(signal)),
+            (signal: AbortSignal) => this.#writeOut(signal),
+          ]
+          await inParallel(together, { limit: 2, signal })
         })
       }
     }
@@ -218,10 +225,15 @@ class Materialization {
       })
   }
 
+  /** The disk has nothing to do while files are compared that are still in memory. Members of a chain go again. */
+  async #writeOut(signal: AbortSignal): Promise<void> {
+    const { chain, durable } = this.#options
+    if (chain.length === 1 && durable !== 'never') await this.#sync(signal)
+  }
+
   /** One call for each file system, instead of one for each file. */
-  async #sync(): Promise<void> {
-    const { dataDirectory, tablespaces, signal } = this.#options
-    this.#tell('writing through to the disk')
+  async #sync(signal: AbortSignal): Promise<void> {
+    const { dataDirectory, tablespaces } = this.#options
     const args = ['--file-system', dataDirectory, ...tablespaces.values()]
     await runProgram({ program: 'sync', args, env: this.#env, signal })
   }

@@ -4,6 +4,7 @@ import type { WalPosition } from '../domain/coverage.ts'
 import type { RecoveryStop } from '../domain/recovery-plan.ts'
 import { shellWord } from '../domain/shell-word.ts'
 import { segmentBefore, segmentName } from '../domain/wal.ts'
+import { bootId, spoolName } from '../fetch/spool.ts'
 import { programsDirectory, restoreProgram } from '../postgres/archiving.ts'
 import { readControlData } from '../postgres/control-data.ts'
 import type { Installation } from '../postgres/installations.ts'
@@ -76,7 +77,8 @@ export async function writeRecoveryFiles(options: RecoveryFilesOptions): Promise
   await rm(join(folder, reachedFile), { force: true })
   await write(join(folder, afterTarget), afterTargetScript, 0o700)
   const config = await write(join(folder, 'lifeboat.yaml'), `${JSON.stringify({ cluster, repositories }, null, 2)}\n`)
-  const restoreCommand = commandOf(options, { folder, script, lifeboat, config })
+  const ready = join(spoolFolder, await spoolName(dataDirectory))
+  const restoreCommand = commandOf(options, { folder, script, lifeboat, config, ready, boot: await bootId() })
   const target = targetSettings({ restoreCommand, timeline, stop, action })
   const set = Object.entries({ ...target, archive_mode: 'off' }).filter(([, value]) => value !== '')
   await write(join(dataDirectory, settingsFile), settingsText(set))
@@ -125,7 +127,9 @@ function commandOf(
     script,
     lifeboat,
     config,
-  }: { readonly folder: string; readonly script: string; readonly lifeboat: string; readonly config: string },
+    ready,
+    boot,
+  }: Readonly<Record<'folder' | 'script' | 'lifeboat' | 'config' | 'ready' | 'boot', string>>,
 ): string {
   const end = segmentName(timeline, segmentBefore(to.lsn, segmentSize) + 1, segmentSize)
   const options = [
@@ -135,5 +139,9 @@ function commandOf(
   // PostgreSQL replaces what follows a percent sign.
   const words = (all: readonly string[]) => all.map((word) => shellWord(word).replaceAll('%', '%%')).join(' ')
   const after = `test ! -e ${words([join(folder, reachedFile)])} || exec ${words([join(folder, afterTarget)])} "%f" "%p"`
-  return `${after}; exec ${words(options)} "%f" "%p"`
+  // What is ready is taken without any program but mv(1): the replay waits. What another boot has left may be torn.
+  const spool = words([ready])
+  const isReady = `read -r boot </proc/sys/kernel/random/boot_id && [ "$boot" = ${words([boot])} ] && [ -f ${spool}/"%f" ]`
+  const take = `{ ${isReady} && mv -f ${spool}/"%f" "%p" && { echo "%f" >${spool}/wanted; exit 0; }; } 2>/dev/null`
+  return `${after}; ${take}; exec ${words(options)} "%f" "%p"`
 }

@@ -24,7 +24,8 @@ export async function benchBase(base: string, scale: number): Promise<readonly F
   return [...(await withCluster(base, scale, 15, benchFull)), ...(await withCluster(base, scale, 17, benchIncremental))]
 }
 
-async function withCluster(
+/** A cluster that archives into the directory `archive`, and a sidecar that has taken a full backup of it. */
+export async function withCluster(
   base: string,
   scale: number,
   major: Major,
@@ -78,7 +79,7 @@ async function benchFull(cluster: BenchCluster, sidecar: Sidecar, directory: str
     own += after.own - before.own
     children += after.children - before.children
     bare.push(await seconds(() => bareBackup(cluster, directory)))
-    if (other !== null) pgBackRest.push(await seconds(other))
+    if (other !== null) pgBackRest.push(await seconds(() => other.backUp()))
   }
   const share = own / (own + children)
   const [best, bestBare] = [Math.min(...ours), Math.min(...bare)]
@@ -142,8 +143,13 @@ async function bareBackup({ installation, source }: BenchCluster, directory: str
   if (ends.some((end) => end?.code !== 0)) throw new Error(`the bare backup failed: ${JSON.stringify(ends)}`)
 }
 
-/** Gives what takes a full backup; null where pgBackRest is not installed. */
-async function preparePgBackRest(cluster: BenchCluster, directory: string): Promise<(() => Promise<unknown>) | null> {
+interface PgBackRest {
+  backUp(): Promise<unknown>
+  restore(directory: string): Promise<unknown>
+}
+
+/** Null where pgBackRest is not installed. */
+export async function preparePgBackRest(cluster: BenchCluster, directory: string): Promise<PgBackRest | null> {
   const folder = join(directory, 'pgbackrest')
   for (const name of ['repo', 'log', 'lock', 'spool']) await mkdir(join(folder, name), { recursive: true })
   const file = join(folder, 'pgbackrest.conf')
@@ -175,7 +181,10 @@ pg1-user=${cluster.source.user}
     if (error instanceof LifeboatError && error.code === 'program-missing') return null
     throw error
   }
-  return () => call('--type=full', 'backup')
+  return {
+    backUp: () => call('--type=full', 'backup'),
+    restore: (to) => call(`--pg1-path=${to}`, 'restore'),
+  }
 }
 
 /** One row in each hundredth page of every table gets a new version, where there is room in the same page or at the end. */

@@ -9,6 +9,7 @@ import { benchExternal } from './external.ts'
 import { benchFetch } from './fetch.ts'
 import { benchJobs } from './jobs.ts'
 import { benchMemory } from './memory.ts'
+import { benchRestore } from './restore.ts'
 import { benchRetention } from './retention.ts'
 import { benchShip } from './ship.ts'
 import { benchStored } from './stored.ts'
@@ -34,6 +35,7 @@ const parts: Readonly<Record<string, () => Promise<readonly Figure[]>>> = {
   catalog: () => benchCatalog(base, Number(values.backups)),
   jobs: () => benchJobs(base, Number(values.scale)),
   base: () => benchBase(base, Number(values.scale) * 1.5),
+  restore: () => benchRestore(base, Number(values.scale) * 1.5),
   external: () => benchExternal(base),
   watch: () => benchWatch(base, 50_000),
   wal: () => benchWal(base),

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { inspect } from 'node:util'
 import t from 'tap'
 import { loadConfig } from '../../src/config/load.ts'
+import { workMarker } from '../../src/postgres/orphans.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 import { badKeys, minimal, refusal } from './support.ts'
 
@@ -70,6 +71,7 @@ t.test('a file with a URL in it is guarded like one with a password', async (t) 
 t.test('a hook may call lifeboat: what it knows of the run is not taken for configuration', async (t) => {
   const facts = { LIFEBOAT_RUN_ID: 'x', LIFEBOAT_STATE: 'failed', LIFEBOAT_FAILURE_MESSAGE: 'no' }
   await t.resolves(loadConfig({ text: minimal, env: { ...facts, LIFEBOAT_WHEN: 'after' } }))
+  await t.resolves(loadConfig({ text: minimal, env: { [workMarker]: '/x' } }), 'nor is what a server that recovers has')
   t.same(await badKeys(minimal, { LIFEBOAT_STATE: 'x' }), ['LIFEBOAT_STATE'], 'elsewhere it is a slip')
   t.same(await badKeys(minimal, { ...facts, LIFEBOAT_WHEN: 'after', LIFEBOAT_STATES: 'x' }), ['LIFEBOAT_STATES'])
 })

@@ -110,6 +110,53 @@ t.test('what comes next is ready, what is passed by goes', async (t) => {
   await take(segment(21, 2))
 })
 
+t.test('each request is seen once, also one that is just being written', async (t) => {
+  const directory = await scratchDirectory(t)
+  const path = join(directory, 'wanted')
+  await writeFile(path, '')
+  const spool = new Spool(directory)
+  const stamps = new Map<string, Set<string>>()
+  for (let number = 1; number <= 250; number += 1) {
+    const name = `${number.toString(16).padStart(8, '0').toUpperCase()}.history`
+    const seen = new Set<string>()
+    stamps.set(name, seen)
+    let isWritten = false
+    const writing = writeFile(path, `${name} !\n`).then(() => {
+      isWritten = true
+    })
+    for (let last = false; !last || seen.size === 0; ) {
+      last = isWritten
+      const wanted = await spool.wanted()
+      if (wanted !== null) stamps.get(wanted.name)?.add(wanted.stamp)
+    }
+    await writing
+  }
+  t.same(
+    [...stamps].filter(([, { size }]) => size !== 1),
+    [],
+  )
+})
+
+t.test('it goes away under a fetch that was given up', async (t) => {
+  const directory = join(await scratchDirectory(t), 'spool')
+  await mkdir(directory)
+  let [isOver, written] = [false, 0]
+  const write = async (writer: number) => {
+    for (let number = 0; !isOver; number += 1) {
+      const path = join(directory, `${writer}-${number}.part`)
+      isOver = await writeFile(path, '').then(
+        () => ++written > 2000,
+        () => true, // it is gone
+      )
+    }
+  }
+  const writing = Promise.all([write(1), write(2), write(3)])
+  await until(async () => written > 50)
+  await new Spool(directory).destroy()
+  await writing
+  t.notOk(await readdir(directory).catch(() => null))
+})
+
 t.test('what it cannot give it says', async (t) => {
   const [first, second] = [await walRepository(t, 'first'), await walRepository(t, 'second')]
   for (const number of [1, 2, 4]) await first.store(segment(number))

@@ -64,6 +64,26 @@ for (const major of [15, 17] as const)
         )
       })
 
+    t.test('what was committed by a microsecond, no more and no less', async (t) => {
+      const { commits } = moments
+      const chosen = commits[Math.floor(commits.length / 2)] ?? commits[0]
+      // A commit of that very microsecond is in it, with its own moment; and out with the one before.
+      const micros = (chosen?.at ?? 0n) - (major === 15 ? 0n : 1n)
+      const at = { at: new Date(Number(micros / 1000n)), micros: Number(micros % 1000n) }
+      const due = commits.filter((one) => one.at <= micros).map(({ id }) => id)
+      t.ok(due.length > 0 && due.length < commits.length)
+      const { run } = await ground.restore(t, { target: { kind: 'time', ...at } })
+      t.match(run, { state: 'succeeded' }, JSON.stringify(run.failure))
+      const there = await askServer<{ id: number }>(sourceOf(run), 'select id from noted', 'app')
+      t.same(
+        there.map(({ id }) => id).toSorted((a, b) => a - b),
+        due.toSorted((a, b) => a - b),
+      )
+      // What was rolled back since then has a moment, too.
+      const last = BigInt(Date.parse(run.items[0]?.restored?.lastCommitAt ?? ''))
+      t.ok(last >= (commits[due.length - 1]?.at ?? 0n) / 1000n && last <= micros / 1000n)
+    })
+
     t.test('all that there is', async (t) => {
       const { run, to } = await ground.restore(t, { target: { kind: 'latest' } })
       t.match(run, { state: 'succeeded' })

@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Test } from 'tap'
@@ -8,6 +9,7 @@ import { serverOsUser } from '../../src/postgres/os-user.ts'
 import { runProgram } from '../../src/postgres/programs.ts'
 import type { Run } from '../../src/runner/job.ts'
 import { type PhysicalCluster, physicalCluster } from './archiving-cluster.ts'
+import { interleave } from './interleaved.ts'
 import type { Cluster, Major } from './postgres.ts'
 import { openDirectory } from './scratch.ts'
 import type { Sidecar } from './sidecar.ts'
@@ -22,9 +24,10 @@ export interface Ground extends Pick<PhysicalCluster, 'cluster' | 'archive'> {
 /** Segments of 1 MiB: quick to switch. */
 export const restoringInitdb = ['-E', 'UTF8', '--locale=C', '--wal-segsize=1']
 
-/** A cluster with a backup, and after it an insert, a table that is dropped, and one that is made. */
+/** A cluster with a backup, and after it an insert, a table that is dropped, one that is made, and transactions that overlap. */
 export async function prepareRestores(t: Test, major: Major) {
-  const physical = await physicalCluster(t, { major, initdbArgs: restoringInitdb })
+  const settings = { track_commit_timestamp: 'on' }
+  const physical = await physicalCluster(t, { major, initdbArgs: restoringInitdb, settings })
   const { cluster } = physical
   const first = await clockOf(cluster)
   await cluster.createDatabase('app', "create table t as select 'one' as word")
@@ -36,8 +39,11 @@ export async function prepareRestores(t: Test, major: Major) {
   const before = await clockOf(cluster)
   await cluster.sql('drop table t', 'app')
   await cluster.sql('create table later as select 1 as i', 'app')
+  const seed = randomInt(2 ** 31)
+  t.comment(`seed ${seed}`)
+  const commits = await interleave(cluster.source, { database: 'app', table: 'noted', seed, steps: 100 })
   await shipped(cluster, sidecar)
-  return groundOf({ ...physical, sidecar }, { first, place, before: new Date(before.getTime() + 1) })
+  return groundOf({ ...physical, sidecar }, { first, place, commits, before: new Date(before.getTime() + 1) })
 }
 
 export function groundOf<Moments>(ground: Ground, moments: Moments) {

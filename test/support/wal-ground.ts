@@ -19,8 +19,8 @@ export interface WalGround {
   readonly root: string
   /** A configuration for `serve`, with the tokens of the tests. */
   yaml(options?: { readonly wal?: object; readonly host?: string }): string
-  /** Takes a full backup by a sidecar with this configuration, and gives its id. */
-  takeFull(served: Served): Promise<string>
+  /** Takes a backup by a sidecar with this configuration, and gives its id; by default a full one. */
+  takeBackup(served: Served, type?: 'full' | 'incremental'): Promise<string>
 }
 
 /** @param options `archives: false` leaves the WAL to streaming */
@@ -49,19 +49,20 @@ export async function walGround(
         log: { level: 'info' },
       },
     })
-  const takeFull = async (served: Served) => {
+  const takeBackup: WalGround['takeBackup'] = async (served, type = 'full') => {
     const before = await readdir(join(root, 'test', 'backups')).catch(() => [] as string[])
-    const { id } = (await (await served.request('/api/admin/backup', { type: 'full' })).json()) as { id: string }
-    const run = await untilAnswer('a full backup', async () => {
+    const { id } = (await (await served.request('/api/admin/backup', { type })).json()) as { id: string }
+    const run = await untilAnswer(`a backup: ${type}`, async () => {
       const answer = await served.request(`/api/runs/${id}`)
       const found = (await answer.json()) as { finishedAt: string | null; state: string }
       return found.finishedAt !== null && found
     })
     const [made] = (await readdir(join(root, 'test', 'backups'))).filter((name) => !before.includes(name))
-    if (run.state !== 'succeeded' || made === undefined) throw new Error(`no full backup: ${JSON.stringify(run)}`)
+    if (run.state !== 'succeeded' || made?.includes(`-${type}-`) !== true)
+      throw new Error(`no ${type} backup: ${JSON.stringify(run)}`)
     return made
   }
-  return { cluster, archive, root, yaml, takeFull }
+  return { cluster, archive, root, yaml, takeBackup }
 }
 
 export async function walReport(served: Served): Promise<WalReport> {

@@ -8,7 +8,7 @@ import { type CopyServer, copyCluster, startCopy } from '../support/copy.ts'
 import type { Cluster } from '../support/postgres.ts'
 import { untilAnswer } from '../support/until.ts'
 import { finishSegment, type WalGround, walGround } from '../support/wal-ground.ts'
-import { restorer } from './truth-restore.ts'
+import { copyRepository } from './truth-restore.ts'
 
 /** Notes a commit, and gives the moment after which it was confirmed. */
 async function note(server: Pick<Cluster, 'sql'>, ...ids: readonly number[]): Promise<number> {
@@ -49,7 +49,7 @@ t.test('the recovery point goes on over failovers', { timeout: 240_000 }, async 
   const sidecar = new AskedSidecar(archive.base)
   t.teardown(() => sidecar.kill())
   const { up } = await sidecar.start(ground.yaml({ host: address }))
-  const { ways, copy } = await restorer(ground, await ground.takeFull(await up))
+  const fullId = await ground.takeBackup(await up)
   const untilPromised = async (server: Pick<Cluster, 'sql'>, committed: number, timeline: number) => {
     const isPromised = () => {
       const { point, report } = sidecar.said ?? { point: null, report: null }
@@ -105,9 +105,9 @@ t.test('the recovery point goes on over failovers', { timeout: 240_000 }, async 
   await sidecar.kill()
   t.equal(sidecar.failure, null)
 
-  const stored = await copy()
-  const [way = 'by hand'] = ways
-  const there = async (timeline: number) => [...(await stored.restore(t, { way, timeline, isWhole: true }))]
-  t.same(await there(3), [1, 2, 3, 4, 5, 6], `${way}: all that the newest timeline has`)
-  t.same(await there(1), [1, 2, 3, 1000], `${way}: all that the first one had`)
+  const stored = await copyRepository(ground, ground.yaml({ host: address }))
+  const there = (ids: ReadonlySet<number>) => [...ids].toSorted((a, b) => a - b)
+  t.same(there(await stored.restore(t, ['--latest'])), [1, 2, 3, 4, 5, 6], 'all that the newest timeline has')
+  t.same(there(await stored.restore(t, ['--latest', '--timeline=1'])), [1, 2, 3, 1000], 'all that the first one had')
+  t.same(there(await stored.byHand(t, fullId, 3)), [1, 2, 3, 4, 5, 6], 'by hand, too')
 })

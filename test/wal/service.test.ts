@@ -50,7 +50,7 @@ t.test('WAL goes from the server to the repository, and the recovery point follo
   await untilAnswer('shipped', async () => (await metric('lifeboat_wal_shipped_segments_total')) ?? undefined)
 
   await t.test('with a base backup it is a moment, and now on an idle server', async (t) => {
-    await ground.takeFull(served)
+    await ground.takeBackup(served)
     await finishSegment(cluster)
     const committed = Date.now() / 1000
     const point = await untilAnswer('a recovery point after that moment', async () => {

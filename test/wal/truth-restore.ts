@@ -1,83 +1,84 @@
-import { mkdir, rm } from 'node:fs/promises'
+import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import type { Test } from 'tap'
-import { restoreCommand } from '../../src/postgres/archiving.ts'
-import { runProgram } from '../../src/postgres/programs.ts'
+import { runProgram, startProgram } from '../../src/postgres/programs.ts'
+import type { Run } from '../../src/runner/job.ts'
 import { unpackByHand, walByHand } from '../support/by-hand.ts'
 import { startCopy } from '../support/copy.ts'
-import { configOf, lifeboatProgram } from '../support/lifeboat-program.ts'
+import { sourceOf, stopRestored } from '../support/restoring.ts'
+import { mainFile } from '../support/sidecar.ts'
 import type { WalGround } from '../support/wal-ground.ts'
 import { notedIn } from './truth-load.ts'
 
-/** How WAL is brought back: by programs of Lifeboat, or by those that every system has. */
-export type Way = 'lifeboat' | 'by hand'
-
-export interface RestoreOptions {
-  readonly way: Way
-  readonly timeline: number
-  /** Nothing was on its way: a hole would be an error. */
-  readonly isWhole: boolean
-}
-
-/** The repository as it was at one moment. */
+/** Repository and state directory as they were at one moment. */
 export interface RepositoryCopy {
-  /** Brings it back up to the end of a timeline, and gives the commits in it. */
-  restore(t: Test, options: RestoreOptions): Promise<ReadonlySet<number>>
+  /** `lifeboat restore`, with these arguments; gives the commits in what it has made. Rejects when it fails. */
+  restore(t: Test, args: readonly string[]): Promise<ReadonlySet<number>>
+  /** By programs that every system has, from a full backup to the end of a timeline. */
+  byHand(t: Test, fullId: string, timeline: number): Promise<ReadonlySet<number>>
   remove(): Promise<void>
 }
 
-/** Restores from copies of a repository. */
-export interface Restorer {
-  /** The ways that there are: the server's user may not be allowed to enter this checkout. */
-  readonly ways: readonly Way[]
-  /** Copies the repository as it is now. */
-  readonly copy: () => Promise<RepositoryCopy>
-}
+let copies = 0
 
-export async function restorer({ cluster, archive, root }: WalGround, backupId: string): Promise<Restorer> {
-  const { base, user, programs } = archive
-  const program = await lifeboatProgram(base, user)
-  let copies = 0
-  const copy = async (): Promise<RepositoryCopy> => {
-    copies += 1
-    const byLifeboat = async (program: string, place: string, isWhole: boolean) => {
-      const config = await configOf(place, { cluster: 'test', repositories: [{ name: 'local', root: directory }] })
-      const command = restoreCommand(programs, null, { program, config })
-      // Several segments are stored at once: of those that were on their way a later one may be there without an earlier one.
-      return isWhole ? command : command.replace(' "%f"', ' --missing-is-end "%f"')
-    }
-    const directory = join(base, `copy-${copies}`)
-    await runProgram({ program: 'cp', args: ['-a', root, directory] })
-    if (user !== null) await runProgram({ program: 'chown', args: ['-R', `${user.uid}:${user.gid}`, directory] })
-    let restored = 0
-    return {
-      async restore(t, { way, timeline, isWhole }) {
-        restored += 1
-        const place = join(base, `restore-${copies}-${restored}`)
-        await mkdir(place, { mode: 0o755 })
-        const [data, wal] = [join(place, 'data'), join(place, 'wal')]
-        await unpackByHand(join(directory, 'test'), backupId, data)
-        if (way === 'by hand') await walByHand(join(directory, 'test'), wal)
-        const server = await startCopy(t, {
-          ...{ installation: cluster.installation, directory: data, superuser: 'postgres' },
-          signalFile: 'recovery.signal',
-          settings: {
-            restore_command:
-              program === null || way === 'by hand' ? byHand(wal) : await byLifeboat(program, place, isWhole),
-            ...{ recovery_target_timeline: String(timeline), archive_mode: 'off', hot_standby: 'off' },
-          },
-        })
-        const ids = await notedIn(server.source)
-        await server.stop()
-        await rm(place, { recursive: true })
-        return ids
-      },
-      remove: () => rm(directory, { recursive: true }),
-    }
+/** Copies the repository and what the sidecar has noted as they are now; `yaml` is the configuration of that sidecar. */
+export async function copyRepository(ground: WalGround, yaml: string): Promise<RepositoryCopy> {
+  const { cluster, archive, root } = ground
+  copies += 1
+  const place = join(archive.base, `copy-${copies}`)
+  const [repository, state, file] = ['repository', 'state', 'lifeboat.yaml'].map((name) => join(place, name)) as [
+    string,
+    string,
+    string,
+  ]
+  const config = JSON.parse(yaml) as { readonly stateDir: string }
+  await mkdir(place, { mode: 0o755 })
+  await runProgram({ program: 'cp', args: ['-a', root, repository] })
+  await runProgram({ program: 'cp', args: ['-a', config.stateDir, state] })
+  const copied = { ...config, stateDir: state, repositories: [{ name: 'local', url: `file://${repository}` }] }
+  await writeFile(file, JSON.stringify(copied), { mode: 0o600 })
+  let restored = 0
+  const nextPlace = async () => {
+    restored += 1
+    const next = join(place, String(restored))
+    await mkdir(next, { mode: 0o755 })
+    return next
   }
-  return { ways: program === null ? ['by hand'] : ['lifeboat', 'by hand'], copy }
-}
-
-function byHand(wal: string): string {
-  return `cp '${wal.replaceAll('%', '%%')}/%f' "%p"`
+  return {
+    async restore(t, args) {
+      const next = await nextPlace()
+      const to = join(next, 'data')
+      t.teardown(() => stopRestored(cluster, to))
+      const running = await startProgram({
+        program: process.execPath,
+        args: [mainFile, 'restore', '--config', file, '--json', '--to', to, ...args],
+      })
+      const [told, { code, stderr }] = await Promise.all([text(running.stdout), running.exited])
+      if (code !== 0) throw new Error(`lifeboat restore ${args.join(' ')}: ${stderr}${told}`)
+      const ids = await notedIn(sourceOf(JSON.parse(told) as Run))
+      await stopRestored(cluster, to)
+      await rm(next, { recursive: true })
+      return ids
+    },
+    async byHand(t, fullId, timeline) {
+      const next = await nextPlace()
+      const [data, wal] = [join(next, 'data'), join(next, 'wal')]
+      await unpackByHand(join(repository, 'test'), fullId, data)
+      await walByHand(join(repository, 'test'), wal)
+      const server = await startCopy(t, {
+        ...{ installation: cluster.installation, directory: data, superuser: 'postgres' },
+        signalFile: 'recovery.signal',
+        settings: {
+          restore_command: `cp '${wal.replaceAll('%', '%%')}/%f' "%p"`,
+          ...{ recovery_target_timeline: String(timeline), archive_mode: 'off', hot_standby: 'off' },
+        },
+      })
+      const ids = await notedIn(server.source)
+      await server.stop()
+      await rm(next, { recursive: true })
+      return ids
+    },
+    remove: () => rm(place, { recursive: true }),
+  }
 }

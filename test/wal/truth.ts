@@ -5,8 +5,9 @@ import { Random } from '../chaos/random.ts'
 import { AskedSidecar } from '../support/asked-sidecar.ts'
 import type { Major } from '../support/postgres.ts'
 import { walGround } from '../support/wal-ground.ts'
+import { judge, type Promised, ways } from './truth-judge.ts'
 import { Load, loadTables } from './truth-load.ts'
-import { restorer } from './truth-restore.ts'
+import { copyRepository } from './truth-restore.ts'
 
 export interface TruthOptions {
   readonly major: Major
@@ -18,8 +19,9 @@ export interface TruthOptions {
 
 /**
  * A server under load, and the real sidecar beside it. Again and again one of them, or both, is killed. Then what the
- * repository holds at that instant is brought back, and everything that had been confirmed before the latest moment that
- * the sidecar had ever named must be in it.
+ * repository holds at that instant is restored from a backup that was taken in the beginning: everything that had been
+ * confirmed before the latest moment that the sidecar had ever named must be in it, and nothing that was committed after the
+ * moment that was asked for.
  */
 export async function truth(t: Test, { major, kills, seed, stream }: TruthOptions): Promise<void> {
   t.comment(`PostgreSQL ${major}, ${kills} kills, seed ${seed}${stream ? ', streaming' : ''}`)
@@ -27,7 +29,10 @@ export async function truth(t: Test, { major, kills, seed, stream }: TruthOption
   const archiving = stream ? {} : { archive_timeout: '1' }
   const ground = await walGround(t, {
     ...{ major, archives: !stream },
-    settings: { ...archiving, full_page_writes: 'on', wal_writer_delay: '100ms' },
+    settings: {
+      ...{ ...archiving, full_page_writes: 'on', wal_writer_delay: '100ms', track_commit_timestamp: 'on' },
+      ...(major >= 17 ? { summarize_wal: 'on' } : {}),
+    },
   })
   const { cluster, archive } = ground
   await cluster.sql(loadTables)
@@ -37,11 +42,14 @@ export async function truth(t: Test, { major, kills, seed, stream }: TruthOption
   const { up } = await sidecar.start(yaml)
   const served = await up
   if (stream) await sidecar.until('the receiver', () => sidecar.said?.report.slots?.some(({ active }) => active))
-  const { ways, copy } = await restorer(ground, await ground.takeFull(served))
+  const fullId = await ground.takeBackup(served)
   const load = new Load(cluster.source, { fillEveryMs: stream ? 3000 : 50 })
   t.teardown(() => load.stop())
   load.start()
-  let [total, before] = [0, Date.now()]
+  if (major >= 17) await ground.takeBackup(served, 'incremental')
+  const first = Math.floor(random.next() * ways.length)
+  const begun = Date.now()
+  let [total, before] = [0, begun]
   await sidecar.until('the first promise', () => (sidecar.promised ?? 0) > before)
   for (let round = 0; round < kills; round += 1) {
     // Now and then it is killed while it starts, or catches up.
@@ -56,26 +64,27 @@ export async function truth(t: Test, { major, kills, seed, stream }: TruthOption
     t.equal(sidecar.failure, null, 'the sidecar never ends by itself')
     if (deed !== 'server') await sidecar.kill()
 
-    const stored = await copy()
-    const way = random.pick(ways)
-    const begun = Date.now()
-    const there = await stored.restore(t, { way, timeline: 1, isWhole: false })
-    const due = confirmed.filter(({ id, at }) => at < point && !load.lost.has(id))
-    const absent = due.filter(({ id }) => !there.has(id))
-    t.same(absent, [], `round ${round}, ${deed}, ${way}: all of ${due.length} are there`)
-    const lag = ((confirmed.at(-1)?.at ?? 0) - point) / 1000
-    t.comment(
-      `${deed}, ${way}: ${confirmed.length - due.length} of ${confirmed.length} not promised, ${lag.toFixed(1)} s; ${there.size} there after ${Date.now() - begun} ms`,
-    )
-    total += due.length
-    before = point
-    await stored.remove()
-
+    const stored = await copyRepository(ground, yaml)
+    const way = ways[(first + round) % ways.length] as (typeof ways)[number]
+    const promised: Promised = { point, begun, points: [...load.points] }
+    const asked = way(promised, random)
+    const restoring = Date.now()
+    const there = asked.args === null ? await stored.byHand(t, fullId, 1) : await stored.restore(t, asked.args)
+    const took = Date.now() - restoring
     if (deed !== 'sidecar') {
       await cluster.server.stop('immediate')
       await cluster.server.start()
-      await load.noteLost()
     }
+    const times = await load.commitTimes()
+    const { due, absent, surplus } = judge(asked, { there, confirmed, times, lost: load.lost })
+    const words = `round ${round}, ${deed} killed, ${asked.args?.join(' ') ?? 'by hand'}`
+    t.same(absent, [], `${words}: all of ${due} are there`)
+    t.same(surplus, [], `${words}: nothing that came after`)
+    const lag = ((confirmed.at(-1)?.at ?? 0) - point) / 1000
+    t.comment(`the newest commit was ${lag.toFixed(1)} s after the point; ${there.size} there after ${took} ms`)
+    total += due
+    before = point
+    await stored.remove()
     if (deed === 'server') sidecar.signal('SIGCONT')
     else await sidecar.start(yaml)
   }
