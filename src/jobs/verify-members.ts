@@ -1,4 +1,3 @@
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Clock } from '../clock.ts'
 import type { Artifact } from '../domain/backup.ts'
@@ -17,7 +16,7 @@ import { LevelRecorder, VerdictError } from './level-recorder.ts'
 import { reserveBytes } from './room.ts'
 import { hashedEntry, present, readThrough, unchanged } from './verify-artifacts.ts'
 import type { SeenMember } from './verify-chain.ts'
-import { diskFailure, freeBytes } from './work-folder.ts'
+import { diskFailure, freeBytes, makePassable } from './work-folder.ts'
 
 export interface MemberOptions {
   readonly repository: Repository
@@ -105,7 +104,7 @@ async function unpackAndCheck(
       `${backupId} needs ${needed} bytes in ${parent}, which has ${free} free`,
     )
   try {
-    await mkdir(folder, { mode: 0o711 })
+    await makePassable(folder)
     const env = { [workMarker]: parent }
     const member = { manifest, repositories: [repository] }
     const fetcher = new ArtifactFetcher({ folder, owner, env, hasher: await chooseHasher(signal), clock, onBytes })

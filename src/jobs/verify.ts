@@ -1,4 +1,4 @@
-import { mkdir, rm } from 'node:fs/promises'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Clock } from '../clock.ts'
 import { parseBackupId } from '../domain/backup.ts'
@@ -12,7 +12,7 @@ import { timeForNext } from './target-time.ts'
 import { proofFailure, type VerifiedBackup, verifyBackup } from './verify-backup.ts'
 import { chooseWork, type VerifyJobOptions, type VerifyTarget } from './verify-choose.ts'
 import { type ExternalTarget, verifyExternal } from './verify-external.ts'
-import { makeWorkFolder, removeWorkFolder } from './work-folder.ts'
+import { makePassable, makeWorkFolder, removeWorkFolder } from './work-folder.ts'
 
 /**
  * The job `verify`: one backup, or the newest of every database in every repository and watched directory, and the newest
@@ -95,7 +95,7 @@ async function verifyTarget(
 ): Promise<LifeboatError | null> {
   const { repository, backupId } = work.target
   const folder = join(work.folder, `${repository.name}-${backupId}`)
-  await mkdir(folder, { mode: 0o711 })
+  await makePassable(folder)
   const log = context.log.child({ repository: repository.name, backup: backupId })
   let use: BackupUse | null = null
   const proved = async () => {
@@ -174,7 +174,7 @@ async function verifyFile(
 ): Promise<LifeboatError | null> {
   const { target, limitMs, level, report: onProgress } = work
   const folder = join(work.folder, target.id)
-  await mkdir(folder, { mode: 0o711 })
+  await makePassable(folder)
   const log = context.log.child({ repository: target.watch, backup: target.id, file: target.path })
   const { signal } = context
   const proved = async () => {

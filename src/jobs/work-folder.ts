@@ -8,13 +8,19 @@ import { removeTree, socketNote } from '../postgres/scratch-server.ts'
 export async function makeWorkFolder(workDir: string, runId: string): Promise<string> {
   const folder = join(workDir, runId)
   try {
-    await mkdir(workDir, { recursive: true })
-    await mkdir(folder, { mode: 0o711 })
-    await chmod(folder, 0o711) // whatever the umask says
+    const made = await mkdir(workDir, { recursive: true })
+    if (made !== undefined) await chmod(workDir, 0o711)
+    await makePassable(folder)
   } catch (cause) {
     throw diskFailure(cause, `cannot make the work folder ${folder}`)
   }
   return folder
+}
+
+/** Makes a folder that others may pass through, whatever the umask says. */
+export async function makePassable(folder: string): Promise<void> {
+  await mkdir(folder, { mode: 0o711 })
+  await chmod(folder, 0o711)
 }
 
 /** Ends what still runs in a work folder (children of a killed sidecar, scratch servers) and removes it. */

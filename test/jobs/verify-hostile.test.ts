@@ -76,6 +76,14 @@ t.test('what must not take a verdict for itself', { timeout: 280_000 }, async (t
     t.same(await sidecar.leftovers(), [])
   })
 
+  t.test('a umask that leaves others nothing', async (t) => {
+    const sidecar = await start(t, { yaml: { workDir: join(await scratchDirectory(t), 'work') } })
+    const before = process.umask(0o077)
+    t.teardown(() => process.umask(before))
+    t.match(await sidecar.run('verify'), { state: 'succeeded' })
+    t.match(await proofOf(sidecar), { levels: { restore: { verdict: 'pass' } } })
+  })
+
   t.test('programs and servers that are killed', async (t) => {
     const sidecar = await trapped(t, 'slow', 'perform pg_sleep(600);')
     const [{ backupId } = manifest] = await sidecar.manifests()
