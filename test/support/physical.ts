@@ -1,4 +1,5 @@
 import { backupId, type Manifest } from '../../src/domain/backup.ts'
+import { formatLsn, parseLsn } from '../../src/domain/lsn.ts'
 import type { Repository } from '../../src/repository/repository.ts'
 import { storedCluster } from './stored.ts'
 import { strewWal } from './wal-objects.ts'
@@ -22,7 +23,7 @@ export async function publishFull(repository: Repository, options: StoredFull): 
   const id = backupId(startedAt, 'full', options.random ?? 'abcdef')
   const writer = await repository.beginBackup(id, { runId: 'test', signal: new AbortController().signal })
   for (const name of ['base.tar.zst', 'backup_manifest', 'RESTORE.md']) await writer.put(name, Buffer.from(name))
-  const end = `${lsn.slice(0, lsn.indexOf('/'))}/FFFFFFFF`
+  const end = formatLsn((parseLsn(lsn) ?? 0n) + 0x100n) // no two backups end at one place
   return writer.publish({
     backupId: id,
     type: 'full',
