@@ -93,7 +93,8 @@ await t.test('after so many requests a client has to connect again', async (t) =
   const socket = await dial(t, app.server)
   t.match(await answered(socket), /connection: keep-alive/i)
   t.match(await answered(socket), /connection: close/i)
-  await rest(socket)
+  // Node.js leaves it to the client to close, and for one that does not the keep-alive ends it: a minute of waiting here.
+  t.match(await answered(socket), /^HTTP\/1\.1 503 /)
 })
 
 await t.test('who counts as one client', async (t) => {
