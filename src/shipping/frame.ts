@@ -50,7 +50,7 @@ export class Frame {
 }
 
 /** What a thread lets lie about is not seen by V8 as memory that is short: it would keep some 60 MB of it. */
-const sweepAfterBytes = 8 * 1024 * 1024
+const sweepAfterBytes = 4 * 1024 * 1024
 let swept: (() => void) | null = null
 let dropped = 0
 
