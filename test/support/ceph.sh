@@ -57,7 +57,7 @@ monmaptool --create --fsid "$fsid" --addv a "[v1:127.0.0.1:$monitor_port]" monma
 ceph-authtool --create-keyring keyring --gen-key -n mon. --cap mon 'allow *' >/dev/null
 ceph-authtool keyring --gen-key -n client.admin --cap mon 'allow *' --cap osd 'allow *' --cap mgr 'allow *' >/dev/null
 ceph-mon --mkfs -i a --monmap monmap --keyring keyring
-ceph-mon -i a
+ceph-mon -i a >/dev/null 3>&-
 osd=$(uuidgen)
 # The monitor may not have taken up its work yet.
 for try in 1 2 3 4 5 6 7 8 9 10; do
@@ -65,10 +65,10 @@ for try in 1 2 3 4 5 6 7 8 9 10; do
   [ "$try" -lt 10 ] && sleep 0.5
 done
 ceph-osd -i 0 --mkfs --osd-uuid "$osd" >/dev/null
-ceph-osd -i 0 || { sleep 2; ceph-osd -i 0; } # once in a while the monitor is not ready for it
+ceph-osd -i 0 >/dev/null 3>&- || { sleep 2; ceph-osd -i 0 >/dev/null 3>&-; } # once in a while the monitor is not ready for it
 timeout 90 radosgw-admin user create --uid=test --display-name=test --access-key=TESTKEY --secret-key=TESTSECRET >/dev/null
 for class in STANDARD_IA GLACIER_IR; do
   radosgw-admin zonegroup placement add --rgw-zonegroup default --placement-id default-placement --storage-class "$class" >/dev/null
   radosgw-admin zone placement add --rgw-zone default --placement-id default-placement --storage-class "$class" --data-pool default.rgw.cold >/dev/null
 done
-radosgw -n client.rgw
+radosgw -n client.rgw >/dev/null 3>&-
