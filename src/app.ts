@@ -73,10 +73,10 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
     inspectDump(path, { installations: await findInstallations(config.postgres.binDir).catch(() => []), signal })
   const wal = isWatchOnly(config) ? null : createWalService(config, core, { clock, log, observer: () => observer })
   const observer: Observer = createObserver({
-    repositories: core.repositories.map(({ repository, storage, path }) => ({
+    repositories: core.repositories.map(({ repository, capacity, path }) => ({
       repository,
       watchRoot: path,
-      capacity: () => storage.capacity(),
+      capacity,
     })),
     watches: config.watch.map((place) => ({ place, inspect, store: core.history.external, proofs, holds })),
     server: isWatchOnly(config)

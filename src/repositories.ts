@@ -1,18 +1,34 @@
+import process from 'node:process'
 import type { Clock } from './clock.ts'
-import type { ValidatedConfig } from './config/validated.ts'
+import type { BucketConfig, ValidatedConfig } from './config/validated.ts'
+import { isBackupArtifact } from './repository/layout.ts'
 import { type IdentityLedger, Repository } from './repository/repository.ts'
 import { LocalStorage } from './storage/local.ts'
+import { S3Storage } from './storage/s3.ts'
+import type { Capacity, Storage } from './storage/storage.ts'
+
+/** A storage, with what tells whether it is there, and what clears away half-written objects. */
+export interface RepositoryStorage extends Storage {
+  exists(): Promise<boolean>
+  cleanTemporary(options?: { readonly elsewhere?: boolean }): Promise<number>
+}
 
 /** A configured repository, and where it is stored. */
 export interface CoreRepository {
   readonly repository: Repository
-  readonly storage: LocalStorage
-  readonly path: string
+  readonly storage: RepositoryStorage
+  /** Its directory; null for a bucket. */
+  readonly path: string | null
+  /** Null where there is no end to it. */
+  readonly capacity: (() => Promise<Capacity>) | null
 }
+
+/** Smaller objects are billed as if they had this size in most colder classes. */
+const worthItsClassBytes = 128 * 1024
 
 /** The configured repositories; nothing is touched. Without a ledger nobody sees whether they are the ones that they were. */
 export function makeRepositories(
-  { cluster, repositories }: ValidatedConfig,
+  { cluster, repositories }: Pick<ValidatedConfig, 'cluster' | 'repositories'>,
   {
     clock,
     version,
@@ -25,10 +41,20 @@ export function makeRepositories(
     fence?: (name: string, options: { readonly signal?: AbortSignal }) => Promise<void>
   },
 ): readonly CoreRepository[] {
-  return repositories.map(({ name, path }) => {
-    const storage = new LocalStorage({ root: path, clock })
+  return repositories.map(({ name, path, bucket }) => {
+    const local = path === null ? null : new LocalStorage({ root: path, clock })
+    const storage: RepositoryStorage = local ?? bucketStorage(bucket, clock)
     const identity = ledger === null ? {} : { identity: { ledger, lifeboat: version, exists: () => storage.exists() } }
     const fenced = fence === undefined ? {} : { fence: fence.bind(null, name) }
-    return { path, storage, repository: new Repository({ name, cluster, storage, clock, ...identity, ...fenced }) }
+    const repository = new Repository({ name, cluster, storage, clock, ...identity, ...fenced })
+    return { path, storage, repository, capacity: local === null ? null : () => local.capacity() }
   })
+}
+
+function bucketStorage(bucket: BucketConfig | null, clock: Clock): S3Storage {
+  if (bucket === null) throw new TypeError('a repository is a directory or a bucket')
+  const { storageClass: wanted } = bucket
+  const storageClass = (key: string, bytes: number) =>
+    bytes >= worthItsClassBytes && isBackupArtifact(key) ? wanted : null
+  return new S3Storage({ settings: { ...bucket, storageClass, env: process.env }, clock })
 }

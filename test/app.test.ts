@@ -41,7 +41,7 @@ class Sidecar {
         ...extra,
       }),
     })
-    for (const { path } of config.repositories) await mkdir(path, { recursive: true })
+    for (const { path } of config.repositories) await mkdir(path ?? '', { recursive: true })
     const { log, lines } = keptLog()
     const app = await createApp(config, { clock: systemClock, log, version })
     t.teardown(() => app.stop())

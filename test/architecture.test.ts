@@ -68,6 +68,7 @@ const homes: readonly (readonly [library: RegExp, home: RegExp])[] = [
   [/^prom-client$/, /^metrics\//],
   [/^chokidar$/, /^observe\//],
   [/^pg$/, /^postgres\//],
+  [/^@(aws-sdk|smithy)\//, /^storage\/s3(-\w+)?\.ts$/],
   [/^undici$/, /^notify\//],
   [/^croner$/, /^(runner|config)\//],
   [/^node:child_process$/, /^postgres\/programs\.ts$/],

@@ -21,7 +21,10 @@ export async function checkPhysicalRoom(
   // Standard output carries one tablespace: more are staged.
   const isStaged = (await tablespacesOf(session)).length > 0
   const places = [
-    ...repositories.map(({ name, path }) => ({ area: 'repository' as const, what: name, path })),
+    // A bucket has no end.
+    ...repositories.flatMap(({ name, path }) =>
+      path === null ? [] : [{ area: 'repository' as const, what: name, path }],
+    ),
     ...(isStaged ? [{ area: 'work folder' as const, what: 'tablespaces are staged here', path: workDir }] : []),
   ]
   const found: Finding[] = []

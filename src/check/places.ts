@@ -6,6 +6,8 @@ import { dirname, join } from 'node:path'
 import type { ValidatedConfig } from '../config/validated.ts'
 import { diskFailure, freeBytes } from '../jobs/work-folder.ts'
 import { LocalStorage } from '../storage/local.ts'
+import type { Storage } from '../storage/storage.ts'
+import { checkBucket } from './bucket.ts'
 import { type Finding, looked, ok, problem, warning } from './finding.ts'
 
 /** Looks at the work folder and every repository by really writing, and at the room that is left. */
@@ -13,16 +15,17 @@ export async function checkPlaces(
   config: ValidatedConfig,
   largestDatabaseBytes: number,
   checkIdentity: (repository: string) => Promise<unknown>,
+  bucketOf: (repository: string) => Storage,
 ): Promise<readonly Finding[]> {
   const found = [...(await looked('work folder', () => checkWorkFolder(config, largestDatabaseBytes)))]
-  const usable: ValidatedConfig['repositories'][number][] = []
+  const usable: { readonly name: string; readonly path: string }[] = []
   for (const repository of config.repositories) {
     const { name, path } = repository
     const findings = await looked('repository', async () => {
       await checkIdentity(name)
-      return checkRepository(name, path, largestDatabaseBytes)
+      return path === null ? checkBucket(repository, bucketOf(name)) : checkRepository(name, path, largestDatabaseBytes)
     })
-    if (findings.every(({ status }) => status !== 'error')) usable.push(repository)
+    if (path !== null && findings.every(({ status }) => status !== 'error')) usable.push({ name, path })
     found.push(...findings)
   }
   return [...found, ...(await looked('repository', () => checkDevices(usable)))]
@@ -124,7 +127,9 @@ export async function nearestThere(path: string): Promise<string> {
 }
 
 /** Copies on one disk are lost together. */
-async function checkDevices(repositories: ValidatedConfig['repositories']): Promise<readonly Finding[]> {
+async function checkDevices(
+  repositories: readonly { readonly name: string; readonly path: string }[],
+): Promise<readonly Finding[]> {
   const devices = await Promise.all(
     repositories.map(async ({ name, path }) => ({ name, device: (await stat(await nearestThere(path))).dev })),
   )

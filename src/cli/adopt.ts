@@ -20,7 +20,7 @@ export const adoptCommand: Command = {
     try {
       const found = core.repositories.find(({ repository }) => repository.name === name)
       await found?.repository.adopt({ signal })
-      context.out.write(`${name}: what is in ${found?.path} is this repository from now on\n`)
+      context.out.write(`${name}: what is in ${found?.path ?? 'the bucket'} is this repository from now on\n`)
     } finally {
       await core.close()
     }

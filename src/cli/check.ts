@@ -14,11 +14,13 @@ import { checkWatches } from '../check/watches.ts'
 import { rpoHint, rpoWarning } from '../config/objectives.ts'
 import { isWatchOnly, type ValidatedConfig } from '../config/validated.ts'
 import { makeRepositories, openHistoryIfThere, stateFile } from '../core.ts'
+import { LifeboatError } from '../domain/errors.ts'
 import { describeHolder } from '../domain/lease.ts'
 import { readLease } from '../repository/lease.ts'
 import type { BackupJob } from '../runner/job.ts'
 import { leaseHolder } from '../runner/lease-holder.ts'
 import { nextRun } from '../runner/schedule.ts'
+import type { Storage } from '../storage/storage.ts'
 import {
   type CliContext,
   type Command,
@@ -46,7 +48,7 @@ export const checkCommand: Command = {
     const all = [
       ...findings,
       ...(await checkPrograms(config, cluster?.serverMajor ?? null)),
-      ...(await checkPlaces(config, largestDatabaseBytes, identities(config, context))),
+      ...(await checkPlaces(config, largestDatabaseBytes, identities(config, context), buckets(config, context))),
       ...(await checkLeases(config, context)),
       ...(await checkArchiving(config, context)),
       ...(await checkArchiveRoom(config)),
@@ -79,6 +81,16 @@ function identities(config: ValidatedConfig, { clock, version, signal, makeLog }
     } finally {
       history?.close()
     }
+  }
+}
+
+/** Where a repository is stored, as it is configured. */
+function buckets(config: ValidatedConfig, { clock, version }: CliContext) {
+  const made = makeRepositories(config, { clock, version: version.version, ledger: null })
+  return (name: string): Storage => {
+    const found = made.find(({ repository }) => repository.name === name)
+    if (found === undefined) throw new LifeboatError('not-found', `there is no repository ${name}`)
+    return found.storage
   }
 }
 

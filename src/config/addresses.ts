@@ -32,9 +32,6 @@ export function parseListen(text: string): { host: string; port: number } {
 export function parseFileUrl(text: string): string {
   const hint = 'Write three slashes and an absolute directory, e.g. file:///var/backups/lifeboat.'
   const fail = (message: string, advice = hint) => new LifeboatError('usage-invalid', message, { hint: advice })
-  if (/^s3:/i.test(text)) {
-    throw fail('this version does not store backups in s3 yet', 'Use a directory: file:///var/backups/lifeboat.')
-  }
   if (!text.startsWith('file://')) throw fail('is not a file:// url')
   // The URL parser would silently drop tabs and newlines, and turn backslashes into slashes: another directory than written.
   if (/[\p{Cc}\\]/u.test(text)) throw fail('holds a control character or a backslash')
@@ -47,6 +44,36 @@ export function parseFileUrl(text: string): string {
   const path = normalize(fileURLToPath(url)).replace(/\/+$/, '')
   if (path === '') throw fail('is the root directory', 'Give the repository a directory of its own.')
   return path
+}
+
+/** The place of a repository: a directory, or a bucket and what stands before every key in it (empty, or ends in a slash). */
+export type RepositoryPlace = { readonly path: string } | { readonly bucket: string; readonly prefix: string }
+
+/**
+ * Reads the url of a repository: `file:///directory`, `s3://bucket` or `s3://bucket/prefix`, which is taken literally.
+ *
+ * Throws `usage-invalid`, without the url: it may carry credentials.
+ */
+export function parseRepositoryUrl(text: string): RepositoryPlace {
+  if (!/^s3:/i.test(text)) return { path: parseFileUrl(text) }
+  const fail = (message: string) =>
+    new LifeboatError('usage-invalid', message, {
+      hint: 'Write s3://bucket or s3://bucket/prefix, e.g. s3://backups/prod.',
+    })
+  const match = /^s3:\/\/([^/]*)(?:\/(.*))?$/s.exec(text)
+  const [, bucket = '', prefix = ''] = match ?? []
+  if (match === null) throw fail('is not an s3:// url')
+  // https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html; others and old buckets allow a little more.
+  if (!/^[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]$/.test(bucket))
+    throw fail('does not begin with the name of a bucket')
+  const segments = prefix.replace(/\/$/, '').split('/')
+  if (prefix !== '' && segments.some((segment) => segment === '' || segment === '.' || segment === '..')) {
+    throw fail('has a prefix with an empty, . or .. part')
+  }
+  if (/[\p{Cc}\\?#%]/u.test(prefix) || !prefix.isWellFormed()) {
+    throw fail('has a prefix with a control character, a backslash, or one of ? # %')
+  }
+  return { bucket, prefix: prefix === '' ? '' : `${segments.join('/')}/` }
 }
 
 function decodes(pathname: string): boolean {

@@ -1,10 +1,11 @@
 import { realpath } from 'node:fs/promises'
 import { basename, dirname, join, normalize, sep } from 'node:path'
 import { LifeboatError } from '../domain/errors.ts'
-import { parseFileUrl } from './addresses.ts'
+import { parseRepositoryUrl } from './addresses.ts'
 import { checkHooks } from './hooks.ts'
 import { checkPhysical } from './physical.ts'
 import { formatKey, type KeyPath, type Problems } from './problems.ts'
+import { checkBuckets } from './repositories.ts'
 import { checkRetention } from './retention.ts'
 import { longestGapSeconds } from './schedule.ts'
 import { readSecretFile } from './secrets.ts'
@@ -45,6 +46,7 @@ export async function checkConsistency(tree: unknown, problems: Problems): Promi
   checkHoles(tree, problems)
   checkStream(tree, problems)
   await checkDirectories(tree, problems)
+  await checkBuckets(tree, problems)
   await checkPassword(tree, problems)
 }
 
@@ -148,7 +150,10 @@ async function checkDirectories(tree: unknown, problems: Problems): Promise<void
     [...texts(tree, 'stateDir'), ...texts(tree, 'workDir')].map((found) => real(found, found.value)),
   )
   const repositories = await Promise.all(
-    texts(tree, 'repositories', '*', 'url').map((found) => real(found, parseFileUrl(found.value))),
+    texts(tree, 'repositories', '*', 'url').flatMap((found) => {
+      const place = parseRepositoryUrl(found.value)
+      return 'path' in place ? [real(found, place.path)] : []
+    }),
   )
   const archives = await Promise.all(texts(tree, 'wal', 'archive').map((found) => real(found, found.value)))
   const placed = [...repositories, ...archives]

@@ -180,8 +180,10 @@ function exampleSection(node: SchemaNode, indent: string): string[] {
 function exampleOf(node: SchemaNode): unknown {
   if (!node.items?.properties) return node.example
   // Who takes the comment signs away shall not switch on what a section that is optional as a whole does.
-  const shown = Object.entries(node.items.properties).filter(
-    ([, child]) => !child.properties || child.absent === undefined,
+  // A list with an example of its own has keys that do not go together.
+  const [own] = Array.isArray(node.example) ? (node.example as readonly object[]) : []
+  const shown = Object.entries(node.items.properties).filter(([name, child]) =>
+    child.properties ? child.absent === undefined : own === undefined || Object.hasOwn(own, name),
   )
   const element = shown.map(([name, child]) => [name, child.properties ? defaultsOf(child.properties) : child.example])
   return [Object.fromEntries(element)]

@@ -3,7 +3,7 @@ import { LifeboatError } from '../domain/errors.ts'
 import { compilePattern } from '../domain/file-pattern.ts'
 import { walFileKind } from '../domain/wal.ts'
 import { jobNames } from '../runner/job.ts'
-import { parseFileUrl, parseListen } from './addresses.ts'
+import { parseListen, parseRepositoryUrl } from './addresses.ts'
 import { parseMoment } from './moment.ts'
 import { parseCron } from './schedule.ts'
 import { formatDuration, formatPercent, formatSize, parseDuration, parsePercent, parseSize, quote } from './units.ts'
@@ -57,6 +57,10 @@ const bounded =
 const isPostgresName = (text: string) => !text.includes('\0') && Buffer.byteLength(text) <= 63
 function isHttpUrl(text: string): boolean {
   return URL.canParse(text) && ['http:', 'https:'].includes(new URL(text).protocol)
+}
+
+function isOrigin(text: string): boolean {
+  return isHttpUrl(text) && `${new URL(text).origin}/` === new URL(text).href
 }
 
 const plainName = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/
@@ -154,12 +158,38 @@ export const kinds = {
     ),
   },
   url: {
-    label: '`file://` url',
-    expected: 'a file:// url',
+    label: '`file://` or `s3://` url',
+    expected: 'a file:// or s3:// url',
     shown: false,
     check: (value) => {
-      parseFileUrl(String(value))
+      parseRepositoryUrl(String(value))
     },
+  },
+  region: {
+    label: 'region',
+    expected: 'the name of a region',
+    shown: true,
+    check: matching((name) => /^[A-Za-z0-9-]{1,63}$/.test(name), 'is not the name of a region'),
+  },
+  storageClass: {
+    label: 'storage class',
+    expected: 'the name of a storage class',
+    shown: true,
+    check: matching(
+      (name) => /^[A-Za-z0-9_-]{1,63}$/.test(name) && !['GLACIER', 'DEEP_ARCHIVE'].includes(name),
+      'must be a class whose objects can be read at once',
+      'Backups in GLACIER or DEEP_ARCHIVE could neither be verified nor restored without hours of waiting. Use GLACIER_IR.',
+    ),
+  },
+  endpoint: {
+    label: 'URL of a server',
+    expected: 'the URL of a server',
+    shown: false,
+    check: matching(
+      isOrigin,
+      'must be http:// or https://, a host, and maybe a port, and nothing else',
+      'Bucket and prefix stand in url; keys are named by accessKeyIdFile and secretAccessKeyFile.',
+    ),
   },
   osUser: {
     label: 'name of an OS user',

@@ -3,11 +3,6 @@
  * would be a promise: whoever writes `encryption` believes that nobody else can read the backups.
  */
 const later: Readonly<Record<string, string>> = {
-  'repositories.region': 'does not store backups in s3 yet',
-  'repositories.endpoint': 'does not store backups in s3 yet',
-  'repositories.pathStyle': 'does not store backups in s3 yet',
-  'repositories.storageClass': 'does not store backups in s3 yet',
-  'repositories.serverSideEncryption': 'does not store backups in s3 yet',
   encryption: 'does not encrypt backups yet',
 }
 

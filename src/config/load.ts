@@ -1,13 +1,13 @@
 import { stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
-import { parseFileUrl, parseListen } from './addresses.ts'
+import { parseListen } from './addresses.ts'
 import { checkConsistency, texts } from './consistency.ts'
 import { applyEnvironment, checkVariables, type Environment, fileVariable, keysFromEnvironment } from './env.ts'
 import { hookOf, notifyOf } from './hooks.ts'
 import { physicalMaxAges, physicalOf } from './physical.ts'
 import { type KeyPath, Problems } from './problems.ts'
 import { type ReadYaml, readConfigFile, readYaml } from './read.ts'
-import { retentionOf, walKeepForOf } from './retention.ts'
+import { repositoryOf } from './repositories.ts'
 import { maxAgeSeconds } from './schedule.ts'
 import type { RawConfig } from './schema.ts'
 import { accessHint, accessProblem, readSecretFile } from './secrets.ts'
@@ -110,13 +110,7 @@ function build(raw: RawConfig): UnbrandedConfig {
       sslMode: postgres.sslMode,
       sslRootCert: postgres.sslRootCert ?? null,
     },
-    repositories: raw.repositories.map(({ name, url, retention }) => ({
-      name,
-      url,
-      path: parseFileUrl(url),
-      retention: retentionOf(retention),
-      walKeepForSeconds: walKeepForOf(retention),
-    })),
+    repositories: raw.repositories.map(repositoryOf),
     watch: raw.watch.map(watchOf),
     wal: {
       archive: raw.wal.archive === undefined ? null : resolve(raw.wal.archive),

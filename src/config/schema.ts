@@ -5,33 +5,11 @@ import { hooks, notify } from './schema-hooks.ts'
 import { boolean, choice, duration, integer, longestTimer, schedule, section, size, text } from './schema-keys.ts'
 import { physical } from './schema-physical.ts'
 import { postgres } from './schema-postgres.ts'
-import { retention } from './schema-retention.ts'
+import { repositories } from './schema-repositories.ts'
 import { lease, runner } from './schema-runner.ts'
 import { wal } from './schema-wal.ts'
 import { watch } from './schema-watch.ts'
 import { roles } from './validated.ts'
-
-const repositories = Type.Array(
-  section({
-    name: text({
-      kind: 'label',
-      description: 'Short name: a label of the metrics, and how the CLI and the API speak of it.',
-      example: 'local',
-    }),
-    url: text({
-      kind: 'url',
-      description: 'Directory of the repository, as file:// and an absolute path. Made when it is missing.',
-      example: 'file:///var/backups/lifeboat',
-    }),
-    retention,
-  }),
-  {
-    description:
-      'Places that keep the backups: each is a full copy. Without any, Lifeboat only watches what other tools do (`watch`).',
-    default: [],
-    example: [{ name: 'local', url: 'file:///var/backups/lifeboat' }],
-  },
-)
 
 const dump = section(
   {

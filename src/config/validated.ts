@@ -31,11 +31,33 @@ export interface RepositoryConfig {
   readonly name: string
   /** As written, e.g. `file:///var/backups/lifeboat`. */
   readonly url: string
-  /** Absolute path of a `file://` repository. */
-  readonly path: string
+  /** Absolute path of a `file://` repository; null for a bucket. */
+  readonly path: string | null
+  /** Null for a directory. */
+  readonly bucket: BucketConfig | null
   readonly retention: RetentionPolicy
   /** WAL stays for so long in any case; null: for ever. */
   readonly walKeepForSeconds: number | null
+}
+
+/** A bucket of S3, or of a server that speaks its protocol. */
+export interface BucketConfig {
+  readonly bucket: string
+  /** Before every key: empty, or ends in `/`. */
+  readonly prefix: string
+  /** Null: what the environment says. */
+  readonly region: string | null
+  /** Null: Amazon's own. */
+  readonly endpoint: string | null
+  readonly pathStyle: boolean
+  /** Read at each use; null: the SDK's usual chain. */
+  readonly keys: (() => Promise<{ readonly accessKeyId: string; readonly secretAccessKey: string }>) | null
+  /** Of the artifacts of backups; null: the bucket's default. */
+  readonly storageClass: string | null
+  readonly serverSideEncryption: 'AES256' | 'aws:kms' | null
+  readonly kmsKeyId: string | null
+  readonly partBytes: number
+  readonly parallel: number
 }
 
 /** A directory in which another tool puts dumps. */

@@ -26,6 +26,12 @@ export const errorCodes = {
   'database-missing': { exit: 1, http: 404, meaning: 'a database does not exist, or was dropped meanwhile' },
   'disk-full': { exit: 1, http: 507, meaning: 'no space is left where something had to be written' },
   'storage-failed': { exit: 1, http: 500, meaning: 'a repository or the state directory cannot be read or written' },
+  'storage-unreachable': { exit: 1, http: 503, meaning: 'a bucket could not be reached, or gave no answer in time' },
+  'storage-credentials': {
+    exit: 1,
+    http: 503,
+    meaning: 'a bucket refused the keys, or what they may do; or there are none',
+  },
   'object-missing': { exit: 1, http: 404, meaning: 'a stored file is not there' },
   'object-exists': { exit: 1, http: 409, meaning: 'a stored file is there already and is not replaced' },
   // What was found is not what a backup must be.
@@ -80,6 +86,11 @@ export interface Failure {
   readonly code: ErrorCode
   readonly message: string
   readonly hint?: string
+}
+
+/** True for a repository that cannot be used just now, which says nothing about what is in it. */
+export function isStorageFailure(code: string | undefined): boolean {
+  return code === 'storage-failed' || code === 'storage-unreachable' || code === 'storage-credentials'
 }
 
 /** Turns anything thrown into a Failure. Unknown errors keep their message under the code `unexpected`. */

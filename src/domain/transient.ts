@@ -66,7 +66,9 @@ export function passingCause(error: unknown): string | null {
     const state = error.details?.sqlState
     if (typeof state === 'string' && passingStates[state] !== undefined) return passingStates[state]
     // Without a state: libpq or the driver lost it, or never reached it.
-    isAway = error.code === 'server-unreachable' && (state === undefined || state === '')
+    isAway =
+      error.code === 'storage-unreachable' ||
+      (error.code === 'server-unreachable' && (state === undefined || state === ''))
     if (error.details?.lasts === true || (!isAway && error.code !== 'storage-failed')) return null
   }
   for (let cause = error, depth = 0; cause instanceof Error && depth < mostCauses; cause = cause.cause, depth += 1) {

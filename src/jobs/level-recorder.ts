@@ -27,6 +27,8 @@ const surroundings: Readonly<Record<string, string>> = {
   'program-missing': 'program-missing',
   'client-too-old': 'program-missing',
   'storage-failed': 'repository-unreadable',
+  'storage-unreachable': 'repository-unreadable',
+  'storage-credentials': 'repository-unreadable',
   'server-unreachable': 'scratch-server-lost',
   'usage-invalid': 'scratch-server-unusable',
 }

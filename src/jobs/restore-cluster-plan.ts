@@ -289,7 +289,7 @@ async function preciousPlaces(
     ...(facts?.dataDirectory == null ? [] : [{ path: facts.dataDirectory, what: 'the data directory of the server' }]),
     ...(facts?.tablespaces ?? []).map(({ path }) => ({ path, what: 'a tablespace of the server' })),
     ...(wal.archive === null ? [] : [{ path: wal.archive, what: 'the archive of the WAL' }]),
-    ...repositories.map(({ path, name }) => ({ path, what: `the repository ${name}` })),
+    ...repositories.flatMap(({ path, name }) => (path === null ? [] : [{ path, what: `the repository ${name}` }])),
     ...watch.map(({ directory, name }) => ({ path: directory, what: `the watched directory ${name}` })),
     { path: stateDir, what: 'the state directory' },
   ]

@@ -27,7 +27,7 @@ export async function scratchAccount(
   signal?: AbortSignal,
   others: readonly string[] = [],
 ): Promise<ScratchAccount> {
-  const directories = [...repositories.map(({ path }) => path), ...watch.map(({ directory }) => directory)]
+  const directories = [...repositories.flatMap(({ path }) => path ?? []), ...watch.map(({ directory }) => directory)]
   const socketDirectories = [...(postgres.host.startsWith('/') ? [postgres.host] : []), ...usualSocketDirectories]
   const osUser = await serverOsUser(verification.osUser)
   if (osUser !== null) await assertHarmless(osUser, { socketDirectories, directories })

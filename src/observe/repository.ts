@@ -1,6 +1,6 @@
 import type { Logger } from 'pino'
 import type { Manifest } from '../domain/backup.ts'
-import { type ErrorCode, type Failure, LifeboatError, toFailure } from '../domain/errors.ts'
+import { type ErrorCode, type Failure, isStorageFailure, LifeboatError, toFailure } from '../domain/errors.ts'
 import type { Proof } from '../domain/proof.ts'
 import type { Capacity, ObjectInfo } from '../storage/storage.ts'
 import type { BackupSummary, ProofSummary, RepositoryState, UnusableBackup } from './catalog.ts'
@@ -81,7 +81,7 @@ export function createRepositoryLook(
     const told = former !== undefined && 'failure' in former && former.failure.message === failure.message
     if (!told) log.warn({ repository: repository.name, key, failure }, 'object cannot be used')
     // Wrong bytes stay wrong until they change; a disk or a network may read them well the next time.
-    return { version: error.code === 'storage-failed' ? '' : version, failure }
+    return { version: isStorageFailure(error.code) ? '' : version, failure }
   }
 
   /** Null if there is none. */
@@ -174,9 +174,9 @@ export function createRepositoryLook(
         checksums.set(id, '')
       }
     }
-    const unread = unusable.filter((backup) => backup.failure?.code === 'storage-failed')
+    const unread = unusable.filter((backup) => isStorageFailure(backup.failure?.code))
     if (unread.length === found.length && unread[0]?.failure) {
-      throw new LifeboatError('storage-failed', unread[0].failure.message, unread[0].failure)
+      throw new LifeboatError(unread[0].failure.code, unread[0].failure.message, unread[0].failure)
     }
 
     const nextProofs = new Map<string, Known<ProofSummary>>()

@@ -43,6 +43,12 @@ export function isArtifactName(name: string): boolean {
   return artifactPattern.test(name) && name !== manifestName
 }
 
+/** True for the key of an artifact, of any cluster; not for manifests and what else is small and often written. */
+export function isBackupArtifact(key: string): boolean {
+  const parts = key.split('/')
+  return parts.length === 4 && parts[1] === 'backups' && isArtifactName(parts[3] ?? '')
+}
+
 /** What tells this repository from another: see identity.ts. */
 export function markerKey(cluster: string): string {
   return `${cluster}/repository.json`

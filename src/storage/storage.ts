@@ -55,7 +55,8 @@ export interface StoredObject {
  * absolute, holds a `.` or `..` segment, an empty segment, a NUL or a backslash, with `usage-invalid`. No implementation
  * follows a symbolic link out of its root.
  *
- * Errors: `object-missing`, `object-exists`, `disk-full`, `storage-failed`, `cancelled`; the original error is the cause.
+ * Errors: `object-missing`, `object-exists`, `disk-full`, `storage-failed`, `cancelled`, and of a bucket
+ * `storage-unreachable` and `storage-credentials`; the original error is the cause.
  */
 export interface Storage {
   /**

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import t from 'tap'
-import { parseFileUrl, parseListen } from '../../src/config/addresses.ts'
+import { parseFileUrl, parseListen, parseRepositoryUrl } from '../../src/config/addresses.ts'
 import { nearest } from '../../src/config/suggest.ts'
 import { formatDuration, formatSize, parseDuration, parseSize, quote } from '../../src/config/units.ts'
 import { LifeboatError } from '../../src/domain/errors.ts'
@@ -208,7 +208,31 @@ await t.test('file urls', async (t) => {
   for (const url of ['s3://bucket/x', 'S3://user:hunter2@bucket', 'https://user:hunter2@host/']) {
     t.notMatch(JSON.stringify(refused(() => parseFileUrl(url))), 'hunter2')
   }
-  t.match(refused(() => parseFileUrl('s3://b/x'))?.message, /this version does not .* s3 yet/)
+  for (const [url, bucket, prefix] of [
+    ['s3://bucket', 'bucket', ''],
+    ['s3://bucket/', 'bucket', ''],
+    ['s3://my.old_Bucket/a', 'my.old_Bucket', 'a/'],
+    ['s3://bucket/a b/ü/', 'bucket', 'a b/ü/'],
+  ] as const) {
+    t.same(parseRepositoryUrl(url), { bucket, prefix }, url)
+  }
+  t.same(parseRepositoryUrl('file:///x'), { path: '/x' })
+  for (const url of [
+    ...['s3:', 's3://', 's3:///a', 'S3://bucket', 's3://b', 's3://-b-', 's3://user:hunter2@bucket/x', 's3://b ucket/x'],
+    ...[
+      's3://bucket//',
+      's3://bucket/a//b',
+      's3://bucket/../a',
+      's3://bucket/./a',
+      's3://bucket/a?b',
+      's3://bucket/a#b',
+    ],
+    ...['s3://bucket/a%20b', 's3://bucket/a\\b', 's3://bucket/a\nb', 's3://bucket/\ud800', ' s3://bucket'],
+  ]) {
+    const failure = refused(() => parseRepositoryUrl(url))
+    t.ok(failure?.hint, JSON.stringify(url))
+    t.notMatch(JSON.stringify(failure), 'hunter2')
+  }
 })
 
 await t.test('suggestions', async (t) => {

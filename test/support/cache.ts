@@ -24,3 +24,11 @@ export function unpackedBinDir(major: number): string {
 export function whyNotFile(major: number): string {
   return `${unpackedRoot(major)}.why-not`
 }
+
+/** What Ceph's S3 server needs. */
+export const cephPrograms = ['radosgw', 'ceph-mon', 'ceph-osd', 'ceph', 'uuidgen'] as const
+
+/** Says why Ceph could not be installed when that was last tried. */
+export function whyNoCephFile(): string {
+  return join(cacheDirectory(), 'ceph.why-not')
+}

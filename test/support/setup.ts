@@ -9,7 +9,7 @@ import { ensurePackages, isExecutable, onPath, proxyVariables } from '../../src/
 import { LifeboatError } from '../../src/domain/errors.ts'
 import { findInstallations } from '../../src/postgres/installations.ts'
 import { runProgram } from '../../src/postgres/programs.ts'
-import { cacheDirectory, unpackedBinDir, unpackedRoot, whyNotFile } from './cache.ts'
+import { cacheDirectory, cephPrograms, unpackedBinDir, unpackedRoot, whyNoCephFile, whyNotFile } from './cache.ts'
 import { scratchPrefix, unmount } from './scratch.ts'
 
 try {
@@ -31,6 +31,7 @@ try {
   )
   await ensurePostgres(17, ['trixie'])
   await ensurePostgresIfCan(18, ['forky', 'sid'])
+  await ensureCephIfCan()
 } catch (error) {
   if (!(error instanceof LifeboatError)) throw error
   process.stderr.write(`error: ${error.message}\n${error.hint ? `hint: ${error.hint}\n` : ''}`)
@@ -69,14 +70,26 @@ async function ensurePostgres(major: number, suites: readonly string[]): Promise
  * no tests. Those for this major are skipped then, and name the reason that is noted here.
  */
 async function ensurePostgresIfCan(major: number, suites: readonly string[]): Promise<void> {
+  await noteWhyNot(`PostgreSQL ${major}`, whyNotFile(major), () => ensurePostgres(major, suites))
+}
+
+/** An S3 server. Not every system has one among its packages: the tests that need it are skipped there, and say why. */
+async function ensureCephIfCan(): Promise<void> {
+  const packages = ['radosgw', 'ceph-mon', 'ceph-osd', 'ceph-common', 'uuid-runtime']
+  const needed = packages.map((name, index) => ({ package: name, present: () => onPath(cephPrograms[index] ?? name) }))
+  await noteWhyNot('an S3 server', whyNoCephFile(), () => ensurePackages(needed, process.stdout))
+}
+
+/** Does what may fail without failing the tests, and notes why it did. */
+async function noteWhyNot(what: string, file: string, work: () => Promise<void>): Promise<void> {
   try {
-    await ensurePostgres(major, suites)
-    await rm(whyNotFile(major), { force: true })
+    await work()
+    await rm(file, { force: true })
   } catch (error) {
     if (!(error instanceof LifeboatError)) throw error
-    process.stdout.write(`WARNING: the tests for PostgreSQL ${major} will be skipped: ${error.message}\n`)
+    process.stdout.write(`WARNING: the tests for ${what} will be skipped: ${error.message}\n`)
     await mkdir(cacheDirectory(), { recursive: true })
-    await writeFile(whyNotFile(major), error.message)
+    await writeFile(file, error.message)
   }
 }
 

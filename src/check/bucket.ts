@@ -1,0 +1,51 @@
+import { randomBytes } from 'node:crypto'
+import { buffer } from 'node:stream/consumers'
+import type { RepositoryConfig } from '../config/validated.ts'
+import { LifeboatError } from '../domain/errors.ts'
+import type { Storage } from '../storage/storage.ts'
+import { type Finding, ok, problem } from './finding.ts'
+
+/** Large enough for the storage class of backups. */
+const probeBytes = 256 * 1024
+
+/**
+ * Tries in a bucket what a repository needs: objects are put as those of backups are, are not replaced where they must not be,
+ * show in a listing at once, come back as they were, and can be removed.
+ *
+ * @throws LifeboatError what the bucket refuses
+ */
+export async function checkBucket({ name, url }: RepositoryConfig, storage: Storage): Promise<readonly Finding[]> {
+  const prefix = `.lifeboat-check-${randomBytes(6).toString('hex')}`
+  const key = `${prefix}/backups/probe/artifact`
+  const body = randomBytes(probeBytes)
+  try {
+    await storage.put(key, body, { ifAbsent: true })
+    const again = await storage.put(key, randomBytes(10), { ifAbsent: true }).then(
+      () => null,
+      (error: unknown) => error,
+    )
+    if (again === null) {
+      const hint = 'two Lifeboats could believe that it is theirs: use a server that honours If-None-Match of PutObject'
+      return [problem('repository', `${name}: the server replaces an object that it was asked not to`, hint)]
+    }
+    if (!(again instanceof LifeboatError && again.code === 'object-exists')) throw again
+    const read = await buffer((await storage.get(key)).body)
+    const part = await buffer((await storage.get(key, { start: 1000, end: 1999 })).body)
+    if (!(read.equals(body) && part.equals(body.subarray(1000, 2000)))) {
+      const what = `${name}: what was read is not what was written`
+      return [problem('repository', what, 'do not trust this server, or a proxy on the way to it, with backups')]
+    }
+    if (!(await isListed(storage, prefix, key))) {
+      const hint = 'backups would seem to be missing: use a server whose listings are consistent'
+      return [problem('repository', `${name}: what was written does not show in a listing`, hint)]
+    }
+  } finally {
+    await storage.remove(key)
+  }
+  return [ok('repository', `${name}: ${url} can be written, listed, read and removed from`)]
+}
+
+async function isListed(storage: Storage, prefix: string, key: string): Promise<boolean> {
+  for await (const item of storage.list(`${prefix}/`)) if ('key' in item && item.key === key) return true
+  return false
+}

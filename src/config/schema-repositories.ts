@@ -1,0 +1,109 @@
+import { Type } from 'typebox'
+import { boolean, choice, integer, section, size, text } from './schema-keys.ts'
+import { retention } from './schema-retention.ts'
+
+/** The key `repositories`. */
+export const repositories = Type.Array(
+  section({
+    name: text({
+      kind: 'label',
+      description: 'Short name: a label of the metrics, and how the CLI and the API speak of it.',
+      example: 'local',
+    }),
+    url: text({
+      kind: 'url',
+      description:
+        'Where it is: a directory, as file:// and an absolute path, made when it is missing; or a bucket, as s3://bucket or s3://bucket/prefix (docs/s3.md). The keys below, but for retention, are for buckets.',
+      example: 'file:///var/backups/lifeboat',
+    }),
+    region: Type.Optional(
+      text({
+        kind: 'region',
+        description: 'Region of the bucket.',
+        absent: 'what AWS_REGION or ~/.aws/config says; us-east-1 with an endpoint',
+        example: 'eu-central-1',
+      }),
+    ),
+    endpoint: Type.Optional(
+      text({
+        kind: 'endpoint',
+        description: 'Address of a server that speaks S3.',
+        absent: "Amazon's own",
+        example: 'https://s3.example.com',
+      }),
+    ),
+    pathStyle: Type.Optional(
+      boolean({
+        description: 'The bucket stands in the path of a request instead of the name of its host.',
+        absent: 'true with an endpoint, else false',
+        example: true,
+      }),
+    ),
+    accessKeyIdFile: Type.Optional(
+      text({
+        kind: 'path',
+        description:
+          'File that holds the access key. Read for each request, so that rotated keys count at once. Its mode is 0600, or 0640 when root owns it.',
+        absent: "what the SDK finds in the usual places of AWS: environment, ~/.aws, a container's or a machine's role",
+        example: '/etc/lifeboat/s3-access-key',
+      }),
+    ),
+    secretAccessKeyFile: Type.Optional(
+      text({
+        kind: 'path',
+        description: 'File that holds the secret of the access key, likewise.',
+        absent: 'as with accessKeyIdFile',
+        example: '/etc/lifeboat/s3-secret-key',
+      }),
+    ),
+    storageClass: Type.Optional(
+      text({
+        kind: 'storageClass',
+        description:
+          'Storage class of the artifacts of backups, e.g. GLACIER_IR. Manifests, proofs, leases and WAL, which are small, many or short-lived, stay in the default class of the bucket.',
+        absent: 'the default class of the bucket',
+        example: 'STANDARD_IA',
+      }),
+    ),
+    serverSideEncryption: Type.Optional(
+      choice(['AES256', 'aws:kms'], {
+        description: 'How the server is to encrypt what it stores.',
+        absent: 'what the bucket says',
+        example: 'AES256',
+      }),
+    ),
+    kmsKeyId: Type.Optional(
+      text({
+        description: 'Key of the key management service, for serverSideEncryption aws:kms.',
+        absent: 'the default key of the bucket',
+        example: 'alias/backups',
+      }),
+    ),
+    partSize: Type.Optional(
+      size({
+        description:
+          'Size of the parts that an object is sent in; what is smaller goes in one piece. From the thousandth part on they grow.',
+        absent: '20MiB',
+        example: '20MiB',
+        atLeast: '5MiB',
+        atMost: '1GiB',
+      }),
+    ),
+    parallel: Type.Optional(
+      integer({
+        description: 'Parts of one object that are on their way at a time; each takes the memory of a part.',
+        absent: '4',
+        example: 4,
+        atLeast: '1',
+        atMost: '32',
+      }),
+    ),
+    retention,
+  }),
+  {
+    description:
+      'Places that keep the backups: each is a full copy. Without any, Lifeboat only watches what other tools do (`watch`).',
+    default: [],
+    example: [{ name: 'local', url: 'file:///var/backups/lifeboat' }],
+  },
+)

@@ -1,0 +1,30 @@
+import type { ObjectInfo } from './storage.ts'
+
+/** Listings tell fractions of a second, answers to single requests do not: the time of one object must be one time. */
+export function wholeSeconds(date: Date | undefined): Date {
+  return new Date(Math.floor((date?.getTime() ?? 0) / 1000) * 1000)
+}
+
+/** An ETag without its quotes. It is another one whenever the bytes are. */
+export function versionOf(etag: string | undefined): string {
+  return (etag ?? '').replace(/^W\/|"/g, '')
+}
+
+/** What an answer says of its object. For a part of it the size stands in `ContentRange`. */
+export function answeredInfo(
+  key: string,
+  answer: {
+    readonly ContentLength?: number | undefined
+    readonly ContentRange?: string | undefined
+    readonly LastModified?: Date | undefined
+    readonly ETag?: string | undefined
+  },
+): ObjectInfo {
+  const whole = /\/(\d+)$/.exec(answer.ContentRange ?? '')?.[1]
+  return {
+    key,
+    bytes: whole === undefined ? (answer.ContentLength ?? 0) : Number(whole),
+    modified: wholeSeconds(answer.LastModified),
+    version: versionOf(answer.ETag),
+  }
+}

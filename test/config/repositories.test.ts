@@ -1,0 +1,74 @@
+import { join } from 'node:path'
+import t from 'tap'
+import { loadConfig } from '../../src/config/load.ts'
+import { minimal, refusal } from './support.ts'
+
+const one = (more: string, url = 's3://bucket/prod') =>
+  `cluster: main\nrepositories: [{ name: x, url: "${url}"${more === '' ? '' : `, ${more}`} }]\n`
+const bucketOf = async (more: string) => (await loadConfig({ text: one(more), env: {} })).repositories[0]?.bucket
+
+t.test('a bucket, with what follows from an endpoint', async (t) => {
+  t.match(await bucketOf(''), {
+    ...{ bucket: 'bucket', prefix: 'prod/', region: null, endpoint: null, pathStyle: false, keys: null },
+    ...{ storageClass: null, serverSideEncryption: null, kmsKeyId: null, partBytes: 20 * 2 ** 20, parallel: 4 },
+  })
+  const own = 'endpoint: "http://127.0.0.1:9000", partSize: 64MiB, parallel: 8, storageClass: GLACIER_IR'
+  t.match(await bucketOf(own), {
+    ...{ endpoint: 'http://127.0.0.1:9000', region: 'us-east-1', pathStyle: true },
+    ...{ partBytes: 64 * 2 ** 20, parallel: 8, storageClass: 'GLACIER_IR' },
+  })
+  t.match(await bucketOf('endpoint: "https://s3.example.com/", pathStyle: false, region: eu-central-1'), {
+    ...{ region: 'eu-central-1', pathStyle: false },
+  })
+  t.equal((await loadConfig({ text: minimal, env: {} })).repositories[0]?.bucket, null)
+})
+
+t.test('keys from files, read again each time', async (t) => {
+  const directory = t.testdir({ id: 'ID\n', secret: 'SECRET', empty: '' })
+  const { chmod, writeFile } = await import('node:fs/promises')
+  for (const name of ['id', 'secret', 'empty']) await chmod(join(directory, name), 0o600)
+  const files = (id: string, secret: string) =>
+    `accessKeyIdFile: ${join(directory, id)}, secretAccessKeyFile: ${join(directory, secret)}`
+  const bucket = await bucketOf(files('id', 'secret'))
+  t.same(await bucket?.keys?.(), { accessKeyId: 'ID', secretAccessKey: 'SECRET' })
+  await writeFile(join(directory, 'id'), 'ROTATED')
+  t.same(await bucket?.keys?.(), { accessKeyId: 'ROTATED', secretAccessKey: 'SECRET' })
+  t.notMatch(JSON.stringify(bucket), 'SECRET')
+  for (const [more, key] of [
+    [files('id', 'none'), 'repositories[0].secretAccessKeyFile'],
+    [files('empty', 'secret'), 'repositories[0].accessKeyIdFile'],
+    [`accessKeyIdFile: ${join(directory, 'id')}`, 'repositories[0].accessKeyIdFile'],
+  ] as const) {
+    const { problems } = await refusal({ text: one(more), env: {} })
+    t.match(problems, [{ key }])
+    t.equal(problems.length, 1, more)
+  }
+})
+
+t.test('what contradicts itself', async (t) => {
+  for (const [text, key, message] of [
+    [one('region: x', 'file:///srv/x'), 'repositories[0].region', /is for buckets/],
+    [one('parallel: 2', 'file:///srv/x'), 'repositories[0].parallel', /is for buckets/],
+    [one('kmsKeyId: k'), 'repositories[0].kmsKeyId', /no effect/],
+    [one('storageClass: DEEP_ARCHIVE'), 'repositories[0].storageClass', /read at once/],
+    [one('endpoint: "https://user:hunter2@host"'), 'repositories[0].endpoint', /nothing else/],
+    [one('endpoint: "https://host/path"'), 'repositories[0].endpoint', /nothing else/],
+    [one('partSize: 4MiB'), 'repositories[0].partSize', /at least 5MiB/],
+    [one('', 's3://bucket/a//b'), 'repositories[0].url', /prefix/],
+  ] as const) {
+    const { problems } = await refusal({ text, env: {} })
+    t.match(problems, [{ key, message, hint: message.source.includes('at least') ? undefined : String }], text)
+    t.notMatch(JSON.stringify(problems), 'hunter2')
+  }
+  const two = (a: string, b: string) =>
+    `cluster: main\nrepositories: [{ name: a, url: "${a}" }, { name: b, url: "${b}" }]\n`
+  for (const [a, b] of [
+    ['s3://b-1/x', 's3://b-1/x/'],
+    ['s3://b-1/x', 's3://b-1/x/y'],
+    ['s3://b-1/x', 's3://b-1'],
+  ] as const) {
+    t.match((await refusal({ text: two(a, b), env: {} })).problems, [{ key: 'repositories[1].url' }], `${a} ${b}`)
+  }
+  t.ok(await loadConfig({ text: two('s3://b-1/x', 's3://b-1/xy'), env: {} }))
+  t.ok(await loadConfig({ text: two('s3://b-1/x', 's3://b-2/x'), env: {} }))
+})

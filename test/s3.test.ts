@@ -1,0 +1,135 @@
+import { once } from 'node:events'
+import { writeFile } from 'node:fs/promises'
+import type { AddressInfo } from 'node:net'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { DeleteObjectCommand, HeadObjectCommand, ListObjectsV2Command } from '@aws-sdk/client-s3'
+import t from 'tap'
+import { cli } from './support/cli.ts'
+import { cannotHaveS3, startS3, testKeys } from './support/s3.ts'
+import { type Served, serve } from './support/serve.ts'
+import { untilAnswer } from './support/until.ts'
+import { finishSegment, type WalGround, walGround, walReport } from './support/wal-ground.ts'
+
+const skip = await cannotHaveS3()
+
+await t.test('a bucket as the only repository', { skip, timeout: 280_000 }, async (t) => {
+  const [server, ground] = await Promise.all([startS3(t), walGround(t)])
+  const { bucket } = await server.bucket()
+  const { cluster, archive } = ground
+  await cluster.createDatabase('app', 'create table t as select i, md5(i::text) from generate_series(1, 5000) as i')
+  for (const name of ['accessKeyId', 'secretAccessKey'] as const) {
+    await writeFile(join(archive.base, name), testKeys[name], { mode: 0o600 })
+  }
+  const offsite = {
+    ...{ name: 'offsite', url: `s3://${bucket}/prod`, endpoint: server.endpoint, storageClass: 'STANDARD_IA' },
+    accessKeyIdFile: join(archive.base, 'accessKeyId'),
+    secretAccessKeyFile: join(archive.base, 'secretAccessKey'),
+  }
+  const yaml = (...repositories: object[]) => withRepositories(ground, repositories)
+  const served = await serve(archive.base, yaml(offsite))
+  t.teardown(() => served.end())
+
+  await t.test('a dump, a full backup and WAL go there', async (t) => {
+    for (const type of ['dump', 'full']) t.equal(await runOf(served, 'backup', { type }), 'succeeded', type)
+    const name = await finishSegment(cluster)
+    await untilAnswer('the segment is stored', async () => (await keysIn()).some((key) => key.includes(`/${name}-`)))
+    await untilAnswer('nothing is left to do', async () => {
+      const [local] = (await walReport(served)).repositories
+      return local?.backlogSegments === 0 && local.segments > 0
+    })
+    const keys = await keysIn()
+    t.same(
+      keys.filter((key) => !/^prod\/test\/(backups|wal|leases|repository\.json)/.test(key)),
+      [],
+      'all of it is below the prefix',
+    )
+    const dump = keys.find((key) => key.endsWith('/dump.tar')) ?? ''
+    const classOf = async (key: string) =>
+      (await server.client.send(new HeadObjectCommand({ Bucket: bucket, Key: key }))).StorageClass ?? 'STANDARD'
+    t.equal(await classOf(keys.find((key) => key.endsWith('/base.tar.zst')) ?? ''), 'STANDARD_IA')
+    t.equal(await classOf(dump.replace('dump.tar', 'manifest.json')), 'STANDARD')
+    t.equal(await classOf(keys.find((key) => key.includes(`/${name}-`)) ?? ''), 'STANDARD')
+  })
+
+  await t.test('they are seen there, and proven by a restore', async (t) => {
+    t.equal(await runOf(served, 'verify', {}), 'succeeded')
+    await untilAnswer('seen', async () =>
+      /^lifeboat_backup_proven_timestamp_seconds\{.*repository="offsite"/m.test(await metrics(served)),
+    )
+    const text = await metrics(served)
+    t.match(text, /^lifeboat_repository_up\{.*repository="offsite".*\} 1$/m)
+    t.notMatch(text, /^lifeboat_repository_free_bytes/m, 'a bucket has no end')
+    t.match(text, /^lifeboat_recovery_point_timestamp_seconds\{.*repository="offsite"/m)
+  })
+
+  await t.test('check tries the bucket, and restore reads it', async (t) => {
+    const file = join(archive.base, 'lifeboat.yaml')
+    const checked = await cli(['check', '-c', file])
+    t.match(checked.out, /ok +repository +offsite: s3:.* can be written, listed, read and removed from/)
+    t.notOk(
+      (await keysIn()).some((key) => key.includes('.lifeboat-check')),
+      'nothing of it stays',
+    )
+    const restored = await cli(['restore', '-c', file, '--database', 'app', '--to', 'again'])
+    t.equal(restored.code, 0, restored.err)
+    t.match(await cluster.sql('select count(*)::int as rows from t', 'again'), [{ rows: 5000 }])
+    const whole = await cli(['restore', '-c', file, '--to', join(archive.base, 'restored'), '--latest'])
+    t.equal(whole.code, 0, whole.err)
+    await writeFile(join(archive.base, 'bad.yaml'), yaml({ ...offsite, url: 's3://no-such-bucket' }), { mode: 0o600 })
+    const bad = await cli(['check', '-c', join(archive.base, 'bad.yaml')])
+    t.match(bad.out, /error +repository .*\n +HINT: make the bucket/)
+  })
+
+  await t.test('one that is not the same any more is not written into', async (t) => {
+    await server.client.send(new DeleteObjectCommand({ Bucket: bucket, Key: 'prod/test/repository.json' }))
+    await untilAnswer('seen', async () => /^lifeboat_repository_up\{.*\} 0$/m.test(await metrics(served)))
+    t.equal(await runOf(served, 'backup', { type: 'dump' }), 'failed')
+    t.equal((await cli(['adopt', 'offsite', '-c', join(archive.base, 'lifeboat.yaml')])).code, 0)
+    await untilAnswer('up again', async () => /^lifeboat_repository_up\{.*\} 1$/m.test(await metrics(served)))
+  })
+
+  await t.test('one that hangs holds up neither the others nor the metrics', async (t) => {
+    await served.end()
+    const mute = createServer((socket) => void socket.on('error', () => {}))
+    mute.listen(0, '127.0.0.1')
+    await once(mute, 'listening')
+    t.teardown(() => mute.close())
+    const hung = { ...offsite, name: 'hung', endpoint: `http://127.0.0.1:${(mute.address() as AddressInfo).port}` }
+    const again = await serve(archive.base, yaml(offsite, hung))
+    t.teardown(() => again.end('SIGKILL'))
+    await untilAnswer('the other one is seen', async () =>
+      /^lifeboat_repository_up\{.*repository="offsite".*\} 1$/m.test(await metrics(again)),
+    )
+    await untilAnswer('it is told to be down', async () =>
+      /^lifeboat_repository_up\{.*repository="hung".*\} 0$/m.test(await metrics(again)),
+    )
+    const name = await finishSegment(cluster)
+    await untilAnswer('WAL goes to the other one', async () =>
+      (await keysIn()).some((key) => key.includes(`/${name}-`)),
+    )
+  })
+
+  async function keysIn(): Promise<string[]> {
+    const page = await server.client.send(new ListObjectsV2Command({ Bucket: bucket }))
+    return (page.Contents ?? []).map(({ Key = '' }) => Key)
+  }
+})
+
+function withRepositories(ground: WalGround, repositories: readonly object[]): string {
+  const config = JSON.parse(ground.yaml()) as object
+  return JSON.stringify({ ...config, observe: { interval: '1s', timeout: '5s' }, repositories })
+}
+
+async function metrics(served: Served): Promise<string> {
+  return (await served.request('/metrics')).text()
+}
+
+/** Starts a job and gives the state it ends in. */
+async function runOf(served: Served, what: string, body: object): Promise<string> {
+  const { id } = (await (await served.request(`/api/admin/${what}`, body)).json()) as { id: string }
+  return untilAnswer(what, async () => {
+    const run = (await (await served.request(`/api/runs/${id}`)).json()) as { finishedAt: string | null; state: string }
+    return run.finishedAt !== null && run.state
+  })
+}

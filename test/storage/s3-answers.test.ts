@@ -1,0 +1,226 @@
+import { once } from 'node:events'
+import { writeFile } from 'node:fs/promises'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import process from 'node:process'
+import t, { type Test } from 'tap'
+import { LifeboatError } from '../../src/domain/errors.ts'
+import { passingCause } from '../../src/domain/transient.ts'
+import { S3Storage } from '../../src/storage/s3.ts'
+import { mostParts, partBytes, partsAtOnce } from '../../src/storage/s3-parts.ts'
+import { codeOf, listed } from '../contract/storage.ts'
+import { FakeClock } from '../support/fake-clock.ts'
+import { s3Settings } from '../support/s3.ts'
+
+/** What no real server says when it is asked to: a small one that says just that. */
+async function answering(t: Test, answer: (request: IncomingMessage, response: ServerResponse) => void) {
+  let requests = 0
+  const server = createServer((request, response) => {
+    requests += 1
+    request.resume().on('end', () => answer(request, response))
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  const settings = s3Settings(`http://127.0.0.1:${(server.address() as AddressInfo).port}`, 'b')
+  return { storage: new S3Storage({ settings, random: () => 0 }), requests: () => requests, settings }
+}
+
+function refusal(response: ServerResponse, status: number, code: string, message = 'said the server'): void {
+  response.writeHead(status, { 'content-type': 'application/xml' })
+  response.end(`<?xml version="1.0"?><Error><Code>${code}</Code><Message>${message}</Message></Error>`)
+}
+
+async function failureOf(work: Promise<unknown>): Promise<LifeboatError> {
+  const failure = await work.catch((error: unknown) => error)
+  if (failure instanceof LifeboatError) return failure
+  throw new Error(`no LifeboatError: ${String(failure)}`)
+}
+
+t.test('what servers refuse is told apart, with what to do', async (t) => {
+  for (const [status, said, code, hint, attempts] of [
+    [403, 'InvalidAccessKeyId', 'storage-credentials', /access key/, 2],
+    [403, 'SignatureDoesNotMatch', 'storage-credentials', /secret/, 2],
+    [400, 'ExpiredToken', 'storage-credentials', /session/, 2],
+    [403, 'AccessDenied', 'storage-credentials', /policy/, 1],
+    [403, 'RequestTimeTooSkewed', 'storage-failed', /clocks/, 5],
+    [404, 'NoSuchBucket', 'storage-failed', /make the bucket/, 1],
+    [301, 'PermanentRedirect', 'storage-failed', /region/, 1],
+    [400, 'AuthorizationHeaderMalformed', 'storage-failed', /region/, 1],
+    [400, 'InvalidStorageClass', 'storage-failed', /storageClass/, 1],
+    [403, 'InvalidObjectState', 'storage-failed', /cold storage/, 1],
+    [403, 'QuotaExceeded', 'storage-failed', /quota/, 1],
+    [501, 'NotImplemented', 'storage-failed', /settings/, 1],
+    [400, 'BadDigest', 'storage-failed', null, 5],
+    [409, 'ConditionalRequestConflict', 'storage-unreachable', null, 5],
+    [500, 'InternalError', 'storage-unreachable', null, 5],
+    [503, 'SlowDown', 'storage-unreachable', /fewer requests/, 5],
+  ] as const) {
+    const { storage, requests } = await answering(t, (_, response) => refusal(response, status, said))
+    const failure = await failureOf(storage.put('a', Buffer.from('x')))
+    t.equal(failure.code, code, said)
+    t.match(failure.message, /^cannot write "a": .*said the server/, said)
+    if (hint !== null) t.match(failure.hint, hint, said)
+    t.equal(requests(), attempts, `${said}: attempts`)
+    t.equal(passingCause(failure) !== null, code === 'storage-unreachable', 'a job is tried again, or not')
+    const asked = requests()
+    t.equal((await failureOf(storage.head('a'))).code, code, `${said}, to a request whose answer has no words`)
+    t.ok(requests() > asked)
+  }
+})
+
+t.test('a storm that passes', async (t) => {
+  let storm = 4
+  const { storage } = await answering(t, (_, response) => {
+    storm -= 1
+    if (storm >= 0) return refusal(response, 503, 'SlowDown')
+    response.end('<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>')
+  })
+  t.same(await listed(storage, ''), [])
+})
+
+t.test('pages that repeat, or are out of order', async (t) => {
+  const page = (keys: readonly string[], token: string) =>
+    `<ListBucketResult>${keys.map((key) => `<Contents><Key>${key}</Key><Size>1</Size></Contents>`).join('')}<IsTruncated>true</IsTruncated><NextContinuationToken>${token}</NextContinuationToken></ListBucketResult>`
+  let count = 0
+  for (const [what, answer] of [
+    ['the same keys', () => page(['a', 'b'], `t${count++}`)],
+    ['nothing, again and again', () => page([], 'same')],
+    ['a key that stood before', () => page(['b', 'a'], 'x')],
+  ] as const) {
+    const { storage, requests } = await answering(t, (_, response) => void response.end(answer()))
+    t.match(await failureOf(listed(storage, '')), { code: 'storage-failed', message: /repeats/ }, what)
+    t.ok(requests() <= 2)
+  }
+})
+
+t.test('a server that gives whole objects for parts, or more than it has', async (t) => {
+  const { storage } = await answering(t, (_, response) => void response.end('whole'))
+  t.match(await failureOf(storage.get('a', { start: 1, end: 2 })), { message: /does not give parts/ })
+})
+
+t.test('a server that accepts and never answers', async (t) => {
+  const { settings } = await answering(t, () => {})
+  const clock = new FakeClock()
+  const storage = new S3Storage({ settings, clock, random: () => 0 })
+  const looking = failureOf(storage.head('a'))
+  let isOver = false
+  looking.then(
+    () => {
+      isOver = true
+    },
+    () => {},
+  )
+  while (!isOver) await clock.advance(20_000)
+  t.match(await looking, { code: 'storage-unreachable', message: /no answer within 20 s/ })
+  t.equal(clock.sleeping, 0)
+  const stopping = new AbortController()
+  const listing = codeOf(listed(storage, '', { signal: stopping.signal }))
+  stopping.abort()
+  t.equal(await listing, 'cancelled')
+})
+
+t.test('nobody listens, no such host', async (t) => {
+  const away = { ...s3Settings('http://127.0.0.1:1', 'b') }
+  const failure = await failureOf(new S3Storage({ settings: away, random: () => 0 }).put('a', Buffer.from('x')))
+  t.match(failure, { code: 'storage-unreachable', hint: /nobody listens/ })
+})
+
+t.test('keys that are rotated count at once', async (t) => {
+  const { settings } = await answering(t, (request, response) => {
+    if (!request.headers.authorization?.includes('Credential=NEW/')) return refusal(response, 403, 'InvalidAccessKeyId')
+    response.end('<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>')
+  })
+  let accessKeyId = 'OLD'
+  const keys = async () => ({ accessKeyId, secretAccessKey: 's' })
+  const storage = new S3Storage({ settings: { ...settings, keys } })
+  t.equal(await codeOf(listed(storage, '')), 'storage-credentials')
+  accessKeyId = 'NEW'
+  t.same(await listed(storage, ''), [])
+
+  const file = join(t.testdir(), 'credentials')
+  const write = (id: string) =>
+    writeFile(file, `[default]\naws_access_key_id = ${id}\naws_secret_access_key = s\n`, { mode: 0o600 })
+  const names = ['AWS_SHARED_CREDENTIALS_FILE', 'AWS_EC2_METADATA_DISABLED', 'AWS_ACCESS_KEY_ID'] as const
+  const former = names.map((name) => [name, process.env[name]] as const)
+  t.teardown(() => {
+    for (const [name, value] of former) {
+      if (value === undefined) delete process.env[name]
+      else process.env[name] = value
+    }
+  })
+  delete process.env.AWS_ACCESS_KEY_ID
+  Object.assign(process.env, { AWS_SHARED_CREDENTIALS_FILE: file, AWS_EC2_METADATA_DISABLED: 'true' })
+  const usual = new S3Storage({ settings: { ...settings, keys: null } })
+  t.match(await failureOf(listed(usual, '')), { code: 'storage-credentials', hint: /accessKeyIdFile/ }, 'none at all')
+  await write('OLD')
+  t.equal(await codeOf(listed(usual, '')), 'storage-credentials')
+  await write('NEW')
+  t.same(await listed(usual, ''), [], 'from the usual places, too')
+
+  const unreadable = new LifeboatError('config-invalid', 'the file is not there')
+  const without = new S3Storage({ settings: { ...settings, keys: async () => Promise.reject(unreadable) } })
+  t.equal(
+    await listed(without, '').catch((error: unknown) => error),
+    unreadable,
+    'what is wrong with the files is told',
+  )
+})
+
+t.test('clocks that differ', async (t) => {
+  const theirs = () => Date.now() + 3 * 3600 * 1000
+  const { storage, requests } = await answering(t, (request, response) => {
+    response.setHeader('date', new Date(theirs()).toUTCString())
+    const signedAt = String(request.headers['x-amz-date']).replace(
+      /^(....)(..)(..)T(..)(..)(..)Z$/,
+      '$1-$2-$3T$4:$5:$6Z',
+    )
+    if (Math.abs(theirs() - Date.parse(signedAt)) > 900_000) return refusal(response, 403, 'RequestTimeTooSkewed')
+    response.end('<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>')
+  })
+  t.same(await listed(storage, ''), [], 'the clock of the server is gone by')
+  t.equal(requests(), 2)
+})
+
+t.test('an answer that comes soon after the signal counts', async (t) => {
+  const stopping = new AbortController()
+  let put: Record<string, string> = {}
+  const { settings } = await answering(t, (request, response) => {
+    if (request.method === 'PUT') {
+      put = Object.fromEntries(Object.entries(request.headers).filter(([name]) => name.startsWith('x-amz-meta')) as [])
+      stopping.abort()
+      return void setImmediate(() => response.end())
+    }
+    response.writeHead(200, { ...put, 'content-length': '1', etag: '"e"' }).end()
+  })
+  const storage = new S3Storage({ settings, random: () => 0 })
+  t.match(await storage.put('a', Buffer.from('x'), { signal: stopping.signal }), { key: 'a', bytes: 1, version: 'e' })
+  t.equal(await codeOf(storage.put('a', Buffer.from('x'), { signal: stopping.signal })), 'cancelled')
+
+  const clock = new FakeClock()
+  const mute = await answering(t, () => {})
+  const late = new AbortController()
+  const giving = codeOf(
+    new S3Storage({ settings: mute.settings, clock }).put('a', Buffer.from('x'), { signal: late.signal }),
+  )
+  while (mute.requests() === 0) await new Promise((resolve) => setImmediate(resolve))
+  late.abort()
+  await clock.advance(5_000)
+  t.equal(await giving, 'cancelled', 'but not for long')
+})
+
+t.test('parts grow so that the largest object fits', async (t) => {
+  const mebi = 1024 * 1024
+  let bytes = 0
+  for (let number = 1; number <= mostParts; number += 1) bytes += partBytes(number, 20 * mebi)
+  t.ok(bytes >= 5 * 1024 ** 4, 'five tebibytes')
+  t.equal(partBytes(1000, 20 * mebi), 20 * mebi)
+  t.equal(partsAtOnce(1, 20 * mebi, 4), 4)
+  t.equal(partsAtOnce(1001, 20 * mebi, 4), 2)
+  t.equal(partsAtOnce(9999, 20 * mebi, 4), 2)
+  t.equal(partsAtOnce(9999, 20 * mebi, 1), 1)
+})
