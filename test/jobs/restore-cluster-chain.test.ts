@@ -6,6 +6,7 @@ import { makeTablespace, physicalCluster } from '../support/archiving-cluster.ts
 import { cannotHave } from '../support/postgres.ts'
 import { askServer, groundOf, restoringInitdb, rowsOf, shipped, sourceOf } from '../support/restoring.ts'
 import { openDirectory, scratchDirectory } from '../support/scratch.ts'
+import { until } from '../support/stall.ts'
 
 for (const major of [17, 18] as const)
   t.test(
@@ -165,6 +166,7 @@ t.test('holes, and other timelines', { timeout: 200_000 }, async (t) => {
     await writeFile(join(cluster.server.dataDirectory, 'recovery.signal'), '')
     await writeFile(join(cluster.server.dataDirectory, 'postgresql.auto.conf'), "restore_command = 'false'\n")
     await cluster.server.start()
+    await until(cluster, 'select 1 where not pg_is_in_recovery()') // it lets readers in before
     const name = await insert('five')
     t.equal(name.slice(0, 8), '00000002')
     const rows = async (timeline: number | null) => {
