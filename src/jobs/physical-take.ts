@@ -127,12 +127,13 @@ async function direct(options: Reading): Promise<Found | null> {
   try {
     await runProgram(programOf(options, { directory, isCompressed: true }))
   } catch (error) {
+    await syncing.end()
     if (isCompressionRefused(error)) return null
     if (isDiskTrouble(error)) writer.blame(withCause(error))
     throw error
-  } finally {
-    await syncing.end()
   }
+  const lost = await syncing.end()
+  if (lost !== null) writer.blame(diskFailure(lost, 'what was written cannot be synced'))
   await assertExpected(directory, files)
   const artifacts: Artifact[] = []
   for (const { file, artifact } of files) {

@@ -5,22 +5,23 @@ import { isMissing } from '../storage/failures.ts'
 const pauseMs = 500
 
 /**
- * Sends files to the disk while a program writes them, so that the sync at the end is no long stall. Never fails: what
- * cannot be synced fails at the end.
+ * Sends files to the disk while a program writes them, so that the sync at the end is no long stall. `end` gives the failure
+ * of a sync, null if there was none: the kernel reports a failed write-back once (fsync(2)), so that the next sync would
+ * succeed though the bytes are lost.
  */
-export function keepSyncing(paths: readonly string[], clock: Clock): { end(): Promise<void> } {
+export function keepSyncing(paths: readonly string[], clock: Clock): { end(): Promise<Error | null> } {
   const over = new AbortController()
-  const round = async () => {
-    await clock.sleep(pauseMs, over.signal)
-    for (const path of paths) await syncFile(path)
-  }
   const running = (async () => {
-    while (!over.signal.aborted) await round().catch(() => {})
-  })()
+    for (;;) {
+      await clock.sleep(pauseMs, over.signal).catch(() => {})
+      if (over.signal.aborted) return null
+      for (const path of paths) await syncFile(path)
+    }
+  })().catch((error: unknown) => (error instanceof Error ? error : new Error(String(error))))
   return {
-    end: async () => {
+    end: () => {
       over.abort()
-      await running
+      return running
     },
   }
 }

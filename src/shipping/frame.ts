@@ -39,6 +39,11 @@ export class Frame {
     await taken.promise
   }
 
+  /** Gives it up: what it would still give must not get among the bytes of the next one. */
+  destroy(): void {
+    this.#stream.destroy()
+  }
+
   /** The whole frame, in memory of its own, no larger than it is: it is given away. */
   async end(): Promise<Uint8Array<ArrayBuffer>> {
     this.#stream.end()

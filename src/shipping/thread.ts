@@ -87,16 +87,20 @@ async function wholeOf(
   const all = createHash('sha256')
   const frame = level === null || file.bytes > mostKeptBytes ? null : new Frame(file.bytes, level)
   let pages: SegmentPages | null = null
-  for (let at = 0; at < file.bytes; at += piece.length) {
-    const bytes = fill(descriptor, piece.subarray(0, Math.min(piece.length, file.bytes - at)), at)
-    const header = at === 0 && expected.checkPages && head.problem === null ? readWalPageHeader(bytes) : null
-    if (header !== null) pages = new SegmentPages(header, expected.timeline)
-    pages?.add(bytes)
-    all.update(bytes)
-    await frame?.add(bytes)
+  try {
+    for (let at = 0; at < file.bytes; at += piece.length) {
+      const bytes = fill(descriptor, piece.subarray(0, Math.min(piece.length, file.bytes - at)), at)
+      const header = at === 0 && expected.checkPages && head.problem === null ? readWalPageHeader(bytes) : null
+      if (header !== null) pages = new SegmentPages(header, expected.timeline)
+      pages?.add(bytes)
+      all.update(bytes)
+      await frame?.add(bytes)
+    }
+    const compressed = (await frame?.end()) ?? null
+    return { ...head, sha256: all.digest('hex'), isDamaged: pages !== null && !pages.isSound(), compressed }
+  } finally {
+    frame?.destroy()
   }
-  const compressed = (await frame?.end()) ?? null
-  return { ...head, sha256: all.digest('hex'), isDamaged: pages !== null && !pages.isSound(), compressed }
 }
 
 function textOf(descriptor: number, file: FileIdentity): PlainFile {
