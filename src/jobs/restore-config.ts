@@ -1,3 +1,4 @@
+import { createReadStream } from 'node:fs'
 import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -7,8 +8,9 @@ import { ArtifactFetcher } from '../physical/fetch-artifact.ts'
 import type { ChainMember } from '../physical/materialize.ts'
 import { makeOwnedDirectory } from '../physical/owned-files.ts'
 import { restoreFolder } from '../physical/recovery-files.ts'
-import { chooseHasher, inDirectory } from '../postgres/packed-tar.ts'
+import { chooseHasher } from '../postgres/packed-tar.ts'
 import { type OsUser, runProgram } from '../postgres/programs.ts'
+import { unpackDirectory } from './pack.ts'
 
 export interface UnpackConfigOptions {
   readonly dataDirectory: string
@@ -30,21 +32,21 @@ export async function unpackConfig(
 ): Promise<readonly string[]> {
   if (member === undefined || !member.manifest.artifacts.some(({ name }) => name === 'config.tar')) return []
   const folder = await mkdtemp(join(tmpdir(), 'lifeboat-'))
+  const target = join(dataDirectory, restoreFolder, configFolder)
   try {
     const archive = join(folder, 'config.tar')
     const hasher = await chooseHasher(signal)
     const fetcher = new ArtifactFetcher({ folder, owner: null, env: {}, hasher, clock, onBytes: () => {} })
     await fetcher.read(member, 'config.tar', archive, signal)
-    const target = join(dataDirectory, restoreFolder, configFolder)
     await makeOwnedDirectory(join(dataDirectory, restoreFolder), owner)
     await mkdir(target, { recursive: true, mode: 0o700 })
-    const args = ['--extract', `--file=${archive}`, '--no-same-owner', '--no-same-permissions', ...inDirectory(target)]
-    await runProgram({ program: 'tar', args, signal })
+    await unpackDirectory({ directory: target, env: {}, signal }, createReadStream(archive))
     if (owner !== null)
       await runProgram({ program: 'chown', args: ['-R', `${owner.uid}:${owner.gid}`, target], signal })
     return []
   } catch (error) {
     signal.throwIfAborted()
+    await rm(target, { recursive: true, force: true }) // not the half of it, nor what no configuration holds
     return [`the configuration that lay outside of the data directory was not restored: ${toFailure(error).message}`]
   } finally {
     await rm(folder, { recursive: true, force: true })

@@ -2,7 +2,7 @@ import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { WalPosition } from '../domain/coverage.ts'
 import type { RecoveryStop } from '../domain/recovery-plan.ts'
-import { shellWord } from '../domain/shell-word.ts'
+import { commandWord, shellWord } from '../domain/shell-word.ts'
 import { segmentBefore, segmentName } from '../domain/wal.ts'
 import { bootId, spoolName } from '../fetch/spool.ts'
 import { programsDirectory, restoreProgram } from '../postgres/archiving.ts'
@@ -136,8 +136,7 @@ function commandOf(
     ...[script, '--else', lifeboat, '--config', config, '--spool', spoolFolder],
     ...(missingIsEnd ? ['--missing-is-end'] : ['--end', end]),
   ]
-  // PostgreSQL replaces what follows a percent sign.
-  const words = (all: readonly string[]) => all.map((word) => shellWord(word).replaceAll('%', '%%')).join(' ')
+  const words = (all: readonly string[]) => all.map(commandWord).join(' ')
   const after = `test ! -e ${words([join(folder, reachedFile)])} || exec ${words([join(folder, afterTarget)])} "%f" "%p"`
   // What is ready is taken without any program but mv(1): the replay waits. What another boot has left may be torn.
   const spool = words([ready])

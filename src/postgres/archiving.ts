@@ -1,4 +1,5 @@
 import { fileURLToPath } from 'node:url'
+import { commandWord } from '../domain/shell-word.ts'
 import type { Session } from './connection.ts'
 import { quoteLiteral } from './conninfo.ts'
 
@@ -136,7 +137,7 @@ export function archivingStatements(plan: readonly SettingPlan[]): readonly stri
 
 /** archive_command for programs in a directory. */
 export function archiveCommand(programs: string, archive: string): string {
-  return `${forCommand(`${programs}/${archiveProgram}`)} "%p" "%f" ${forCommand(archive)}`
+  return `${commandWord(`${programs}/${archiveProgram}`)} "%p" "%f" ${commandWord(archive)}`
 }
 
 /** The directory that an archive_command of ours fills; null: it is another's, or somebody has changed it. */
@@ -145,7 +146,7 @@ export function archiveOf(command: string): string | null {
   if (programs === undefined || last === undefined) return null
   const word = last.replaceAll('%%', '%')
   const path = /^'.*'$/s.test(word) ? word.slice(1, -1).replaceAll(`'\\''`, `'`) : word
-  return path.startsWith('/') && forCommand(path) === last ? path : null
+  return path.startsWith('/') && commandWord(path) === last ? path : null
 }
 
 /** Where segments are kept ready in a recovery: on the file system of pg_wal, and no base backup copies it. */
@@ -162,19 +163,13 @@ export function restoreCommand(
   archive: string | null,
   repositories: { readonly program: string; readonly config: string | null } | null = null,
 ): string {
-  const words = [forCommand(`${programs}/${restoreProgram}`)]
+  const words = [commandWord(`${programs}/${restoreProgram}`)]
   if (repositories !== null) {
-    words.push('--else', forCommand(repositories.program))
-    if (repositories.config !== null) words.push('--config', forCommand(repositories.config))
+    words.push('--else', commandWord(repositories.program))
+    if (repositories.config !== null) words.push('--config', commandWord(repositories.config))
     words.push('--spool', spoolDirectory)
   }
-  return [...words, '"%f"', '"%p"', ...(archive === null ? [] : [forCommand(archive)])].join(' ')
-}
-
-/** One word for the shell, in which PostgreSQL replaces nothing. */
-function forCommand(path: string): string {
-  const word = /^[\w@.,+:/-]+$/.test(path) ? path : `'${path.replaceAll("'", `'\\''`)}'`
-  return word.replaceAll('%', '%%')
+  return [...words, '"%f"', '"%p"', ...(archive === null ? [] : [commandWord(archive)])].join(' ')
 }
 
 /**

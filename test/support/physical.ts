@@ -15,6 +15,8 @@ export interface StoredFull {
   readonly segmentSize?: number
   /** Six hex digits that make the id unique. */
   readonly random?: string
+  /** Artifacts besides the usual ones. */
+  readonly more?: Readonly<Record<string, Buffer>>
 }
 
 /** Publishes a physical backup as its producer would, of a few bytes. */
@@ -23,6 +25,7 @@ export async function publishFull(repository: Repository, options: StoredFull): 
   const id = backupId(startedAt, 'full', options.random ?? 'abcdef')
   const writer = await repository.beginBackup(id, { runId: 'test', signal: new AbortController().signal })
   for (const name of ['base.tar.zst', 'backup_manifest', 'RESTORE.md']) await writer.put(name, Buffer.from(name))
+  for (const [name, bytes] of Object.entries(options.more ?? {})) await writer.put(name, bytes)
   const end = formatLsn((parseLsn(lsn) ?? 0n) + 0x100n) // no two backups end at one place
   return writer.publish({
     backupId: id,
