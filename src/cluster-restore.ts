@@ -6,10 +6,11 @@ import { planFromRepositories } from './observe/recovery-offline.ts'
 import { measuredRestores } from './observe/recovery-view.ts'
 import type { Repository } from './repository/repository.ts'
 import type { History } from './runner/history.ts'
+import { scriptUrl } from './scripts.ts'
 
 export { prepareClusterRestore } from './jobs/restore-cluster-plan.ts'
 
-const mainFile = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? './main.ts' : './main.js', import.meta.url))
+const mainFile = fileURLToPath(scriptUrl('main'))
 
 /** What a restore of the whole cluster asks others: the repositories themselves, and what this host remembers. */
 export function clusterRestore({

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { packageUrl } from './scripts.ts'
 
 export interface Version {
   readonly version: string
@@ -8,7 +9,7 @@ export interface Version {
 
 /** Lifeboat's own version, as package.json has it. */
 export function readVersion(): Version {
-  const { version, gitHead } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
+  const { version, gitHead } = JSON.parse(readFileSync(packageUrl, 'utf8')) as {
     version: string
     gitHead?: string
   }

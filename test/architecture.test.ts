@@ -7,8 +7,8 @@ const root = join(import.meta.dirname, '..', 'src')
 /** Which folders the files of a folder may import from, besides their own. Files beside the folders compose them all. */
 const allowed: Readonly<Record<string, readonly string[]>> = {
   domain: [],
-  storage: ['clock', 'domain'],
-  postgres: ['clock', 'domain'],
+  storage: ['clock', 'domain', 'scripts'],
+  postgres: ['clock', 'domain', 'scripts'],
   config: ['domain', 'runner'],
   repository: ['clock', 'domain', 'storage'],
   runner: ['clock', 'domain'],
@@ -24,13 +24,14 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'postgres',
     'repository',
     'runner',
+    'scripts',
     'storage',
   ],
   external: ['domain', 'postgres'],
-  observe: ['clock', 'domain', 'external', 'postgres', 'repository', 'runner', 'storage'],
+  observe: ['clock', 'domain', 'external', 'postgres', 'repository', 'runner', 'scripts', 'storage'],
   streaming: ['clock', 'domain', 'postgres', 'storage'],
   'wal-check': ['clock', 'domain', 'observe', 'postgres', 'repository', 'runner'],
-  shipping: ['clock', 'domain', 'observe', 'repository'],
+  shipping: ['clock', 'domain', 'observe', 'repository', 'scripts'],
   fetch: ['clock', 'domain', 'repository', 'storage'],
   notify: ['clock', 'config', 'domain', 'runner'],
   metrics: ['domain', 'observe', 'runner'],
@@ -123,6 +124,11 @@ t.test('only the clock knows the time, only main ends the process', async (t) =>
       t.notMatch(text, /\bDate\.now\(\)|\bnew Date\(\)|performance\.now\(\)/, `${path} asks the clock`)
     t.notMatch(text, /\bprocess\.exit\(/, `${path} does not end the process`)
   }
+})
+
+t.test('only one file knows where it is: in what is built, many are one', async (t) => {
+  for (const { path, text } of files)
+    if (path !== 'scripts.ts') t.notMatch(text, /import\.meta/, `${path} asks scripts.ts`)
 })
 
 t.test('files stay small', async (t) => {

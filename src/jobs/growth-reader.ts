@@ -1,9 +1,9 @@
-import { extname } from 'node:path'
 import type { Readable } from 'node:stream'
 import { Worker } from 'node:worker_threads'
 import { LifeboatError } from '../domain/errors.ts'
 import type { GrowthComparison } from '../domain/growth-tables.ts'
 import type { Repository } from '../repository/repository.ts'
+import { scriptUrl } from '../scripts.ts'
 
 /** Compares the fingerprint of one backup with those of others. To be asked for one thing after the other. */
 export interface GrowthReader {
@@ -73,7 +73,7 @@ interface Thread {
 }
 
 function startThread(): Thread {
-  const worker = new Worker(new URL(`./growth-thread${extname(import.meta.filename)}`, import.meta.url), {
+  const worker = new Worker(scriptUrl('jobs/growth-thread'), {
     name: 'lifeboat-growth',
     // No limit of its own: V8 does not end a thread that reaches it while parsing, but the process.
     execArgv: [],

@@ -1,7 +1,7 @@
-import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { LifeboatError } from '../domain/errors.ts'
 import type { FileFacts } from '../domain/external-file.ts'
+import { scriptUrl } from '../scripts.ts'
 
 /** All files and directories in one directory; links, devices, FIFOs and sockets are left out. */
 export interface Scan {
@@ -54,7 +54,7 @@ export type Answer<T> = { readonly result: T } | { readonly code: string; readon
  */
 export async function inThread<T>(script: string, task: object, signal: AbortSignal): Promise<Answer<T>> {
   signal.throwIfAborted()
-  const worker = new Worker(new URL(`./${script}${extname(import.meta.filename)}`, import.meta.url), {
+  const worker = new Worker(scriptUrl(`observe/${script}`), {
     name: 'lifeboat-scan',
     workerData: task,
     execArgv: [],

@@ -1,12 +1,13 @@
 import { fileURLToPath } from 'node:url'
 import { commandWord } from '../domain/shell-word.ts'
+import { programsUrl } from '../scripts.ts'
 import type { Session } from './connection.ts'
 import { quoteLiteral } from './conninfo.ts'
 
 /** The two programs that PostgreSQL itself starts, plain shell, beside the compiled code. */
 export const archiveProgram = 'lifeboat-archive'
 export const restoreProgram = 'lifeboat-restore-wal'
-export const programsDirectory = fileURLToPath(new URL('../wal', import.meta.url))
+export const programsDirectory = fileURLToPath(programsUrl)
 
 /** In the archive: where files are until they are whole. Also the sign that its disk is mounted. */
 export const incomingDirectory = '.incoming'

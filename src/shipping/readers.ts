@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto'
 import { constants } from 'node:fs'
 import { open } from 'node:fs/promises'
-import { extname } from 'node:path'
 import type { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { Worker } from 'node:worker_threads'
 import { createZstdCompress, constants as zlib } from 'node:zlib'
 import { type Clock, withDeadline } from '../clock.ts'
 import { LifeboatError } from '../domain/errors.ts'
+import { scriptUrl } from '../scripts.ts'
 import type { Answer, CompressedBytes, Head, PlainFile, Question, SegmentQuestion, Whole } from './question.ts'
 
 /** A file of the archive that could not be read: `ENOENT` when it is not there, `CHANGED` when it was written to meanwhile. */
@@ -205,7 +205,7 @@ class Thread {
   #isEnding = false
 
   constructor(onEnd: () => void) {
-    this.#worker = new Worker(new URL(`./thread${extname(import.meta.filename)}`, import.meta.url), {
+    this.#worker = new Worker(scriptUrl('shipping/thread'), {
       name: 'lifeboat-wal',
       execArgv: [],
       env: {},

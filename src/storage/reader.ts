@@ -1,8 +1,8 @@
 import { closeSync } from 'node:fs'
-import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import type { Clock } from '../clock.ts'
 import { LifeboatError } from '../domain/errors.ts'
+import { scriptUrl } from '../scripts.ts'
 import { stopped } from './failures.ts'
 import { type Answer, type Found, type Opened, type Request, toError } from './reader-messages.ts'
 
@@ -49,7 +49,7 @@ export class Reader {
   #sending = false
 
   /** `script`: what runs in the thread. */
-  constructor(clock: Clock, script: URL = new URL(`./reader-thread${extname(import.meta.filename)}`, import.meta.url)) {
+  constructor(clock: Clock, script: URL = scriptUrl('storage/reader-thread')) {
     this.#clock = clock
     this.#script = script
   }

@@ -2,23 +2,18 @@ import { rename } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import pino from 'pino'
+import { systemClock as clock } from '../../src/clock.ts'
+import { createSnapshot } from '../../src/metrics/snapshot.ts'
+import { writeWalArchive } from '../../src/metrics/wal-archive.ts'
+import { createCollector } from '../../src/observe/collector.ts'
+import { createThrottle } from '../../src/observe/throttle.ts'
+import { WalArchive } from '../../src/observe/wal-archive.ts'
 import type { WalArchiveState } from '../../src/observe/wal-state.ts'
 import { putSegment } from '../support/wal-segments.ts'
 
 /*
- * A process that watches archives, as the sidecar does, and serves the metrics of the first one: from the built program,
- * since to strip types costs memory. Arguments: port, directory.
+ * A process that watches archives, as the sidecar does, and serves the metrics of the first one. Arguments: port, directory.
  */
-const built = (path: string) => new URL(`../../dist/${path}`, import.meta.url).href
-const { systemClock: clock }: typeof import('../../src/clock.ts') = await import(built('clock.js'))
-const { WalArchive }: typeof import('../../src/observe/wal-archive.ts') = await import(built('observe/wal-archive.js'))
-const { createCollector }: typeof import('../../src/observe/collector.ts') = await import(built('observe/collector.js'))
-const { createThrottle }: typeof import('../../src/observe/throttle.ts') = await import(built('observe/throttle.js'))
-const { createSnapshot }: typeof import('../../src/metrics/snapshot.ts') = await import(built('metrics/snapshot.js'))
-const { writeWalArchive }: typeof import('../../src/metrics/wal-archive.ts') = await import(
-  built('metrics/wal-archive.js')
-)
-
 const [port, directory = ''] = process.argv.slice(2)
 const log = pino({ level: 'warn' }, process.stderr)
 const { signal } = new AbortController()

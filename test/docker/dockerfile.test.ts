@@ -192,8 +192,12 @@ t.test('its entry point and health check work on what its steps put together', {
 
 /** What the final stage copies to /app, made the way the other stages make it. */
 async function assemble(app: string): Promise<void> {
-  const tsc = join(root, 'node_modules/typescript/bin/tsc')
-  await runProgram(plainNode([tsc, '-p', join(root, 'tsconfig.build.json'), '--outDir', join(app, 'dist')]))
+  const build = {
+    program: 'npm',
+    args: ['run', '--silent', 'build'],
+    env: { OUT: join(app, 'dist'), PATH: process.env.PATH ?? '' },
+  }
+  await runProgram({ ...build, cwd: root })
   for (const { flags, words } of all(final, 'COPY')) {
     if (flags.from !== undefined) continue
     for (const name of words.slice(0, -1)) await writeFile(join(app, name), await read(name))
