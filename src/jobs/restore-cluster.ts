@@ -101,12 +101,13 @@ class ClusterRestore {
 
   async #makeFiles(): Promise<void> {
     const { to } = this.#wish
-    const { chain, tablespaces, installation, owner } = this.#prepared
+    const { chain, plan, tablespaces, installation, owner } = this.#prepared
     const { runId, signal, log } = this.#context
     const { phases, bytes } = await materialize({
       ...{ chain, tablespaces, installation, owner, signal, clock: this.#options.clock },
       dataDirectory: to,
       folder: unpackFolder(to, runId),
+      compared: new Set(plan.chain.filter(({ isProven }) => isProven).map(({ id }) => id)),
       // The server that is started next does it.
       durable: this.#wish.start ? 'by-server' : 'now',
       onProgress: (done, total, message) => this.#context.progress({ done, total, unit: 'bytes', message }),

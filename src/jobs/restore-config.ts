@@ -8,7 +8,6 @@ import { ArtifactFetcher } from '../physical/fetch-artifact.ts'
 import type { ChainMember } from '../physical/materialize.ts'
 import { makeOwnedDirectory } from '../physical/owned-files.ts'
 import { restoreFolder } from '../physical/recovery-files.ts'
-import { chooseHasher } from '../postgres/packed-tar.ts'
 import { type OsUser, runProgram } from '../postgres/programs.ts'
 import { unpackDirectory } from './pack.ts'
 
@@ -35,8 +34,7 @@ export async function unpackConfig(
   const target = join(dataDirectory, restoreFolder, configFolder)
   try {
     const archive = join(folder, 'config.tar')
-    const hasher = await chooseHasher(signal)
-    const fetcher = new ArtifactFetcher({ folder, owner: null, env: {}, hasher, clock, onBytes: () => {} })
+    const fetcher = new ArtifactFetcher({ folder, owner: null, env: {}, clock, onBytes: () => {} })
     await fetcher.read(member, 'config.tar', archive, signal)
     await makeOwnedDirectory(join(dataDirectory, restoreFolder), owner)
     await mkdir(target, { recursive: true, mode: 0o700 })

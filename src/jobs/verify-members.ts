@@ -8,7 +8,6 @@ import { ArtifactFetcher } from '../physical/fetch-artifact.ts'
 import { emptyDirectory, makePrivate } from '../physical/places.ts'
 import type { Installation } from '../postgres/installations.ts'
 import { workMarker } from '../postgres/orphans.ts'
-import { chooseHasher } from '../postgres/packed-tar.ts'
 import type { OsUser } from '../postgres/programs.ts'
 import { removeTree } from '../postgres/scratch-server.ts'
 import type { Repository } from '../repository/repository.ts'
@@ -107,7 +106,7 @@ async function unpackAndCheck(
     await makePassable(folder)
     const env = { [workMarker]: parent }
     const member = { manifest, repositories: [repository] }
-    const fetcher = new ArtifactFetcher({ folder, owner, env, hasher: await chooseHasher(signal), clock, onBytes })
+    const fetcher = new ArtifactFetcher({ folder, owner, env, clock, onBytes })
     const dataDirectory = join(folder, 'data')
     for (const [name = '', place = ''] of archives) {
       const directory = join(folder, place)

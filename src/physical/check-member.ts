@@ -66,8 +66,18 @@ export async function linkTo(path: string, link: string, owner: OsUser | null): 
  * @throws LifeboatError `artifact-invalid`
  */
 export async function checkMember(member: UnpackedMember, options: CheckOptions): Promise<void> {
-  const { dataDirectory, manifest } = member
-  const { installation, owner, env, signal } = options
+  await checkIdentity(member, options)
+  const marks = [...member.tablespaces.keys()].map((oid) => `pg_tblspc/${oid}/${incompleteMarker}`)
+  await verifyDirectory(member.dataDirectory, options, marks).catch((error: unknown) => {
+    throw refused(member.manifest, error)
+  })
+}
+
+/** Sees that it is a data directory of this version and cluster. @throws LifeboatError `artifact-invalid` */
+export async function checkIdentity(
+  { dataDirectory, manifest }: UnpackedMember,
+  { installation, owner, env, signal }: CheckOptions,
+): Promise<void> {
   const version = await readFile(join(dataDirectory, 'PG_VERSION'), 'utf8').catch(() => '')
   if (version.trim() !== String(majorOf(manifest)))
     throw invalid(manifest, `its data directory is of PostgreSQL ${JSON.stringify(version.trim().slice(0, 20))}`)
@@ -82,10 +92,6 @@ export async function checkMember(member: UnpackedMember, options: CheckOptions)
   const [, system] = /^Database system identifier: +(\d+)$/m.exec(stdout) ?? []
   if (system !== manifest.systemIdentifier)
     throw invalid(manifest, `it is of the cluster ${system}, not of ${manifest.systemIdentifier}`)
-  const marks = [...member.tablespaces.keys()].map((oid) => `pg_tblspc/${oid}/${incompleteMarker}`)
-  await verifyDirectory(dataDirectory, options, marks).catch((error: unknown) => {
-    throw refused(manifest, error)
-  })
 }
 
 /** @throws LifeboatError `program-failed` */

@@ -8,9 +8,8 @@ import type { Artifact, Digest, Manifest } from '../domain/backup.ts'
 import { LifeboatError } from '../domain/errors.ts'
 import type { HashedArtifact } from '../domain/proof.ts'
 import { wasKilled, withCause } from '../postgres/failures.ts'
-import type { Hasher } from '../postgres/packed-tar.ts'
 import type { OsUser } from '../postgres/programs.ts'
-import { unpackTar } from '../postgres/unpacked-tar.ts'
+import { chooseTools, type UnpackTools, unpackTar } from '../postgres/unpacked-tar.ts'
 import type { Repository } from '../repository/repository.ts'
 import { DigestStream } from '../storage/digest.ts'
 import { storageFailure } from '../storage/failures.ts'
@@ -32,7 +31,6 @@ export interface FetchOptions {
   readonly folder: string
   readonly owner: OsUser | null
   readonly env: Readonly<Record<string, string>>
-  readonly hasher: Hasher
   readonly clock: Clock
   /** Of what is stored; negative for what is read again. */
   readonly onBytes: (bytes: number) => void
@@ -55,6 +53,7 @@ const leftOut = ['backup_manifest', 'tablespace_map', incompleteMarker]
 export class ArtifactFetcher {
   readonly hashed: (HashedArtifact & { readonly backupId: string })[] = []
   readonly #options: FetchOptions
+  #tools: Promise<UnpackTools> | null = null
   #fifos = 0
 
   constructor(options: FetchOptions) {
@@ -72,11 +71,12 @@ export class ArtifactFetcher {
     { directory, clear, signal }: { directory: string; clear: () => Promise<void>; signal: AbortSignal },
   ): Promise<void> {
     await this.#fromAny(member, name, { signal, clear }, async (copy, source, count) => {
-      const { folder, owner, env, hasher } = this.#options
+      const { folder, owner, env } = this.#options
+      this.#tools ??= chooseTools(signal)
       const fifo = join(folder, `${++this.#fifos}.fifo`)
       const descriptor = source instanceof FileStream ? source.whole : null
       const stop = descriptor === null ? count.follow(source) : count.watch(descriptor)
-      const how = { directory, exclude: leftOut, owner, fifo, env, hasher, signal }
+      const how = { directory, exclude: leftOut, owner, fifo, env, tools: await this.#tools, signal }
       const sha256 = await unpackTar({ source, descriptor, ...how })
         .catch((error: unknown) => this.#explain(copy, error, signal))
         .finally(stop)

@@ -7,11 +7,10 @@ import { LifeboatError } from '../domain/errors.ts'
 import type { HashedArtifact } from '../domain/proof.ts'
 import type { Installation } from '../postgres/installations.ts'
 import { workMarker } from '../postgres/orphans.ts'
-import { chooseHasher } from '../postgres/packed-tar.ts'
 import { type OsUser, runProgram } from '../postgres/programs.ts'
 import { firstClosed, removeTree } from '../postgres/scratch-directory.ts'
 import { storageFailure } from '../storage/failures.ts'
-import { type CheckOptions, checkMember, linkTablespaces, type UnpackedMember } from './check-member.ts'
+import { type CheckOptions, checkIdentity, checkMember, linkTablespaces, type UnpackedMember } from './check-member.ts'
 import { assertOneFileSystem, combine, moveInto } from './combine.ts'
 import { cutLoose } from './cut-loose.ts'
 import { ArtifactFetcher, type ChainMember } from './fetch-artifact.ts'
@@ -45,6 +44,11 @@ export interface MaterializeOptions {
    * does), for which most is written already while the files are checked; or not, for what is thrown away again.
    */
   readonly durable?: 'now' | 'by-server' | 'never'
+  /**
+   * Backups whose files a verification has compared with PostgreSQL's own manifest, unpacked from the bytes that ours tells of:
+   * of the same bytes come the same files, and they are not compared again. Default: none.
+   */
+  readonly compared?: ReadonlySet<string>
   /** True: nothing is cut loose, so that it is as it was backed up, and no server must ever be started on it. Default false. */
   readonly verbatim?: boolean
   /**
@@ -65,7 +69,7 @@ export interface Materialized {
 
 /**
  * Makes a data directory of a backup and those that it builds on: fetched, every byte compared with what was stored and every
- * file with PostgreSQL's own manifest, put together, and cut loose from the server that was backed up. It has `backup_label`,
+ * file with PostgreSQL's own manifest (see `compared`), put together, and cut loose from the server that was backed up. It has `backup_label`,
  * its tablespaces are where they were mapped to, and what ALTER SYSTEM had set is in `postgresql.auto.conf.before-restore`.
  * It is for the caller to configure, and to start.
  *
@@ -155,10 +159,10 @@ class Materialization {
   }
 
   async #fetch() {
-    const { chain, signal, folder, owner } = this.#options
+    const { chain, folder, owner, compared } = this.#options
     const began = this.#clock.monotonic()
     const fetcher = new ArtifactFetcher({
-      ...{ folder, owner, clock: this.#clock, env: this.#env, hasher: await chooseHasher(signal) },
+      ...{ folder, owner, clock: this.#clock, env: this.#env },
       onBytes: (bytes) => {
         this.#doneBytes += bytes
         this.#tell()
@@ -184,15 +188,12 @@ class Materialization {
           await linkTablespaces(unpacked, this.#checking(signal))
           await fetcher.read(member, 'backup_manifest', join(unpacked.dataDirectory, 'backup_manifest'), signal)
           this.#tell(`checking the files of ${member.manifest.backupId}`)
-          const together = [
-            (signal: AbortSignal) => checkMember(unpacked, this.#checking(signal)),
-            (signal: AbortSignal) => this.#writeOut(signal),
-          ]
-          await inParallel(together, { limit: 2, signal })
+          const check = compared?.has(member.manifest.backupId) ? checkIdentity : checkMember
+          await check(unpacked, this.#checking(signal))
         })
       }
     }
-    await inParallel(tasks, { limit: 2, signal })
+    await this.#writeMeanwhile((signal) => inParallel(tasks, { limit: 2, signal }))
     this.#phases.fetch = (fetched - began) / 1000
     this.#phases.verify = (this.#clock.monotonic() - fetched) / 1000
     return { members, hashed: fetcher.hashed }
@@ -225,10 +226,32 @@ class Materialization {
       })
   }
 
-  /** The disk has nothing to do while files are compared that are still in memory. Members of a chain go again. */
-  async #writeOut(signal: AbortSignal): Promise<void> {
-    const { chain, durable } = this.#options
-    if (chain.length === 1 && durable !== 'never') await this.#sync(signal)
+  /**
+   * The disk would have nothing to do while files are unpacked into memory and compared there: each of some seconds is
+   * written through meanwhile, for a fifth of the time at most, as others want the disk too. Members of a chain go again.
+   */
+  async #writeMeanwhile(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
+    const { chain, durable, signal } = this.#options
+    if (chain.length > 1 || durable === 'never') return work(signal)
+    const over = new AbortController()
+    const writing = async (signal: AbortSignal) => {
+      let pauseMs = 200
+      while (!(await this.#isOver(pauseMs, AbortSignal.any([signal, over.signal])))) {
+        const began = this.#clock.monotonic()
+        await this.#sync(signal)
+        pauseMs = Math.max(pauseMs, 4 * (this.#clock.monotonic() - began))
+      }
+      await this.#sync(signal)
+    }
+    const working = (signal: AbortSignal) => work(signal).finally(() => over.abort())
+    await inParallel([working, writing], { limit: 2, signal })
+  }
+
+  async #isOver(pauseMs: number, signal: AbortSignal): Promise<boolean> {
+    return this.#clock.sleep(pauseMs, signal).then(
+      () => signal.aborted,
+      () => true,
+    )
   }
 
   /** One call for each file system, instead of one for each file. */

@@ -22,8 +22,12 @@ import { MemoryStorage } from '../support/memory-storage.ts'
 import { installationOf } from '../support/postgres.ts'
 import { noSmallDisk, openDirectory, smallDisk } from '../support/scratch.ts'
 import { copyRepository, flipBit, folderIn, forge } from '../support/tamper.ts'
+import { withoutBsdtar } from '../support/without-bsdtar.ts'
 
 const signal = new AbortController().signal
+
+/** What is not only kept away by what we look for afterwards, but by the program that unpacks. */
+const withTarToo = ['absolute', 'dots', 'a link and a file behind it']
 
 interface Failure {
   readonly code: string
@@ -213,6 +217,19 @@ t.test('what must not become a data directory', { timeout: 250_000 }, async (t) 
       { chain: chainOf([damaged.repository], [forged, child]) },
       { code: 'artifact-invalid', message: /checksum mismatch for file "global\/1260"/ },
     )
+    t.comment('a verification of these very bytes has compared them: they are not compared again')
+    const { dataDirectory, far, folder } = await targets(t)
+    await materialize({
+      ...{ chain: chainOf([damaged.repository], [forged]), dataDirectory, folder, owner, signal },
+      ...{ tablespaces: new Map([[oid, far]]), installation: cluster.installation, onProgress: () => {} },
+      compared: new Set([forged.backupId]),
+    })
+    t.ok(existsSync(join(dataDirectory, 'PG_VERSION')))
+    await refuses(
+      t,
+      { chain: chainOf([one.repository], [full].map(named)), compared: new Set([full.backupId]) },
+      { code: 'artifact-invalid', message: /it is of the cluster \d+, not of 7500000000000000001/ },
+    )
   })
 
   t.test('archives that reach for more than their directory', async (t) => {
@@ -254,8 +271,14 @@ t.test('what must not become a data directory', { timeout: 250_000 }, async (t) 
         await add('pg_tblspc')
       },
     }
-    for (const [name, make] of Object.entries(cases)) {
-      await t.test(name, async (t) => {
+    const ways = Object.keys(cases).flatMap((name) => [
+      name,
+      ...(withTarToo.includes(name) ? [`${name}, GNU tar`] : []),
+    ])
+    for (const way of ways) {
+      await t.test(way, async (t) => {
+        const make = cases[way.replace(', GNU tar', '')] ?? (() => Promise.reject(new Error(`there is no ${way}`)))
+        if (way.endsWith('tar')) await withoutBsdtar(t)
         const evil = await copied(t)
         const forged = await withArchive(evil.folder(full), full, async (tar, folder) => {
           await make(folder, (...args) =>
@@ -399,6 +422,14 @@ t.test('what must not become a data directory', { timeout: 250_000 }, async (t) 
       { code: 'disk-full' },
     )
     t.same(await readdir(disk.directory), [])
+    await t.test('with GNU tar', async (t) => {
+      await withoutBsdtar(t)
+      await refuses(
+        t,
+        { dataDirectory: join(disk.directory, 'data'), chain: chainOf([one.repository], [full]) },
+        { code: 'disk-full' },
+      )
+    })
     await disk.resize(50 * 1024 * 1024)
     const chain = { dataDirectory: join(disk.directory, 'data'), folder: join(disk.directory, 'work') }
     await refuses(t, chain, { code: 'disk-full' })

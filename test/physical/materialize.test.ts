@@ -8,12 +8,14 @@ import { makeTablespace, physicalCluster } from '../support/archiving-cluster.ts
 import { cannotHave, type Major } from '../support/postgres.ts'
 import { startRestored } from '../support/restored.ts'
 import { openDirectory } from '../support/scratch.ts'
+import { withoutBsdtar } from '../support/without-bsdtar.ts'
 
 const signal = new AbortController().signal
 const contents = `select (select count(*) || md5(sum(i)::text) from t) as t, (select count(*)::text from far) as far`
 
 for (const major of [15, 17, 18] as const satisfies readonly Major[]) {
   t.test(`PostgreSQL ${major}`, { timeout: 200_000, skip: await cannotHave(major) }, async (t) => {
+    if (major === 15) await withoutBsdtar(t)
     const { cluster, archive, sidecar } = await physicalCluster(t, { major, initdbArgs: ['--data-checksums'] })
     const location = await makeTablespace(t, cluster, 'elsewhere')
     await cluster.createDatabase('app', 'create table t as select generate_series(1, 100000) as i')

@@ -26,6 +26,7 @@ try {
       { package: 'bzip2', present: () => onPath('bzip2') },
       { package: 'lz4', present: () => onPath('lz4') },
       { package: 'openssl', present: () => onPath('openssl') },
+      { package: 'libarchive-tools', present: () => onPath('bsdtar') },
     ],
     process.stdout,
   )
