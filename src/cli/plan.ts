@@ -1,7 +1,8 @@
+import type { Logger } from 'pino'
 import { parseTargetMoment } from '../config/target-moment.ts'
 import { isWatchOnly, type ValidatedConfig } from '../config/validated.ts'
 import { makeRepositories, openHistoryIfThere } from '../core.ts'
-import { errorCodes, LifeboatError } from '../domain/errors.ts'
+import { errorCodes, LifeboatError, toFailure } from '../domain/errors.ts'
 import { parseLsn } from '../domain/lsn.ts'
 import type { RecoveryTarget } from '../domain/recovery-plan.ts'
 import { shellWord } from '../domain/shell-word.ts'
@@ -9,6 +10,7 @@ import type { RecoveryQuestion } from '../observe/recovery.ts'
 import { planFromRepositories } from '../observe/recovery-offline.ts'
 import { type RecoveryReport, reportRecovery, reportTarget, type TargetReport } from '../observe/recovery-report.ts'
 import { measuredRestores } from '../observe/recovery-view.ts'
+import type { History } from '../runner/history.ts'
 import {
   type CliContext,
   type Command,
@@ -20,6 +22,7 @@ import {
   parse,
 } from './command.ts'
 import { errorText } from './error-text.ts'
+import { oneLine } from './format.ts'
 import { describeRecoveries, describeWindows } from './recovery-words.ts'
 
 /** Options that name a moment, a place or a restore point; see `targetOf`. */
@@ -125,10 +128,10 @@ function nextStep(values: QuestionValues, { kind, time }: TargetReport, reports:
 async function ask(
   config: ValidatedConfig,
   question: RecoveryQuestion,
-  { clock, version, signal, makeLog }: CliContext,
+  { clock, version, signal, makeLog, err }: CliContext,
 ) {
   const log = makeLog('silent', 'err')
-  const history = openHistoryIfThere(config, { clock, log })
+  const history = historyIfReadable(config, { clock, log, err })
   try {
     const made = makeRepositories(config, { clock, version: version.version, ledger: history })
     const repositories = made.map(({ repository }) => repository)
@@ -139,6 +142,19 @@ async function ask(
     )
   } finally {
     history?.close()
+  }
+}
+
+/** After a disaster it may be damaged, or another user's: what is in it makes a plan better, and is not needed for one. */
+function historyIfReadable(
+  config: ValidatedConfig,
+  { err, ...opening }: Pick<CliContext, 'clock' | 'err'> & { readonly log: Logger },
+): History | null {
+  try {
+    return openHistoryIfThere(config, opening)
+  } catch (error) {
+    err.write(`warning: planned without what this host remembers: ${oneLine(toFailure(error).message)}\n`)
+    return null
   }
 }
 

@@ -2,7 +2,9 @@ import { resolve } from 'node:path'
 import { isWatchOnly, type ValidatedConfig } from '../config/validated.ts'
 import { parseBackupId } from '../domain/backup.ts'
 import { LifeboatError } from '../domain/errors.ts'
+import { targetTime } from '../domain/recovery-plan.ts'
 import { type RestoreWish, restoreParams } from '../domain/restore-wish.ts'
+import { shellWord } from '../domain/shell-word.ts'
 import type { RestoredDirectory, Run } from '../runner/job.ts'
 import { type CliContext, oneOf } from './command.ts'
 import { errorText } from './error-text.ts'
@@ -151,7 +153,7 @@ export async function runClusterRestore(
   const { wish, note } = wishFrom(values, backup, context.clock.now())
   const json = values.json === true
   if (values['dry-run'] === true) return previewRestore(config, wish, { note, json, context })
-  if (note !== null) context.err.write(`note: ${oneLine(note)}\n`)
+  if (note !== null) context.err.write(`note: ${oneLine(note)}${again(wish.target)}\n`)
   return runJob(
     {
       config,
@@ -162,6 +164,11 @@ export async function runClusterRestore(
     },
     context,
   )
+}
+
+/** What a moment is called that is the same later, when the restore is gone on with. */
+function again(target: RestoreWish['target']): string {
+  return target.kind === 'time' ? `; the same moment at any time: --at ${shellWord(targetTime(target))}` : ''
 }
 
 function report(

@@ -1,4 +1,5 @@
 import { stat } from 'node:fs/promises'
+import { userInfo } from 'node:os'
 import { join } from 'node:path'
 import type { Clock } from '../clock.ts'
 import type { ValidatedConfig } from '../config/validated.ts'
@@ -298,6 +299,15 @@ async function preciousPlaces(
 /** Root gives what it restores to the owner of the directory that is there, or to who usually runs PostgreSQL. */
 async function ownerOf({ osUser, to }: RestoreWish): Promise<OsUser | null> {
   if (osUser !== null) {
+    const self = userInfo()
+    if (self.uid !== 0 && self.username !== osUser)
+      throw new LifeboatError(
+        'usage-invalid',
+        `the files would be of ${self.username}, who runs this, not of ${osUser}`,
+        {
+          hint: 'run it as root to name another one; or leave --os-user out',
+        },
+      )
     const user = await serverOsUser(osUser).catch(noSuchUser)
     if (user?.uid !== 0) return user
     throw new LifeboatError('usage-invalid', 'PostgreSQL does not run as root', {

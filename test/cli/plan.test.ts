@@ -1,4 +1,4 @@
-import { rm, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import type { RecoveryReport, TargetReport } from '../../src/observe/recovery-report.ts'
@@ -96,6 +96,15 @@ t.test('by the repositories alone: no server, no sidecar, no state', { timeout: 
       t.equal(code, 2, argv.join(' '))
       t.match(err, words)
     }
+  })
+
+  await t.test('what this host remembers cannot be read', async (t) => {
+    await mkdir(join(elsewhere, 'state', 'lifeboat.db'), { recursive: true })
+    const { code, out, err } = await lifeboat('--latest')
+    t.equal(code, 0, err)
+    t.match(err, /^warning: planned without what this host remembers: /)
+    t.match(out, /local: the latest moment can be restored/)
+    await rm(join(elsewhere, 'state'), { recursive: true })
   })
 
   await t.test('one repository that cannot be looked at takes nothing from the others', async (t) => {

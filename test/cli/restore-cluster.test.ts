@@ -86,8 +86,9 @@ t.test('lifeboat restore, of a cluster', { timeout: 300_000 }, async (t) => {
         postgres: { ...postgres, host: folder },
       }),
     )
-    const told = await cli(['restore', '--config', bare, '--to', to, '--at', moments.before.toISOString()])
+    const told = await cli(['restore', '--config', bare, '--to', to, '--at', moments.before.toISOString().slice(0, -1)])
     t.equal(told.code, 0, told.err)
+    t.match(told.err, /was taken for UTC; the same moment at any time: --at '\d{4}-\d\d-\d\d [\d:.]+\+00'/)
     t.match(
       told.out,
       /restored \S+ into .*asked: .*reached: .*recovery stopping before.*promoted, on timeline 2.*connect: psql/s,
@@ -142,6 +143,9 @@ t.test('lifeboat restore, of a cluster', { timeout: 300_000 }, async (t) => {
     }
     const message = { message: /install -d -m 0700 -o / }
     await t.rejects(asServer('--to', join(folder, 'closed', 'a')), message)
+    await t.rejects(asServer('--to', to, '--os-user', 'root'), {
+      message: /run it as root to name another one/,
+    })
     const { stdout } = await asServer('--to', to, '--json')
     t.match(JSON.parse(stdout), { state: 'succeeded', items: [{ restored: { newTimeline: 2 } }] })
   })
