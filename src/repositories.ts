@@ -1,7 +1,7 @@
 import process from 'node:process'
 import type { Clock } from './clock.ts'
 import type { BucketConfig, ValidatedConfig } from './config/validated.ts'
-import { isBackupArtifact } from './repository/layout.ts'
+import { isForGood, type ObjectKind, objectKind } from './repository/layout.ts'
 import { type IdentityLedger, Repository } from './repository/repository.ts'
 import { LocalStorage } from './storage/local.ts'
 import { S3Storage } from './storage/s3.ts'
@@ -53,8 +53,12 @@ export function makeRepositories(
 
 function bucketStorage(bucket: BucketConfig | null, clock: Clock): S3Storage {
   if (bucket === null) throw new TypeError('a repository is a directory or a bucket')
-  const { storageClass: wanted } = bucket
+  const classes: Partial<Record<ObjectKind, string | null>> = {
+    artifact: bucket.storageClass,
+    wal: bucket.walStorageClass,
+  }
   const storageClass = (key: string, bytes: number) =>
-    bytes >= worthItsClassBytes && isBackupArtifact(key) ? wanted : null
-  return new S3Storage({ settings: { ...bucket, storageClass, env: process.env }, clock })
+    bytes >= worthItsClassBytes ? (classes[objectKind(key)] ?? null) : null
+  const objectLock = bucket.objectLock === null ? null : { ...bucket.objectLock, covers: isForGood }
+  return new S3Storage({ settings: { ...bucket, storageClass, objectLock, env: process.env }, clock })
 }

@@ -3,6 +3,7 @@ import { buffer } from 'node:stream/consumers'
 import type { RepositoryConfig } from '../config/validated.ts'
 import { LifeboatError } from '../domain/errors.ts'
 import type { Storage } from '../storage/storage.ts'
+import { checkUploads } from './bucket-uploads.ts'
 import { type Finding, ok, problem } from './finding.ts'
 
 /** Large enough for the storage class of backups. */
@@ -14,9 +15,13 @@ const probeBytes = 256 * 1024
  *
  * @throws LifeboatError what the bucket refuses
  */
-export async function checkBucket({ name, url }: RepositoryConfig, storage: Storage): Promise<readonly Finding[]> {
+export async function checkBucket(
+  { name, url, bucket }: RepositoryConfig,
+  storage: Storage,
+): Promise<readonly Finding[]> {
   const prefix = `.lifeboat-check-${randomBytes(6).toString('hex')}`
   const key = `${prefix}/backups/probe/artifact`
+  const wal = `${prefix}/wal/1/00000001/00000000/000000010000000000000001-000000000000.zst`
   const body = randomBytes(probeBytes)
   try {
     await storage.put(key, body, { ifAbsent: true })
@@ -39,10 +44,18 @@ export async function checkBucket({ name, url }: RepositoryConfig, storage: Stor
       const hint = 'backups would seem to be missing: use a server whose listings are consistent'
       return [problem('repository', `${name}: what was written does not show in a listing`, hint)]
     }
+    if (bucket !== null && bucket.walStorageClass !== null) {
+      await storage.put(wal, body)
+      await storage.remove(wal)
+    }
   } finally {
     await storage.remove(key)
   }
-  return [ok('repository', `${name}: ${url} can be written, listed, read and removed from`)]
+  const works = ok('repository', `${name}: ${url} can be written, listed, read and removed from`)
+  const { trials } = storage
+  return bucket === null || trials === undefined
+    ? [works]
+    : [works, ...(await checkUploads(name, bucket, trials, prefix))]
 }
 
 async function isListed(storage: Storage, prefix: string, key: string): Promise<boolean> {

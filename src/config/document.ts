@@ -116,7 +116,8 @@ function table(rows: readonly Row[]): string {
 
 function typeOf(node: SchemaNode): string {
   if (node.properties) return 'section'
-  if (node.items) return hasSections(node) ? 'list of sections' : 'list of names'
+  if (node.items)
+    return hasSections(node) ? 'list of sections' : node.items.kind === 'tag' ? 'list of `key=value`' : 'list of names'
   if (node.enum) return node.enum.map((value) => `\`${value}\``).join(', ')
   const bounds = [node.atLeast ? `at least ${node.atLeast}` : '', node.atMost ? `at most ${node.atMost}` : ''].filter(
     Boolean,
@@ -181,16 +182,20 @@ function exampleOf(node: SchemaNode): unknown {
   if (!node.items?.properties) return node.example
   // Who takes the comment signs away shall not switch on what a section that is optional as a whole does.
   // A list with an example of its own has keys that do not go together.
-  const [own] = Array.isArray(node.example) ? (node.example as readonly object[]) : []
+  const [own] = Array.isArray(node.example) ? (node.example as readonly Record<string, object>[]) : []
   const shown = Object.entries(node.items.properties).filter(([name, child]) =>
     child.properties ? child.absent === undefined : own === undefined || Object.hasOwn(own, name),
   )
-  const element = shown.map(([name, child]) => [name, child.properties ? defaultsOf(child.properties) : child.example])
+  const element = shown.map(([name, child]) => [
+    name,
+    child.properties ? { ...own?.[name], ...defaultsOf(child.properties) } : child.example,
+  ])
   return [Object.fromEntries(element)]
 }
 
-function defaultsOf(properties: Readonly<Record<string, SchemaNode>>): unknown {
-  return Object.fromEntries(Object.entries(properties).map(([name, child]) => [name, child.default]))
+function defaultsOf(properties: Readonly<Record<string, SchemaNode>>): object {
+  const withDefault = Object.entries(properties).filter(([, child]) => child.default !== undefined)
+  return Object.fromEntries(withDefault.map(([name, child]) => [name, child.default]))
 }
 
 function wrap(text: string, width: number): string[] {

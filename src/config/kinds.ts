@@ -66,6 +66,14 @@ function isOrigin(text: string): boolean {
 const plainName = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/
 const hasControl = /\p{Cc}/u
 
+/** The first `=` ends the key. Source: Amazon S3 User Guide, "Categorizing your objects using tags" */
+function isTag(text: string): boolean {
+  const [, key = '', value = ''] = /^([^=]*)=(.*)$/s.exec(text) ?? []
+  const isMadeOf = (part: string): boolean => /^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$/u.test(part)
+  const fits = key.length > 0 && key.length <= 128 && value.length <= 256
+  return fits && !/^aws:/i.test(key) && isMadeOf(key) && isMadeOf(value)
+}
+
 const text = { label: 'text', expected: 'a text', shown: false } as const
 
 export const kinds = {
@@ -179,6 +187,16 @@ export const kinds = {
       (name) => /^[A-Za-z0-9_-]{1,63}$/.test(name) && !['GLACIER', 'DEEP_ARCHIVE'].includes(name),
       'must be a class whose objects can be read at once',
       'Backups in GLACIER or DEEP_ARCHIVE could neither be verified nor restored without hours of waiting. Use GLACIER_IR.',
+    ),
+  },
+  tag: {
+    label: '`key=value`',
+    expected: 'a tag, as key=value',
+    shown: true,
+    check: matching(
+      isTag,
+      'is not a tag as S3 takes it',
+      'Write key=value: a key of 1 to 128 characters that does not begin with aws:, a value of at most 256; letters, digits, spaces and + - = . _ : / @.',
     ),
   },
   endpoint: {

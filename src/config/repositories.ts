@@ -1,31 +1,46 @@
 import { LifeboatError } from '../domain/errors.ts'
 import { parseRepositoryUrl } from './addresses.ts'
 import type { Problems } from './problems.ts'
-import { retentionOf, walKeepForOf } from './retention.ts'
+import { defaultKeepFor, retentionOf, walKeepForOf } from './retention.ts'
 import type { RawConfig } from './schema.ts'
 import { readSecretFile } from './secrets.ts'
 import { isRecord } from './shape.ts'
-import { parseSize } from './units.ts'
-import type { BucketConfig, RepositoryConfig } from './validated.ts'
+import { parseDuration, parseSize, quote } from './units.ts'
+import type { BucketConfig, ObjectLockConfig, RepositoryConfig } from './validated.ts'
 
 type RawRepository = RawConfig['repositories'][number]
+type At = (key: string) => (string | number)[]
 
 const bucketKeys = [
   ...['region', 'endpoint', 'pathStyle', 'accessKeyIdFile', 'secretAccessKeyFile', 'storageClass'],
-  ...['serverSideEncryption', 'kmsKeyId', 'partSize', 'parallel'],
+  ...['walStorageClass', 'serverSideEncryption', 'kmsKeyId', 'checksum', 'tags', 'objectLock', 'partSize', 'parallel'],
 ]
 const defaultPartBytes = 20 * 1024 * 1024
 const defaultParallel = 4
 
+/** Source: Amazon S3 User Guide, "Categorizing your objects using tags" */
+const mostTags = 10
+
 export function repositoryOf(raw: RawRepository): RepositoryConfig {
   const place = parseRepositoryUrl(raw.url)
+  const retention = { ...raw.retention, keepFor: raw.retention.keepFor ?? defaultKeepFor(raw.url) }
   return {
     name: raw.name,
     url: raw.url,
     ...('path' in place ? { path: place.path, bucket: null } : { path: null, bucket: bucketOf(raw, place) }),
-    retention: retentionOf(raw.retention),
-    walKeepForSeconds: walKeepForOf(raw.retention),
+    retention: retentionOf(retention),
+    walKeepForSeconds: lockedFor(walKeepForOf(retention), raw.objectLock),
   }
+}
+
+/** What is locked stays: a removal would only hide it. */
+function lockedFor(keepForSeconds: number | null, lock: RawRepository['objectLock']): number | null {
+  if (keepForSeconds === null || lock === undefined) return keepForSeconds
+  return Math.max(keepForSeconds, objectLockOf(lock).forSeconds ?? 0)
+}
+
+function objectLockOf({ mode, legalHold, for: time }: NonNullable<RawRepository['objectLock']>): ObjectLockConfig {
+  return { mode, legalHold, forSeconds: time === undefined ? null : parseDuration(time) / 1000 }
 }
 
 function bucketOf(raw: RawRepository, { bucket, prefix }: { bucket: string; prefix: string }): BucketConfig {
@@ -43,7 +58,11 @@ function bucketOf(raw: RawRepository, { bucket, prefix }: { bucket: string; pref
             accessKeyId: await readSecretFile(accessKeyIdFile),
             secretAccessKey: await readSecretFile(secretAccessKeyFile),
           }),
-    storageClass: raw.storageClass ?? null,
+    storageClass: raw.storageClass ?? (endpoint === null ? 'GLACIER_IR' : null),
+    walStorageClass: raw.walStorageClass ?? null,
+    checksum: raw.checksum ?? (endpoint === null ? 'sha256' : 'md5'),
+    tags: Object.fromEntries((raw.tags ?? []).map(splitTag)),
+    objectLock: raw.objectLock === undefined ? null : objectLockOf(raw.objectLock),
     serverSideEncryption: raw.serverSideEncryption ?? null,
     kmsKeyId: raw.kmsKeyId ?? null,
     partBytes: raw.partSize === undefined ? defaultPartBytes : parseSize(String(raw.partSize)),
@@ -76,15 +95,32 @@ export async function checkBuckets(tree: unknown, problems: Problems): Promise<v
     if (raw.kmsKeyId !== undefined && raw.serverSideEncryption !== 'aws:kms') {
       problems.add(at('kmsKeyId'), 'has no effect without serverSideEncryption aws:kms', 'Set that, or remove the key.')
     }
+    checkTags(raw, at, problems)
+    checkLock(raw, at, problems)
     await checkKeyFiles(raw, at, problems)
   }
 }
 
-async function checkKeyFiles(
-  raw: Readonly<Record<string, unknown>>,
-  at: (key: string) => (string | number)[],
-  problems: Problems,
-): Promise<void> {
+function splitTag(tag: string): readonly [key: string, value: string] {
+  const end = tag.indexOf('=')
+  return [tag.slice(0, end), tag.slice(end + 1)]
+}
+
+function checkTags(raw: Readonly<Record<string, unknown>>, at: At, problems: Problems): void {
+  if (!Array.isArray(raw.tags)) return
+  const keys = raw.tags.filter((tag) => typeof tag === 'string').map((tag) => splitTag(tag)[0])
+  if (keys.length > mostTags) problems.add(at('tags'), `are more than ${mostTags}`, 'S3 takes no more of one object.')
+  const twice = keys.find((key, index) => keys.indexOf(key) !== index)
+  if (twice !== undefined) problems.add(at('tags'), `have the key ${quote(twice)} twice`, 'Give each key one value.')
+}
+
+function checkLock({ objectLock }: Readonly<Record<string, unknown>>, at: At, problems: Problems): void {
+  if (!isRecord(objectLock) || objectLock.for !== undefined || objectLock.legalHold === true) return
+  const hint = 'Set objectLock.for, e.g. 90d, or objectLock.legalHold.'
+  problems.add(at('objectLock'), 'says neither for how long nor that there is a legal hold', hint)
+}
+
+async function checkKeyFiles(raw: Readonly<Record<string, unknown>>, at: At, problems: Problems): Promise<void> {
   const names = ['accessKeyIdFile', 'secretAccessKeyFile']
   for (const [index, name] of names.entries()) {
     const other = names[1 - index] ?? ''

@@ -6,13 +6,18 @@ import { formatDuration, parseDuration } from './units.ts'
 
 type RawRetention = RawConfig['repositories'][number]['retention']
 
+/** How long backups stay where nothing is said. A bucket is the place for those of last quarter. */
+export function defaultKeepFor(url: unknown): string {
+  return typeof url === 'string' && url.startsWith('s3:') ? '90d' : '30d'
+}
+
 /** The policy of one repository, from its sound section. */
 export function retentionOf({
   keepFor,
   keepAtLeast,
   window,
   ...periods
-}: Omit<RawRetention, 'walKeepFor'>): RetentionPolicy {
+}: Omit<RawRetention, 'walKeepFor' | 'keepFor'> & { readonly keepFor: string }): RetentionPolicy {
   const { daily, weekly, monthly, yearly } = periods
   return {
     keepForSeconds: keepFor === 'forever' ? null : parseDuration(keepFor) / 1000,
@@ -26,7 +31,13 @@ export function retentionOf({
 }
 
 /** For how many seconds WAL stays in any case; null: for ever. */
-export function walKeepForOf({ keepFor, walKeepFor = keepFor }: RawRetention): number | null {
+export function walKeepForOf({
+  keepFor,
+  walKeepFor = keepFor,
+}: {
+  readonly keepFor: string
+  readonly walKeepFor?: string
+}): number | null {
   return walKeepFor === 'forever' ? null : parseDuration(walKeepFor) / 1000
 }
 
@@ -39,7 +50,9 @@ export function checkRetention(tree: unknown, problems: Problems): void {
   for (const key of ['repositories', 'watch']) {
     const list: unknown = tree[key]
     for (const [index, one] of Array.isArray(list) ? list.entries() : []) {
-      if (isRecord(one) && isRecord(one.retention)) checkSection(one.retention, [key, index, 'retention'], problems)
+      if (!isRecord(one) || !isRecord(one.retention)) continue
+      const section = { keepFor: defaultKeepFor(one.url), ...one.retention }
+      checkSection(section, [key, index, 'retention'], problems)
     }
   }
 }

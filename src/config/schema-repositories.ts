@@ -1,5 +1,5 @@
 import { Type } from 'typebox'
-import { boolean, choice, integer, section, size, text } from './schema-keys.ts'
+import { boolean, choice, duration, integer, section, size, text } from './schema-keys.ts'
 import { retention } from './schema-retention.ts'
 
 /** The key `repositories`. */
@@ -60,15 +60,23 @@ export const repositories = Type.Array(
       text({
         kind: 'storageClass',
         description:
-          'Storage class of the artifacts of backups, e.g. GLACIER_IR. Manifests, proofs, leases and WAL, which are small, many or short-lived, stay in the default class of the bucket.',
-        absent: 'the default class of the bucket',
+          'Storage class of the artifacts of backups. Manifests, proofs and leases, which are small or short-lived, stay in the default class of the bucket.',
+        absent: 'GLACIER_IR without an endpoint, which is Amazon; else the default class of the bucket',
+        example: 'STANDARD_IA',
+      }),
+    ),
+    walStorageClass: Type.Optional(
+      text({
+        kind: 'storageClass',
+        description: 'Storage class of WAL, of segments that take 128 KiB and more.',
+        absent: 'the default class of the bucket, which is STANDARD at Amazon',
         example: 'STANDARD_IA',
       }),
     ),
     serverSideEncryption: Type.Optional(
       choice(['AES256', 'aws:kms'], {
         description: 'How the server is to encrypt what it stores.',
-        absent: 'what the bucket says',
+        absent: 'what the bucket says: AES256 at Amazon, unless it is set to something else',
         example: 'AES256',
       }),
     ),
@@ -78,6 +86,51 @@ export const repositories = Type.Array(
         absent: 'the default key of the bucket',
         example: 'alias/backups',
       }),
+    ),
+    checksum: Type.Optional(
+      choice(['sha256', 'md5'], {
+        description:
+          'The checksum that is sent with every object and part, for the server to compare. `lifeboat check` tries whether it does.',
+        absent: 'sha256 without an endpoint, which is Amazon, else md5',
+        example: 'sha256',
+      }),
+    ),
+    tags: Type.Optional(
+      Type.Array(text({ kind: 'tag', description: 'A tag, as key=value.' }), {
+        description: 'Tags of every object that is put, as key=value; at most 10.',
+        minItems: 1,
+        absent: 'none',
+        example: ['team=dba'],
+      }),
+    ),
+    objectLock: Type.Optional(
+      section(
+        {
+          mode: choice(['governance', 'compliance'], {
+            description:
+              'Who may lift a lock early: in governance whoever has the right to (s3:BypassGovernanceRetention), in compliance nobody.',
+            default: 'governance',
+          }),
+          for: Type.Optional(
+            duration({
+              description:
+                'How long artifacts, manifests and WAL are locked, from their upload on. What is locked does not expire, whatever the retention says.',
+              absent: 'no end in time is set: for legalHold alone',
+              example: '90d',
+              atLeast: '1d',
+              atMost: '36500d',
+            }),
+          ),
+          legalHold: boolean({
+            description: 'They get a legal hold as well: they stay until somebody lifts it, which Lifeboat never does.',
+            default: false,
+          }),
+        },
+        {
+          description: 'What is stored cannot be removed or replaced for a while. The bucket must have Object Lock.',
+          absent: 'nothing is locked',
+        },
+      ),
     ),
     partSize: Type.Optional(
       size({
@@ -104,6 +157,6 @@ export const repositories = Type.Array(
     description:
       'Places that keep the backups: each is a full copy. Without any, Lifeboat only watches what other tools do (`watch`).',
     default: [],
-    example: [{ name: 'local', url: 'file:///var/backups/lifeboat' }],
+    example: [{ name: 'local', url: 'file:///var/backups/lifeboat', retention: { keepFor: '30d' } }],
   },
 )

@@ -3,14 +3,14 @@ import { duration, integer, section, text } from './schema-keys.ts'
 
 const mostPeriods = '1000'
 
+const keepFor = {
+  kind: 'keepFor',
+  description:
+    'How long every backup stays. `forever`: nothing expires in this repository. Older ones go when none of the other rules keeps them; the newest usable and the newest proven backup of a database never go, nor one that is held, locked or in use.',
+  atLeast: '1h',
+} as const
+
 const keys = {
-  keepFor: text({
-    kind: 'keepFor',
-    description:
-      'How long every backup stays. `forever`: nothing expires in this repository. Older ones go when none of the other rules keeps them; the newest usable and the newest proven backup of a database never go, nor one that is held or in use.',
-    default: '30d',
-    atLeast: '1h',
-  }),
   keepAtLeast: integer({
     description: 'So many of the newest usable backups of each database stay, however old they are.',
     default: 7,
@@ -45,6 +45,7 @@ const keys = {
 /** The keys below `repositories[].retention`. */
 export const retention = section(
   {
+    keepFor: Type.Optional(text({ ...keepFor, absent: '30d; 90d in a bucket', example: '30d' })),
     ...keys,
     walKeepFor: Type.Optional(
       text({
@@ -63,8 +64,11 @@ export const retention = section(
 )
 
 /** The keys below `watch[].retention`. */
-export const watchRetention = section(keys, {
-  description:
-    'What stays of these files: one goes only when no rule keeps it. Lifeboat must be able to write to the directory then.',
-  absent: 'nothing is ever removed',
-})
+export const watchRetention = section(
+  { keepFor: text({ ...keepFor, default: '30d' }), ...keys },
+  {
+    description:
+      'What stays of these files: one goes only when no rule keeps it. Lifeboat must be able to write to the directory then.',
+    absent: 'nothing is ever removed',
+  },
+)

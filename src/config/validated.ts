@@ -36,8 +36,16 @@ export interface RepositoryConfig {
   /** Null for a directory. */
   readonly bucket: BucketConfig | null
   readonly retention: RetentionPolicy
-  /** WAL stays for so long in any case; null: for ever. */
+  /** WAL stays for so long in any case, as long as it is locked at least; null: for ever. */
   readonly walKeepForSeconds: number | null
+}
+
+/** How what is put into a bucket is locked. */
+export interface ObjectLockConfig {
+  readonly mode: 'governance' | 'compliance'
+  /** From the upload on; null: by the legal hold alone. */
+  readonly forSeconds: number | null
+  readonly legalHold: boolean
 }
 
 /** A bucket of S3, or of a server that speaks its protocol. */
@@ -54,6 +62,13 @@ export interface BucketConfig {
   readonly keys: (() => Promise<{ readonly accessKeyId: string; readonly secretAccessKey: string }>) | null
   /** Of the artifacts of backups; null: the bucket's default. */
   readonly storageClass: string | null
+  /** Of WAL; null: the bucket's default. */
+  readonly walStorageClass: string | null
+  readonly checksum: 'sha256' | 'md5'
+  /** By key. */
+  readonly tags: Readonly<Record<string, string>>
+  /** Null: nothing is locked. */
+  readonly objectLock: ObjectLockConfig | null
   readonly serverSideEncryption: 'AES256' | 'aws:kms' | null
   readonly kmsKeyId: string | null
   readonly partBytes: number

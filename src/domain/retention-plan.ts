@@ -161,14 +161,15 @@ function isSamePlace(a: Member, b: Member): boolean {
 
 /** What keeps a backup whatever the others are. */
 function keepForItself(member: Member, { keepForSeconds }: RetentionPolicy, nowMs: number): void {
-  const { hold, inUse, standing } = member.backup
+  const { hold, lock = null, inUse, standing } = member.backup
   if (keepForSeconds === null) keep(member, 'forever')
   else {
     const endsMs = Math.max(member.finishedMs, member.consistentMs) + keepForSeconds * 1000
     if (endsMs > nowMs) keep(member, 'keep-for', endsMs)
   }
-  if (hold !== null && (hold.until === null || hold.until.getTime() > nowMs)) {
-    keep(member, 'held', hold.until?.getTime() ?? Number.POSITIVE_INFINITY)
+  for (const [reason, keeps] of [['held', hold] as const, ['locked', lock] as const]) {
+    if (keeps !== null && (keeps.until === null || keeps.until.getTime() > nowMs))
+      keep(member, reason, keeps.until?.getTime() ?? Number.POSITIVE_INFINITY)
   }
   if (inUse) keep(member, 'in-use')
   if (member.ahead) keep(member, 'clock-ahead')

@@ -37,6 +37,8 @@ export interface RetentionCandidate {
   readonly usable: boolean
   /** Somebody wants it kept, until a moment or (null) until it is released. */
   readonly hold: { readonly until: Date | null } | null
+  /** The bucket keeps it, until a moment or (null) until somebody lifts a legal hold. */
+  readonly lock?: { readonly until: Date | null } | null
   /** It is being verified or restored. */
   readonly inUse: boolean
 }
@@ -54,6 +56,7 @@ export const retentionReasons = {
   monthly: 'it is the newest usable backup of its month',
   yearly: 'it is the newest usable backup of its year',
   held: 'it is held',
+  locked: 'the bucket has it locked (Object Lock)',
   'in-use': 'it is being verified or restored',
   'clock-ahead': 'it is dated into the future, so its age is not known',
   'standing-unknown': 'a proof of it cannot be read, which may be the one that matters',

@@ -53,14 +53,32 @@ export async function expireWal(
   const { signal, log } = context
   const physical = await readPhysical(repository, signal)
   const went = new Map<string, Went>()
+  const locked = new Set<string>()
   let files = 0
   let bytes = 0
+  /** What is locked stays, and all of its timeline after it. */
+  async function unlocked(some: readonly JudgedWal[]): Promise<readonly JudgedWal[]> {
+    const free: JudgedWal[] = []
+    for (const judged of some) {
+      const timeline = timelineOf(judged)
+      if (locked.has(timeline)) continue
+      const lock = await repository.wal.lockOf(judged.file, policy.now, { signal })
+      if (lock === null) {
+        free.push(judged)
+        continue
+      }
+      locked.add(timeline)
+      const about = { repository: repository.name, file: judged.file.name, until: lock.until }
+      log.info(about, 'WAL would expire, and stays: the bucket has it locked')
+    }
+    return free
+  }
   async function remove(some: readonly JudgedWal[]): Promise<void> {
     if (!isClockRight()) throw refused(repository.name, clockChanged)
     const message = `removing WAL from ${repository.name}: ${some[0]?.file.name ?? ''}`
     context.progress({ done: files, total: null, unit: 'files', message })
     const removed = repository.wal.removeInOrder(
-      some.map((judged) => ({ judged, info: judged.file.info })),
+      (await unlocked(some)).map((judged) => ({ judged, info: judged.file.info })),
       { signal },
     )
     for await (const { judged, info } of removed) {
@@ -94,8 +112,13 @@ export function walInWords({ files, bytes }: RemovedWal): string {
   return `${files} file${files === 1 ? '' : 's'} of WAL (${Math.ceil(bytes / 2 ** 20)} MiB)`
 }
 
-function note(went: Map<string, Went>, { systemIdentifier, timeline, file }: JudgedWal): void {
-  const key = `${systemIdentifier}/${timeline}`
+function timelineOf({ systemIdentifier, timeline }: JudgedWal): string {
+  return `${systemIdentifier}/${timeline}`
+}
+
+function note(went: Map<string, Went>, judged: JudgedWal): void {
+  const { file } = judged
+  const key = timelineOf(judged)
   const one = went.get(key) ?? { first: file.name, last: file.name, lastSegment: null, files: 0, bytes: 0 }
   went.set(key, one)
   one.last = file.name

@@ -2,7 +2,7 @@ import type { BackupType } from '../domain/backup.ts'
 import type { Failure } from '../domain/errors.ts'
 import type { Verdict, VerificationLevel } from '../domain/proof.ts'
 import type { BackupFailure, JobSummary } from '../runner/job.ts'
-import type { Capacity } from '../storage/storage.ts'
+import type { Capacity, Lock } from '../storage/storage.ts'
 import type { ArchiverView } from './archiver.ts'
 import type { WatchState } from './external-catalog.ts'
 import type { WalState } from './wal-state.ts'
@@ -35,6 +35,8 @@ export interface BackupSummary {
   readonly manifestChecksum: string
   /** The backup that an incremental builds on. */
   readonly parent: string | null
+  /** What the bucket said of the lock of its manifest when that was read; later it may have been prolonged. */
+  readonly lock?: Lock
 }
 
 /** Somebody wants a backup kept. */

@@ -116,7 +116,7 @@ export function createRepositoryLook(
       }
       version = read.info.version
       if ('problem' in read) throw read.problem
-      return { id, known: { version, summary: summarizeManifest(read.manifest, intern) } }
+      return { id, known: { version, summary: summarizeManifest(read.manifest, intern, read.info.lock) } }
     } catch (error) {
       if (version === '' && former !== undefined && 'summary' in former) throw error
       return { id, known: cannotBeUsed(error, id, version, former) }

@@ -31,6 +31,7 @@ export function surveyRetention(state: RepositoryState, isDead: (use: UseSummary
       standing: state.unreadProofs.has(id) ? 'unknown' : standing(state.proofs.get(id)),
       usable: true,
       hold: state.holds.get(id) ?? null,
+      lock: backup.lock ?? null,
       inUse: inUse.has(id),
     }
   })

@@ -1,6 +1,7 @@
 import type { Manifest } from '../domain/backup.ts'
 import { LifeboatError } from '../domain/errors.ts'
 import { isRestoreProof, overallVerdict, type Proof, verificationLevels } from '../domain/proof.ts'
+import type { Lock } from '../storage/storage.ts'
 import type { BackupSummary, ProofSummary } from './catalog.ts'
 
 /** Gives equal strings back as one object, so that ten thousand backups share one name of their database. */
@@ -30,7 +31,7 @@ function moment(text: string, what: string, code: 'manifest-invalid' | 'proof-in
  * What the catalog keeps of a manifest. A dump restores to the moment of its snapshot (its start), a physical backup at
  * the earliest to its stop. Fails with `manifest-invalid` when a time is none.
  */
-export function summarizeManifest(manifest: Manifest, intern: Intern): BackupSummary {
+export function summarizeManifest(manifest: Manifest, intern: Intern, lock?: Lock): BackupSummary {
   const startedAt = moment(manifest.start.time, 'start.time', 'manifest-invalid')
   const finishedAt = moment(manifest.stop.time, 'stop.time', 'manifest-invalid')
   return Object.freeze({
@@ -53,6 +54,7 @@ export function summarizeManifest(manifest: Manifest, intern: Intern): BackupSum
     warnings: manifest.warnings.length,
     manifestChecksum: manifest.checksum,
     parent: manifest.parent,
+    ...(lock === undefined ? {} : { lock }),
   })
 }
 

@@ -5,6 +5,7 @@ import { type Place, readInProgress, removeFolder, type Stoppable } from './back
 import { beingRemoved, holds, readHold } from './holds.ts'
 import { claim, isSilent, serializeInProgress } from './in-progress.ts'
 import { inProgressKey, manifestKey } from './layout.ts'
+import { lockInWords, lockOfFolder } from './locks.ts'
 import { listUses, type UseEntry } from './uses.ts'
 
 export interface ExpireOptions extends Stoppable {
@@ -29,6 +30,9 @@ export async function expireFolder(place: Place, clock: Clock, id: string, optio
   const key = inProgressKey(cluster, id)
   const other = await readInProgress(place, id, stoppable)
   if (other?.purpose === 'expire' && !isSilent(new Date(other.heartbeatAt), clock.now())) throw beingRemoved(id)
+  // First: in a bucket that locks, a claim is one more version.
+  const lock = await lockOfFolder(place, id, clock.now(), stoppable)
+  if (lock !== null) throw stays(id, `it is locked ${lockInWords(lock)}`)
   const mine = claim(runId, randomUUID(), clock.now(), 'expire')
   // A full disk must not keep expiry from making room. Nobody can put a hold or a mark there either.
   const isClaimed = await storage.put(key, serializeInProgress(mine), stoppable).then(

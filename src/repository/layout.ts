@@ -43,10 +43,23 @@ export function isArtifactName(name: string): boolean {
   return artifactPattern.test(name) && name !== manifestName
 }
 
-/** True for the key of an artifact, of any cluster; not for manifests and what else is small and often written. */
-export function isBackupArtifact(key: string): boolean {
-  const parts = key.split('/')
-  return parts.length === 4 && parts[1] === 'backups' && isArtifactName(parts[3] ?? '')
+/** What a key is of; `other` is small and often written or soon removed: leases, claims, marks, proofs, holds. */
+export type ObjectKind = 'artifact' | 'manifest' | 'wal' | 'other'
+
+/** The kind of an object of any cluster. A partial is `other`: its segment takes its place. */
+export function objectKind(key: string): ObjectKind {
+  const [cluster = '', folder, ...rest] = key.split('/')
+  const [, name = ''] = rest
+  if (folder === 'backups' && rest.length === 2) {
+    return name === manifestName ? 'manifest' : isArtifactName(name) ? 'artifact' : 'other'
+  }
+  const wal = folder === 'wal' ? parseWalKey(cluster, key) : null
+  return wal === null || wal.kind === 'partial' ? 'other' : 'wal'
+}
+
+/** True for what is put once and stays as it is until it expires, in the folder of a cluster. */
+export function isForGood(key: string): boolean {
+  return objectKind(key) !== 'other' && isClusterName(key.split('/', 1)[0] ?? '')
 }
 
 /** What tells this repository from another: see identity.ts. */

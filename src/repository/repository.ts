@@ -15,6 +15,7 @@ import {
 import { type BackupWriter, type BeginOptions, beginBackup } from './backup-writer.ts'
 import { type CleanUpOptions, cleanUpFolder } from './clean-up.ts'
 import { type ExpireOptions, expireFolder } from './expire-folder.ts'
+import { lockHeld, unlockReleased } from './held-locks.ts'
 import type { HoldBody } from './hold.ts'
 import { type HoldEntry, listHolds, putHold, type ReadHold, readHold, removeHold } from './holds.ts'
 import {
@@ -210,16 +211,23 @@ export class Repository {
 
   /**
    * Keeps a backup from being expired, until a moment or its release; a hold that is there is replaced. Fails with
-   * `not-found` when there is no such backup, and with `conflict` while it is being removed.
+   * `not-found` when there is no such backup, and with `conflict` while it is being removed. Where backups are locked, the
+   * locks of this one and of those it builds on last as long as the hold; when that fails, the hold is there all the same.
    */
   async hold(body: HoldBody, options: Stoppable = {}): Promise<void> {
     await this.#ensureIdentity(options)
+    const former = await this.readHold(body.backupId, options)
     await putHold(this, body, options)
+    await lockHeld(this, body, options)
+    if (body.until !== null) await unlockReleased(this, body.backupId, former, options)
   }
 
-  /** True if there was a hold. */
+  /** True if there was a hold. Legal holds that it had put are taken off, where no other hold needs them. */
   async releaseHold(id: string, options: Stoppable = {}): Promise<boolean> {
-    return removeHold(this, id, options)
+    const former = await this.readHold(id, options)
+    const was = await removeHold(this, id, options)
+    await unlockReleased(this, id, former, options)
+    return was
   }
 
   /** All holds, unread, also those that have ended or whose backup is gone. */

@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream'
 import { LifeboatError } from '../domain/errors.ts'
-import type { ObjectInfo } from '../storage/storage.ts'
+import type { Lock, ObjectInfo } from '../storage/storage.ts'
 import { type Place, readWhole, type Stoppable } from './backup-folder.ts'
 import {
   parseWalKey,
@@ -12,6 +12,7 @@ import {
   walSegmentPrefix,
   walTimelinePrefix,
 } from './layout.ts'
+import { isLocked } from './locks.ts'
 
 /** A stored file of WAL, and the object that it is in. */
 export interface StoredWalObject extends StoredWal {
@@ -195,6 +196,13 @@ export class WalStore {
       await this.#place.storage.remove(file.info.key, options)
       yield file
     }
+  }
+
+  /** The lock that a file has now; null without one, and where nothing is to be locked. */
+  async lockOf({ info }: Pick<StoredWalObject, 'info'>, now: Date, options: Stoppable = {}): Promise<Lock | null> {
+    if (this.#place.storage.locks === undefined) return null
+    const lock = (await this.#place.storage.head(info.key, options))?.lock
+    return isLocked(lock, now) ? lock : null
   }
 
   async *#list(prefix: string, options: Stoppable & { readonly startAfter?: string }): AsyncGenerator<StoredWalObject> {

@@ -52,6 +52,11 @@ export function nameOf(error: unknown): string {
   return error instanceof Error ? error.name : ''
 }
 
+/** What the server, or Node, said. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : ''
+}
+
 /** The HTTP status, or 0 where there was no answer. */
 export function statusOf(error: unknown): number {
   if (!(error instanceof Error) || !('$metadata' in error)) return 0
@@ -99,7 +104,8 @@ const hints: Readonly<Record<string, string>> = {
     'let the policy of these keys allow it (docs/s3.md lists what is needed), and look at the keys and the clock',
   CredentialsProviderError:
     'set accessKeyIdFile and secretAccessKeyFile of the repository, or any of the usual ways of AWS',
-  InvalidStorageClass: 'this server does not know the storage class: change storageClass of the repository',
+  InvalidStorageClass:
+    'this server does not know the storage class: change storageClass or walStorageClass of the repository',
   InvalidObjectState: 'the object is in cold storage: bring it back first (RestoreObject), then try again',
   NotImplemented: 'the server cannot do what was asked: look into docs/s3.md for the settings of such servers',
   QuotaExceeded: 'raise the quota of the bucket or its owner, or shorten the retention',

@@ -1,3 +1,5 @@
+import type { ObjectLockLegalHoldStatus } from '@aws-sdk/client-s3'
+import { answeredLock } from './s3-locks.ts'
 import type { ObjectInfo } from './storage.ts'
 
 /** Listings tell fractions of a second, answers to single requests do not: the time of one object must be one time. */
@@ -18,11 +20,15 @@ export function answeredInfo(
     readonly ContentRange?: string | undefined
     readonly LastModified?: Date | undefined
     readonly ETag?: string | undefined
+    readonly ObjectLockRetainUntilDate?: Date | undefined
+    readonly ObjectLockLegalHoldStatus?: ObjectLockLegalHoldStatus | undefined
   },
 ): ObjectInfo {
   const whole = /\/(\d+)$/.exec(answer.ContentRange ?? '')?.[1]
+  const lock = answeredLock(answer)
   return {
     key,
+    ...(lock === undefined ? {} : { lock }),
     bytes: whole === undefined ? (answer.ContentLength ?? 0) : Number(whole),
     modified: wholeSeconds(answer.LastModified),
     version: versionOf(answer.ETag),

@@ -48,15 +48,16 @@ export class BufferPool {
 export class Part {
   readonly number: number
   readonly buffer: Buffer
-  readonly #md5: Hash = createHash('md5')
+  readonly #md5: Hash | null
   readonly #sha256: Hash | null
   #filled = 0
 
-  /** The first part may be all there is: only then its SHA-256 is of use. */
-  constructor(number: number, buffer: Buffer) {
+  /** The first part may be all there is: then its SHA-256 is of use in any case. */
+  constructor(number: number, buffer: Buffer, checksum: 'sha256' | 'md5') {
     this.number = number
     this.buffer = buffer
-    this.#sha256 = number === 1 ? createHash('sha256') : null
+    this.#md5 = checksum === 'md5' ? createHash('md5') : null
+    this.#sha256 = number === 1 || checksum === 'sha256' ? createHash('sha256') : null
   }
 
   get isFull(): boolean {
@@ -71,7 +72,7 @@ export class Part {
   fill(bytes: Uint8Array): number {
     const taken = bytes.subarray(0, this.buffer.length - this.#filled)
     this.buffer.set(taken, this.#filled)
-    this.#md5.update(taken)
+    this.#md5?.update(taken)
     this.#sha256?.update(taken)
     this.#filled += taken.length
     return taken.length
@@ -79,11 +80,11 @@ export class Part {
 
   /** May be called once, at the end. */
   digests(): Digests {
-    return { md5: this.#md5.digest('base64'), sha256: this.#sha256?.digest('hex') ?? '' }
+    return { md5: this.#md5?.digest('base64') ?? '', sha256: this.#sha256?.digest('hex') ?? '' }
   }
 }
 
-/** MD5 in Base64, as the header Content-MD5 has it, and SHA-256 in hexadecimal. */
+/** MD5 in Base64, as the header Content-MD5 has it, and SHA-256 in hexadecimal; empty where it was not asked for. */
 export interface Digests {
   readonly md5: string
   readonly sha256: string

@@ -203,14 +203,16 @@ export class S3Requests {
 }
 
 /**
- * Says what the signature covers of a body: the SHA-256 that is in its metadata, or nothing, as Content-MD5 guards it in any
- * case. Otherwise the SDK would hash all of it once more, in one go.
+ * Says what the signature covers of a body: its SHA-256 where that is at hand, as the checksum or in its metadata, or nothing,
+ * as Content-MD5 guards it in any case. Otherwise the SDK would hash all of it once more, in one go.
  */
 function signedBody<Args extends { input: object; request: unknown }>(args: Args): Args {
   const { input, request } = args
   if (!('Body' in input) || typeof request !== 'object' || request === null || !('headers' in request)) return args
   const metadata = 'Metadata' in input ? (input.Metadata as Readonly<Record<string, string>>) : {}
-  const covered = metadata[sha256Metadata] ?? 'UNSIGNED-PAYLOAD'
+  const checksum = 'ChecksumSHA256' in input ? String(input.ChecksumSHA256) : null
+  const sha256 = checksum === null ? metadata[sha256Metadata] : Buffer.from(checksum, 'base64').toString('hex')
+  const covered = sha256 ?? 'UNSIGNED-PAYLOAD'
   Object.assign(request.headers as object, { 'x-amz-content-sha256': covered })
   return args
 }

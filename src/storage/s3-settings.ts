@@ -5,6 +5,16 @@ export interface S3Keys {
   readonly sessionToken?: string
 }
 
+/** How objects are locked as they are put. */
+export interface ObjectLockSettings {
+  readonly mode: 'governance' | 'compliance'
+  /** From the upload on; null: without an end in time. */
+  readonly forSeconds: number | null
+  readonly legalHold: boolean
+  /** Whether an object is locked, by its key without the prefix. */
+  readonly covers: (key: string) => boolean
+}
+
 /** Where a bucket is, and how objects are put into it. */
 export interface S3Settings {
   readonly bucket: string
@@ -20,6 +30,12 @@ export interface S3Settings {
   readonly keys: (() => Promise<S3Keys>) | null
   /** The storage class of an object by its key, without the prefix, and its size in bytes; null: the bucket's default. */
   readonly storageClass: (key: string, bytes: number) => string | null
+  /** What the server is to compare with what it gets. */
+  readonly checksum: 'sha256' | 'md5'
+  /** Of every object, by key. */
+  readonly tags: Readonly<Record<string, string>>
+  /** Null: nothing is locked. */
+  readonly objectLock: ObjectLockSettings | null
   readonly serverSideEncryption: 'AES256' | 'aws:kms' | null
   /** For aws:kms; null: the bucket's default key. */
   readonly kmsKeyId: string | null

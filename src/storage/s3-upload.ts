@@ -1,11 +1,13 @@
 import { randomUUID } from 'node:crypto'
 import type { Readable } from 'node:stream'
+import type { CompletedPart } from '@aws-sdk/client-s3'
 import { LifeboatError } from '../domain/errors.ts'
 import { storageFailure } from './failures.ts'
 import { nameOf, statusOf } from './s3-failures.ts'
 import { type BufferPool, type Digests, digestsOf, mostParts, Part, partBytes, partsAtOnce } from './s3-parts.ts'
 import { type S3Requests, sha256Metadata } from './s3-requests.ts'
 import type { S3Settings } from './s3-settings.ts'
+import { checksumFields, traitsOf } from './s3-traits.ts'
 
 /** Names one put in the metadata of its object: who has lost an answer can tell its own object from another's. */
 export const putToken = 'lifeboat-put'
@@ -27,7 +29,10 @@ export interface UploadOptions {
   readonly key: string
   readonly doing: string
   readonly ifAbsent: boolean
+  /** Looks at the key before each put that is only to be if it is absent: the server may not. */
+  readonly looksFirst: boolean
   readonly signal: AbortSignal | undefined
+  readonly now: () => Date
   /** What is there by now; null if nothing is. */
   readonly look: () => Promise<{ readonly token: string | null } | null>
 }
@@ -37,6 +42,7 @@ export interface Uploaded {
   readonly bytes: number
   readonly etag: string
   readonly token: string
+  readonly inParts: boolean
 }
 
 /**
@@ -55,14 +61,14 @@ export async function upload(body: Readable | Uint8Array, options: UploadOptions
   const multipart = new Multipart(options, () => {
     if (!(body instanceof Uint8Array)) body.destroy()
   })
-  let part = new Part(1, pool.take(settings.partBytes))
+  let part = new Part(1, pool.take(settings.partBytes), settings.checksum)
   try {
     for await (const bytes of body instanceof Uint8Array ? [body] : chunksOf(body, options.doing)) {
       for (let from = 0; from < bytes.length; ) {
         if (part.isFull) {
           const next = part.number + 1
           await multipart.send(part)
-          part = new Part(next, pool.take(partBytes(next, settings.partBytes)))
+          part = new Part(next, pool.take(partBytes(next, settings.partBytes)), settings.checksum)
         }
         from += part.fill(bytes.subarray(from))
       }
@@ -93,16 +99,17 @@ async function* chunksOf(body: Readable, doing: string): AsyncGenerator<Uint8Arr
 }
 
 async function putWhole(options: UploadOptions, bytes: Uint8Array, digests: Digests): Promise<Uploaded> {
-  const { requests, settings, key, doing, ifAbsent, signal } = options
+  const { requests, settings, key, doing, ifAbsent, looksFirst, signal } = options
+  if (ifAbsent && looksFirst) await checkAbsent(options)
   const token = randomUUID()
   const request = {
     ...target(settings, key),
-    ...stored(settings, key, bytes.length),
+    ...traitsOf(settings, key, bytes.length, options.now()),
     Metadata: { [putToken]: token, [sha256Metadata]: digests.sha256 },
     ...(ifAbsent ? { IfNoneMatch: '*' } : {}),
     Body: bytes,
     ContentLength: bytes.length,
-    ContentMD5: digests.md5,
+    ...checksumFields(settings, digests),
   }
   const etag = await requests.call({ doing, signal, graceMs, bytes: bytes.length }, async (client, stop, tries) => {
     try {
@@ -114,7 +121,7 @@ async function putWhole(options: UploadOptions, bytes: Uint8Array, digests: Dige
       throw alreadyThere(options, error)
     }
   })
-  return { bytes: bytes.length, etag: etag ?? '', token }
+  return { bytes: bytes.length, etag: etag ?? '', token, inParts: false }
 }
 
 /** A multipart upload, begun with its first part. */
@@ -122,7 +129,7 @@ class Multipart {
   readonly #options: UploadOptions
   readonly #onFailure: () => void
   readonly #token = randomUUID()
-  readonly #sent = new Map<number, string>()
+  readonly #sent = new Map<number, CompletedPart>()
   readonly #sending = new Set<Promise<void>>()
   /** Ends what is still being sent when one part has failed. */
   readonly #over = new AbortController()
@@ -146,7 +153,7 @@ class Multipart {
     if (this.#failure !== null) throw this.#failure.error
     const bytes = part.bytes
     this.#bytes += bytes.length
-    const sending = this.#upload(id, part.number, bytes, part.digests().md5)
+    const sending = this.#upload(id, part.number, bytes, part.digests())
       .catch((error: unknown) => {
         this.#failure ??= { error }
         this.#over.abort(error)
@@ -164,12 +171,12 @@ class Multipart {
     const { requests, settings, key, doing, ifAbsent, signal } = this.#options
     await Promise.all(this.#sending)
     if (this.#failure !== null) throw this.#failure.error
-    if (ifAbsent) await this.#checkAbsent()
-    const parts = [...this.#sent].sort(([a], [b]) => a - b)
+    if (ifAbsent) await checkAbsent(this.#options)
+    const parts = [...this.#sent].sort(([a], [b]) => a - b).map(([, part]) => part)
     const request = {
       ...target(settings, key),
       UploadId: this.#id ?? '',
-      MultipartUpload: { Parts: parts.map(([PartNumber, ETag]) => ({ PartNumber, ETag })) },
+      MultipartUpload: { Parts: parts },
       ...(ifAbsent ? { IfNoneMatch: '*' } : {}),
     }
     const etag = await requests.call({ doing, signal, graceMs, ms: completeMs }, async (client, stop, tries) => {
@@ -183,7 +190,7 @@ class Multipart {
       }
     })
     this.#id = null
-    return { bytes: this.#bytes, etag: etag ?? '', token: this.#token }
+    return { bytes: this.#bytes, etag: etag ?? '', token: this.#token, inParts: true }
   }
 
   /** Gives up what was sent, and gives the failure to throw. What the server does not forget now, `cleanTemporary` removes later. */
@@ -204,10 +211,12 @@ class Multipart {
 
   async #create(): Promise<string> {
     const { requests, settings, key, doing, ifAbsent, signal } = this.#options
-    if (ifAbsent) await this.#checkAbsent()
+    if (ifAbsent) await checkAbsent(this.#options)
     const request = {
       ...target(settings, key),
-      ...stored(settings, key, Number.POSITIVE_INFINITY), // how much it will be is not known, but not little
+      // How much it will be is not known, but not little.
+      ...traitsOf(settings, key, Number.POSITIVE_INFINITY, this.#options.now()),
+      ...(settings.checksum === 'sha256' ? { ChecksumAlgorithm: 'SHA256' as const } : {}),
       Metadata: { [putToken]: this.#token },
     }
     // Who does not know its id cannot abort it.
@@ -219,26 +228,24 @@ class Multipart {
     return id
   }
 
-  async #checkAbsent(): Promise<void> {
-    if ((await this.#options.look()) !== null) throw alreadyThere(this.#options, null)
-  }
-
-  async #upload(id: string, number: number, bytes: Uint8Array, md5: string): Promise<void> {
+  async #upload(id: string, number: number, bytes: Uint8Array, digests: Digests): Promise<void> {
     const { requests, settings, key, doing, signal } = this.#options
+    const checksum = checksumFields(settings, digests)
     const request = {
       ...target(settings, key),
       UploadId: id,
       PartNumber: number,
       Body: bytes,
       ContentLength: bytes.length,
-      ContentMD5: md5,
+      ...checksum,
     }
     const over = signal ? AbortSignal.any([signal, this.#over.signal]) : this.#over.signal
     const { ETag: etag } = await requests.call({ doing, signal: over, bytes: bytes.length }, (client, stop) =>
       client.uploadPart(request, { abortSignal: stop }),
     )
     if (!etag) throw new LifeboatError('storage-failed', `cannot ${doing}: the server gave a part no ETag`)
-    this.#sent.set(number, etag)
+    const compared = 'ChecksumSHA256' in checksum ? { ChecksumSHA256: checksum.ChecksumSHA256 } : {}
+    this.#sent.set(number, { PartNumber: number, ETag: etag, ...compared })
   }
 }
 
@@ -246,14 +253,8 @@ function target({ bucket }: S3Settings, key: string): { Bucket: string; Key: str
   return { Bucket: bucket, Key: key }
 }
 
-function stored({ prefix, storageClass, serverSideEncryption, kmsKeyId }: S3Settings, key: string, bytes: number) {
-  const wanted = storageClass(key.slice(prefix.length), bytes)
-  return {
-    // The SDK knows the classes of Amazon alone; others have their own.
-    ...(wanted === null ? {} : { StorageClass: wanted as 'STANDARD' }),
-    ...(serverSideEncryption === null ? {} : { ServerSideEncryption: serverSideEncryption }),
-    ...(kmsKeyId === null ? {} : { SSEKMSKeyId: kmsKeyId }),
-  }
+async function checkAbsent(options: UploadOptions): Promise<void> {
+  if ((await options.look()) !== null) throw alreadyThere(options, null)
 }
 
 function isTaken(error: unknown): boolean {

@@ -8,11 +8,15 @@ import { S3Body } from './s3-body.ts'
 import { abortAbandoned } from './s3-clean.ts'
 import { nameOf, passingKind, s3Failure, statusOf } from './s3-failures.ts'
 import { listBucket } from './s3-list.ts'
+import { S3Locks } from './s3-locks.ts'
 import { answeredInfo, versionOf, wholeSeconds } from './s3-object.ts'
 import { BufferPool } from './s3-parts.ts'
 import { type S3RequestOptions, S3Requests, type S3RequestsOptions } from './s3-requests.ts'
 import type { S3Settings } from './s3-settings.ts'
-import { putToken, upload } from './s3-upload.ts'
+import { settleTraits } from './s3-settle.ts'
+import { uploadFailure } from './s3-traits.ts'
+import { S3Trials } from './s3-trials.ts'
+import { putToken, type Uploaded, upload } from './s3-upload.ts'
 import type { CommonPrefix, GetOptions, ListOptions, ObjectInfo, PutOptions, Storage, StoredObject } from './storage.ts'
 
 /** For so long a bucket that was there counts as there. */
@@ -39,6 +43,10 @@ export class S3Storage implements Storage {
   readonly #requests: S3Requests
   readonly #clock: Clock
   readonly #pool: BufferPool
+  readonly trials: S3Trials
+  readonly locks?: S3Locks
+  /** Whether the bucket was seen to keep versions. */
+  #keepsVersions: boolean
   /** Monotonic. */
   #seenAt: number | null = null
 
@@ -48,6 +56,9 @@ export class S3Storage implements Storage {
     this.#clock = clock
     this.#requests = new S3Requests({ ...options, clock })
     this.#pool = new BufferPool(settings.partBytes, settings.parallel)
+    this.#keepsVersions = settings.objectLock !== null
+    this.trials = new S3Trials(settings, this.#requests, clock)
+    if (settings.objectLock !== null) this.locks = new S3Locks(settings, this.#requests, settings.objectLock)
   }
 
   /** See Storage. The body is taken over: it is read to its end or destroyed. Its own LifeboatError comes through as it is. */
@@ -65,6 +76,9 @@ export class S3Storage implements Storage {
       const put = await upload(body, {
         ...{ settings: this.#settings, requests: this.#requests, pool: this.#pool },
         ...{ key: this.#settings.prefix + checkKey(key), doing, ifAbsent, signal },
+        now: () => this.#clock.now(),
+        // Ceph 16 does not honour If-None-Match where it keeps versions.
+        looksFirst: this.#keepsVersions && this.#settings.endpoint !== null,
         look: async () => {
           const found = await this.#head(key, { signal })
           return found === null ? null : { token: found.Metadata?.[putToken] ?? null }
@@ -74,18 +88,14 @@ export class S3Storage implements Storage {
     } catch (error) {
       if (body instanceof Readable) body.destroy()
       if (signal?.aborted) throw stopped(signal)
-      throw s3Failure(`cannot ${doing}`, error)
+      throw uploadFailure(this.#settings, this.#settings.prefix + key, `cannot ${doing}`, error)
     } finally {
       signal?.removeEventListener('abort', stop)
     }
   }
 
   /** Only a look tells when the server says that it was stored, and shows that it is there. */
-  async #whatWasPut(
-    key: string,
-    put: { readonly bytes: number; readonly etag: string; readonly token: string },
-    { ifAbsent = false }: PutOptions,
-  ): Promise<ObjectInfo> {
+  async #whatWasPut(key: string, put: Uploaded, { ifAbsent = false }: PutOptions): Promise<ObjectInfo> {
     // It is stored: neither a signal nor a server that has gone meanwhile undoes that.
     const found = await this.#head(key, quick).catch((error: unknown) => {
       // Some servers tell no ETag when an upload is completed.
@@ -94,7 +104,10 @@ export class S3Storage implements Storage {
     })
     if (found?.Metadata?.[putToken] === put.token) {
       const info = answeredInfo(key, found)
-      if (info.bytes === put.bytes) return info
+      if (info.bytes === put.bytes) {
+        if (put.inParts) await this.#settle(key, found)
+        return info
+      }
       const message = `${JSON.stringify(key)} has ${info.bytes} bytes in the bucket, and ${put.bytes} were sent`
       throw new LifeboatError('storage-failed', message)
     }
@@ -104,6 +117,17 @@ export class S3Storage implements Storage {
     // Replaced or removed since: what was put is still what was put.
     const modified = wholeSeconds(this.#clock.now())
     return { key, bytes: put.bytes, modified, version: versionOf(put.etag) }
+  }
+
+  /** What is not locked as it was to be does not stay. */
+  async #settle(key: string, found: HeadObjectCommandOutput): Promise<void> {
+    const { ...place } = { settings: this.#settings, requests: this.#requests, locks: this.locks }
+    try {
+      await settleTraits({ ...place, key, found, now: this.#clock.now() })
+    } catch (error) {
+      await this.remove(key)
+      throw error
+    }
   }
 
   /**
@@ -174,9 +198,11 @@ export class S3Storage implements Storage {
   async #head(key: string, options: Omit<S3RequestOptions, 'doing'>): Promise<HeadObjectCommandOutput | null> {
     const doing = `look at ${JSON.stringify(key)}`
     try {
-      return await this.#requests.call({ ...options, doing }, (client, stop) =>
+      const found = await this.#requests.call({ ...options, doing }, (client, stop) =>
         client.headObject(this.#target(key), { abortSignal: stop }),
       )
+      this.#keepsVersions ||= (found.VersionId ?? 'null') !== 'null'
+      return found
     } catch (error) {
       // Answers to HEAD have no words: a bucket that is not there looks like an object that is not.
       const status = statusOf(error)

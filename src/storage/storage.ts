@@ -8,6 +8,14 @@ export interface ObjectInfo {
   readonly modified: Date
   /** Identity of these bytes: it changes whenever the object is replaced or altered (inode, size, mtime and ctime; an ETag). */
   readonly version: string
+  /** What keeps it from being removed, where it is locked and was looked at by itself: listings do not tell. */
+  readonly lock?: Lock
+}
+
+/** A lock that a bucket has on an object, whoever asks for its removal. */
+export interface Lock {
+  /** Null: until somebody lifts it (a legal hold). */
+  readonly until: Date | null
 }
 
 /**
@@ -80,6 +88,35 @@ export interface Storage {
   remove(key: string, options?: { readonly signal?: AbortSignal }): Promise<void>
   /** Left out where there is no such place. */
   readonly staging?: Staging
+  /** Left out where objects are not to be locked. */
+  readonly locks?: ObjectLocks
+  /** Left out where there is nothing to try. */
+  readonly trials?: UploadTrials
+}
+
+/** Changes the locks of objects that are there. */
+export interface ObjectLocks {
+  /** Locks it until then at least; never shortens a lock. */
+  extend(key: string, until: Date, options?: { readonly signal?: AbortSignal }): Promise<void>
+  /** Puts a legal hold on it. */
+  hold(key: string, options?: { readonly signal?: AbortSignal }): Promise<void>
+  /** Takes the legal hold off. */
+  release(key: string, options?: { readonly signal?: AbortSignal }): Promise<void>
+}
+
+/** What a server is told to compare with the bytes it gets. */
+export type Checksum = 'sha256' | 'md5'
+
+/** Finds out what a server does with what it is asked. Each leaves nothing but what a lock keeps. */
+export interface UploadTrials {
+  /** What uploads carry. */
+  readonly checksum: Checksum
+  /** True when the server refuses bytes that come with the checksum of others. */
+  comparesChecksums(key: string, checksum: Checksum): Promise<boolean>
+  /** True when the server itself refuses to replace an object that is only to be put if it is absent. */
+  refusesExisting(key: string): Promise<boolean>
+  /** Locks an object for some minutes, and gives the lock that the server then tells of. */
+  lock(key: string): Promise<Lock | null>
 }
 
 /**

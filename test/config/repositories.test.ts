@@ -10,8 +10,10 @@ const bucketOf = async (more: string) => (await loadConfig({ text: one(more), en
 t.test('a bucket, with what follows from an endpoint', async (t) => {
   t.match(await bucketOf(''), {
     ...{ bucket: 'bucket', prefix: 'prod/', region: null, endpoint: null, pathStyle: false, keys: null },
-    ...{ storageClass: null, serverSideEncryption: null, kmsKeyId: null, partBytes: 20 * 2 ** 20, parallel: 4 },
+    ...{ storageClass: 'GLACIER_IR', walStorageClass: null, checksum: 'sha256', tags: {}, objectLock: null },
+    ...{ serverSideEncryption: null, kmsKeyId: null, partBytes: 20 * 2 ** 20, parallel: 4 },
   })
+  t.match(await bucketOf('endpoint: "http://127.0.0.1:9000"'), { storageClass: null, checksum: 'md5' })
   const own = 'endpoint: "http://127.0.0.1:9000", partSize: 64MiB, parallel: 8, storageClass: GLACIER_IR'
   t.match(await bucketOf(own), {
     ...{ endpoint: 'http://127.0.0.1:9000', region: 'us-east-1', pathStyle: true },
@@ -21,6 +23,29 @@ t.test('a bucket, with what follows from an endpoint', async (t) => {
     ...{ region: 'eu-central-1', pathStyle: false },
   })
   t.equal((await loadConfig({ text: minimal, env: {} })).repositories[0]?.bucket, null)
+})
+
+t.test('tags, and how long things stay and are locked', async (t) => {
+  t.same((await bucketOf('tags: ["team=dba", "a b=c=d", "ü="]'))?.tags, { team: 'dba', 'a b': 'c=d', ü: '' })
+  const day = 86_400
+  for (const [more, keepFor, wal, lock] of [
+    ['', 90, 90, null],
+    ['retention: { window: 60d }', 90, 90, null],
+    ['retention: { walKeepFor: 14d }', 90, 14, null],
+    ['objectLock: { for: 30d }', 90, 90, { mode: 'governance', forSeconds: 30 * day, legalHold: false }],
+    ['objectLock: { for: 120d, mode: compliance }', 90, 120, { mode: 'compliance', forSeconds: 120 * day }],
+    ['objectLock: { for: 30d }, retention: { walKeepFor: 14d }', 90, 30, {}],
+    ['objectLock: { legalHold: true }, retention: { walKeepFor: 14d }', 90, 14, { forSeconds: null, legalHold: true }],
+  ] as const) {
+    const [repository] = (await loadConfig({ text: one(more), env: {} })).repositories
+    t.equal(repository?.retention.keepForSeconds, keepFor * day, more)
+    t.equal(repository?.walKeepForSeconds, wal * day, more)
+    t.match(repository?.bucket?.objectLock, lock, more)
+  }
+  const [local] = (await loadConfig({ text: one('', 'file:///srv/x'), env: {} })).repositories
+  t.match(local, { retention: { keepForSeconds: 30 * day }, walKeepForSeconds: 30 * day })
+  const forever = 'objectLock: { for: 30d }, retention: { keepFor: forever }'
+  t.equal((await loadConfig({ text: one(forever), env: {} })).repositories[0]?.walKeepForSeconds, null)
 })
 
 t.test('keys from files, read again each time', async (t) => {
@@ -53,6 +78,17 @@ t.test('what contradicts itself', async (t) => {
     [one('storageClass: DEEP_ARCHIVE'), 'repositories[0].storageClass', /read at once/],
     [one('endpoint: "https://user:hunter2@host"'), 'repositories[0].endpoint', /nothing else/],
     [one('endpoint: "https://host/path"'), 'repositories[0].endpoint', /nothing else/],
+    [one('objectLock: { for: 30d }', 'file:///srv/x'), 'repositories[0].objectLock', /is for buckets/],
+    [one('objectLock: { mode: compliance }'), 'repositories[0].objectLock', /neither/],
+    [one('tags: [a=1, b=2, a=3]'), 'repositories[0].tags', /"a" twice/],
+    [one(`tags: [${'abcdefghijk'.split('').join('=, ')}=]`), 'repositories[0].tags', /more than 10/],
+    [one('tags: [none]'), 'repositories[0].tags[0]', /is not a tag/],
+    [one('tags: ["=x"]'), 'repositories[0].tags[0]', /is not a tag/],
+    [one('tags: ["AWS:x=y"]'), 'repositories[0].tags[0]', /is not a tag/],
+    [one('tags: ["a=b\\nc"]'), 'repositories[0].tags[0]', /is not a tag/],
+    [one(`tags: ["a=${'x'.repeat(257)}"]`), 'repositories[0].tags[0]', /is not a tag/],
+    [one('walStorageClass: DEEP_ARCHIVE'), 'repositories[0].walStorageClass', /read at once/],
+    [one('retention: { window: 91d }'), 'repositories[0].retention.window', /longer than keepFor, 90d/],
     [one('partSize: 4MiB'), 'repositories[0].partSize', /at least 5MiB/],
     [one('', 's3://bucket/a//b'), 'repositories[0].url', /prefix/],
   ] as const) {

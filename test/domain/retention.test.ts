@@ -52,6 +52,24 @@ function plan(
 const goes = (made: RetentionPlan) => made.removals.map(({ id }) => id)
 const why = (made: RetentionPlan, id: string) => made.decisions.get(id)?.reasons
 
+t.test('what the bucket has locked stays, and what it builds on', async (t) => {
+  const soon = new Date(now.getTime() + 3_600_000)
+  const made = plan([
+    dump(1),
+    dump(20, { lock: { until: soon } }),
+    dump(30, { lock: { until: null } }),
+    dump(40, { lock: { until: now } }),
+    dump(50, { type: 'full', id: 'base' }),
+    dump(49, { type: 'incremental', id: 'child', parent: 'base', lock: { until: soon } }),
+    dump(1, { type: 'full', id: 'newer' }),
+  ])
+  t.same(made.decisions.get('dump-20'), { keep: true, reasons: ['locked'], until: soon })
+  t.same(made.decisions.get('dump-30'), { keep: true, reasons: ['locked'], until: null })
+  t.same(made.decisions.get('base'), { keep: true, reasons: ['parent'], until: soon })
+  t.same(goes(made), ['dump-40'], 'a lock that has ended locks nothing')
+  t.equal(made.held, 0)
+})
+
 t.test('by age, with the newest ones kept however old they are', async (t) => {
   const made = plan([dump(9), dump(10), dump(11), dump(12)])
   t.same(goes(made), ['dump-12', 'dump-11', 'dump-10'], 'oldest first; exactly as old as keepFor is old enough')

@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import process from 'node:process'
 import t, { type Test } from 'tap'
+import { checkUploads } from '../../src/check/bucket-uploads.ts'
 import { LifeboatError } from '../../src/domain/errors.ts'
 import { passingCause } from '../../src/domain/transient.ts'
 import { S3Storage } from '../../src/storage/s3.ts'
@@ -70,6 +71,69 @@ t.test('what servers refuse is told apart, with what to do', async (t) => {
     const asked = requests()
     t.equal((await failureOf(storage.head('a'))).code, code, `${said}, to a request whose answer has no words`)
     t.ok(requests() > asked)
+  }
+})
+
+t.test('locks and tags that are refused are told apart', async (t) => {
+  const lock = { mode: 'governance' as const, forSeconds: 60, legalHold: true, covers: (key: string) => key === 'a' }
+  const denied = 'User: x is not authorized to perform: s3:PutObjectLegalHold on resource: y'
+  for (const [status, said, message, code, hint] of [
+    [403, 'AccessDenied', denied, 'storage-credentials', /allow s3:PutObjectLegalHold on/],
+    [403, 'AccessDenied', 'Access Denied', 'storage-credentials', /Tagging, s3:PutObjectRetention, s3:PutObjectLegal/],
+    [400, 'InvalidRequest', 'Bucket is missing Object Lock Configuration', 'storage-failed', /no Object Lock/],
+    [404, 'ObjectLockConfigurationNotFoundError', 'none', 'storage-failed', /no Object Lock/],
+    [400, 'InvalidArgument', '', 'storage-failed', /storage class COLD/],
+  ] as const) {
+    const { settings } = await answering(t, (_, response) => refusal(response, status, said, message))
+    const traits = { objectLock: lock, tags: { a: 'b' }, storageClass: () => 'COLD' }
+    const storage = new S3Storage({ settings: { ...settings, ...traits }, random: () => 0 })
+    t.match(await failureOf(storage.put('a', Buffer.from('x'))), { code, hint }, said)
+    const free = await failureOf(storage.put('b', Buffer.from('x')))
+    t.notMatch(free.hint ?? '', /no Object Lock|Retention/, `${said}, of what is not locked`)
+    t.match(await failureOf(storage.trials.lock('a')), {
+      code,
+      ...(status === 403
+        ? { hint: /can be put, but not locked: .*s3:PutObjectRetention and s3:PutObjectLegalHold/ }
+        : {}),
+    })
+  }
+})
+
+t.test('a server that compares nothing and locks nothing', async (t) => {
+  const seen: IncomingMessage['headers'][] = []
+  const { settings } = await answering(t, (request, response) => {
+    if (request.method === 'PUT') seen.push(request.headers)
+    response.end()
+  })
+  const lock = { mode: 'compliance' as const, forSeconds: 86_400, legalHold: false, covers: () => true }
+  const storage = new S3Storage({ settings: { ...settings, checksum: 'sha256', objectLock: lock }, random: () => 0 })
+  const found = await checkUploads('x', { objectLock: lock }, storage.trials, '.p')
+  t.match(found, [
+    { status: 'warning', what: /takes bytes that come with the checksum of others/, hint: /https/ },
+    { status: 'warning', what: /If-None-Match/ },
+    { status: 'error', what: /tells of none/, hint: /GetObjectRetention.*remove objectLock/ },
+  ])
+  t.match(seen[0], { 'x-amz-checksum-sha256': /=$/, 'x-amz-content-sha256': /^[0-9a-f]{64}$/ })
+  t.ok(seen.every((headers) => !('x-amz-trailer' in headers)))
+  t.match(seen.at(-1), { 'x-amz-object-lock-mode': 'COMPLIANCE', 'x-amz-checksum-sha256': String })
+})
+
+t.test('a server that knows but one of the checksums', async (t) => {
+  for (const [checksum, header, answer] of [
+    ['sha256', 'content-md5', 'BadDigest'],
+    ['md5', 'x-amz-checksum-sha256', 'XAmzContentSHA256Mismatch'],
+  ] as const) {
+    const { settings } = await answering(t, (request, response) => {
+      if (request.url?.includes('uploads')) response.end('<R><UploadId>1</UploadId></R>')
+      else if (request.headers['if-none-match']) refusal(response, 412, 'PreconditionFailed')
+      else if (header in request.headers) refusal(response, 400, answer)
+      else if (request.method === 'PUT' && checksum === 'sha256') refusal(response, 501, 'NotImplemented')
+      else response.end()
+    })
+    const { trials } = new S3Storage({ settings: { ...settings, checksum }, random: () => 0 })
+    t.match(await checkUploads('x', { objectLock: null }, trials, '.p'), [
+      { status: 'error', hint: `set checksum: ${checksum === 'md5' ? 'sha256' : 'md5'} for this repository` },
+    ])
   }
 })
 

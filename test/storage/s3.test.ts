@@ -18,6 +18,7 @@ import { upload } from '../../src/storage/s3-upload.ts'
 import { codeOf, listed, storageContract } from '../contract/storage.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { cannotHaveS3, type S3Server, startS3 } from '../support/s3.ts'
+import { uploadTraits } from './s3-uploads.ts'
 
 const skip = await cannotHaveS3()
 const mebi = 1024 * 1024
@@ -38,6 +39,7 @@ await t.test('a real S3 server', { skip }, async (t) => {
   await t.test('more objects than a page', (t) => pages(t, server))
   await t.test('what others put there', (t) => foreign(t, server))
   await t.test('storage class, encryption and what is noted of an object', (t) => stored(t, server))
+  await uploadTraits(t, server)
 })
 
 function streamOf(bytes: Buffer, chunk = 100_001): Readable {
@@ -135,7 +137,8 @@ async function backPressure(t: Test, server: S3Server): Promise<void> {
     settings,
     requests: new S3Requests({ settings, clock: systemClock }),
     pool: new Counting(settings.partBytes, 2),
-    ...{ key: 'k', doing: 'write', ifAbsent: false, signal: undefined, look: async () => null },
+    ...{ key: 'k', doing: 'write', ifAbsent: false, looksFirst: false, signal: undefined, look: async () => null },
+    now: () => new Date(),
   })
   t.equal(put.bytes, 3 * large.length)
   t.equal(most, 3, 'two on their way, one being filled')

@@ -18,7 +18,7 @@ export interface S3Server {
   readonly port: number
   readonly client: S3Client
   /** Makes a bucket of a new name, and gives the settings for it. */
-  bucket(changes?: Partial<S3Settings>): Promise<S3Settings>
+  bucket(changes?: Partial<S3Settings>, more?: { readonly withLock?: boolean }): Promise<S3Settings>
 }
 
 /** What `skip` of a test is: why there can be no S3 server on this machine. False where there can. */
@@ -56,10 +56,10 @@ export async function startS3(t: Test): Promise<S3Server> {
     endpoint,
     port,
     client,
-    bucket: async (changes = {}) => {
+    bucket: async (changes = {}, { withLock = false } = {}) => {
       buckets += 1
       const bucket = `lifeboat-${buckets}`
-      await client.send(new CreateBucketCommand({ Bucket: bucket }))
+      await client.send(new CreateBucketCommand({ Bucket: bucket, ObjectLockEnabledForBucket: withLock }))
       return { ...s3Settings(endpoint, bucket), ...changes }
     },
   }
@@ -69,6 +69,7 @@ export function s3Settings(endpoint: string, bucket: string): S3Settings {
   return {
     ...{ bucket, prefix: '', region: 'us-east-1', endpoint, pathStyle: true, keys: async () => testKeys },
     ...{ storageClass: () => null, serverSideEncryption: null, kmsKeyId: null },
+    ...{ checksum: 'md5' as const, tags: {}, objectLock: null },
     ...{ partBytes: 5 * 1024 * 1024, parallel: 4, env: {} },
   }
 }
