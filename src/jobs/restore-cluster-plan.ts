@@ -1,11 +1,9 @@
-import { stat } from 'node:fs/promises'
-import { userInfo } from 'node:os'
 import { join } from 'node:path'
 import type { Clock } from '../clock.ts'
 import type { ValidatedConfig } from '../config/validated.ts'
 import type { Manifest } from '../domain/backup.ts'
 import { majorOf } from '../domain/chain.ts'
-import { LifeboatError, toFailure } from '../domain/errors.ts'
+import { LifeboatError } from '../domain/errors.ts'
 import type { RecoveryCosts } from '../domain/recovery-costs.ts'
 import type { RecoveryPlan } from '../domain/recovery-plan.ts'
 import { type RestoreWish, restoreParams, wishOf } from '../domain/restore-wish.ts'
@@ -24,13 +22,13 @@ import {
 } from '../physical/restore-places.ts'
 import { withSession } from '../postgres/connection.ts'
 import { chooseServer, findInstallations, type Installation } from '../postgres/installations.ts'
-import { serverOsUser } from '../postgres/os-user.ts'
 import { physicalFacts } from '../postgres/physical-facts.ts'
-import { type OsUser, runProgram } from '../postgres/programs.ts'
+import type { OsUser } from '../postgres/programs.ts'
 import type { Repository } from '../repository/repository.ts'
 import type { Run } from '../runner/job.ts'
 import { canonicalParams } from '../runner/params.ts'
 import type { LiveServer } from './newest-dumps.ts'
+import { ownerOf } from './restore-cluster-owner.ts'
 
 export interface ClusterRestoreOptions {
   readonly config: ValidatedConfig
@@ -294,40 +292,6 @@ async function preciousPlaces(
     ...watch.map(({ directory, name }) => ({ path: directory, what: `the watched directory ${name}` })),
     { path: stateDir, what: 'the state directory' },
   ]
-}
-
-/** Root gives what it restores to the owner of the directory that is there, or to who usually runs PostgreSQL. */
-async function ownerOf({ osUser, to }: RestoreWish): Promise<OsUser | null> {
-  if (osUser !== null) {
-    const self = userInfo()
-    if (self.uid !== 0 && self.username !== osUser)
-      throw new LifeboatError(
-        'usage-invalid',
-        `the files would be of ${self.username}, who runs this, not of ${osUser}`,
-        {
-          hint: 'run it as root to name another one; or leave --os-user out',
-        },
-      )
-    const user = await serverOsUser(osUser).catch(noSuchUser)
-    if (user?.uid !== 0) return user
-    throw new LifeboatError('usage-invalid', 'PostgreSQL does not run as root', {
-      hint: 'name the OS user that it is to run as: --os-user NAME',
-    })
-  }
-  const found = await stat(to).catch(() => null)
-  if (found === null || found.uid === 0) return serverOsUser('postgres').catch(noSuchUser)
-  const name = await runProgram({ program: 'id', args: ['-n', '-u', '--', String(found.uid)] }).then(
-    ({ stdout }) => stdout.trim(),
-    () => 'postgres',
-  )
-  return serverOsUser(name).catch(noSuchUser)
-}
-
-function noSuchUser(cause: unknown): never {
-  throw new LifeboatError('program-missing', toFailure(cause).message.replace('a scratch server', 'a server'), {
-    hint: 'name the OS user that runs PostgreSQL: --os-user NAME',
-    cause,
-  })
 }
 
 export function socketDirectoryOf(folder: string): string | null {
