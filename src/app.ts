@@ -4,6 +4,7 @@ import type { Clock } from './clock.ts'
 import { rpoHint, rpoWarning } from './config/objectives.ts'
 import { isWatchOnly, retentionPolicies, type ValidatedConfig } from './config/validated.ts'
 import { createCore } from './core.ts'
+import { costsOf } from './costs.ts'
 import { isExternalId } from './domain/backup.ts'
 import { type Failure, LifeboatError, toFailure } from './domain/errors.ts'
 import type { Proof } from './domain/proof.ts'
@@ -118,7 +119,7 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
     cluster: config.cluster,
     policy: { ...policy, retention: policies, growth: config.growth },
     tellings: core,
-    shipping: () => wal?.shipping() ?? null,
+    ...{ shipping: () => wal?.shipping() ?? null, costs: costsOf(config, { clock, requests: () => [] }) },
     ...(wal === null ? {} : { wal: { slotLimitBytes: config.wal.slotLimitBytes, stream: () => wal.stream() } }),
     ...{ retention, growth, recovery: recovery.predictedSeconds },
   })

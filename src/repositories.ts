@@ -1,6 +1,7 @@
 import process from 'node:process'
 import type { Clock } from './clock.ts'
 import type { BucketConfig, ValidatedConfig } from './config/validated.ts'
+import { largeObjectBytes } from './domain/backup-objects.ts'
 import { isForGood, type ObjectKind, objectKind } from './repository/layout.ts'
 import { type IdentityLedger, Repository } from './repository/repository.ts'
 import { LocalStorage } from './storage/local.ts'
@@ -22,9 +23,6 @@ export interface CoreRepository {
   /** Null where there is no end to it. */
   readonly capacity: (() => Promise<Capacity>) | null
 }
-
-/** Smaller objects are billed as if they had this size in most colder classes. */
-const worthItsClassBytes = 128 * 1024
 
 /** The configured repositories; nothing is touched. Without a ledger nobody sees whether they are the ones that they were. */
 export function makeRepositories(
@@ -58,7 +56,7 @@ function bucketStorage(bucket: BucketConfig | null, clock: Clock): S3Storage {
     wal: bucket.walStorageClass,
   }
   const storageClass = (key: string, bytes: number) =>
-    bytes >= worthItsClassBytes ? (classes[objectKind(key)] ?? null) : null
+    bytes >= largeObjectBytes ? (classes[objectKind(key)] ?? null) : null
   const objectLock = bucket.objectLock === null ? null : { ...bucket.objectLock, covers: isForGood }
   return new S3Storage({ settings: { ...bucket, storageClass, objectLock, env: process.env }, clock })
 }

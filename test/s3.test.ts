@@ -5,11 +5,25 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { DeleteObjectCommand, HeadObjectCommand, ListObjectsV2Command } from '@aws-sdk/client-s3'
 import t from 'tap'
+import type { Estimate } from '../src/domain/cost.ts'
 import { cli } from './support/cli.ts'
 import { cannotHaveS3, startS3, testKeys } from './support/s3.ts'
 import { type Served, serve } from './support/serve.ts'
 import { untilAnswer } from './support/until.ts'
 import { finishSegment, type WalGround, walGround, walReport } from './support/wal-ground.ts'
+
+const price = { storage: 0.01, put: 0.005, get: 0.0004, retrieval: 0 }
+const costs = {
+  prices: [
+    {
+      ...{ name: 'made-up', asOf: '2026-03-01', source: 'a test' },
+      classes: [
+        { class: 'STANDARD', ...price, storage: 0.02 },
+        { class: 'STANDARD_IA', ...price, minimumDuration: '30d' },
+      ],
+    },
+  ],
+}
 
 const skip = await cannotHaveS3()
 
@@ -25,6 +39,7 @@ await t.test('a bucket as the only repository', { skip, timeout: 280_000 }, asyn
     ...{ name: 'offsite', url: `s3://${bucket}/prod`, endpoint: server.endpoint, storageClass: 'STANDARD_IA' },
     accessKeyIdFile: join(archive.base, 'accessKeyId'),
     secretAccessKeyFile: join(archive.base, 'secretAccessKey'),
+    prices: 'made-up',
   }
   const yaml = (...repositories: object[]) => withRepositories(ground, repositories)
   const served = await serve(archive.base, yaml(offsite))
@@ -61,6 +76,35 @@ await t.test('a bucket as the only repository', { skip, timeout: 280_000 }, asyn
     t.match(text, /^lifeboat_repository_up\{.*repository="offsite".*\} 1$/m)
     t.notMatch(text, /^lifeboat_repository_free_bytes/m, 'a bucket has no end')
     t.match(text, /^lifeboat_recovery_point_timestamp_seconds\{.*repository="offsite"/m)
+  })
+
+  await t.test('what it costs is estimated by the prices of the configuration', async (t) => {
+    await untilAnswer('how much WAL comes is known', async () =>
+      /^lifeboat_repository_monthly_cost_dollars\{.*repository="offsite"\} [\d.e-]+$/m.test(await metrics(served)),
+    )
+    const asked = [
+      'report',
+      '--cost',
+      '-c',
+      join(archive.base, 'lifeboat.yaml'),
+      '--storage-class',
+      'STANDARD',
+      '--json',
+    ]
+    const { code, out, err } = await cli(asked)
+    t.equal(code, 0, err)
+    const { repositories } = JSON.parse(out) as { repositories: { today: Estimate; whatIf: object }[] }
+    const [report] = repositories
+    for (const one of [
+      { kind: 'storage', storageClass: 'STANDARD_IA' },
+      { kind: 'storage', storageClass: 'STANDARD' },
+      { kind: 'writes', storageClass: 'STANDARD' },
+    ])
+      t.has(
+        report?.today.items.find((item) => item.kind === one.kind && item.storageClass === one.storageClass),
+        one,
+      )
+    t.match(report?.whatIf, { classes: { backups: 'STANDARD' }, once: { move: { way: 'copy' } } })
   })
 
   await t.test('check tries the bucket, and restore reads it', async (t) => {
@@ -118,7 +162,7 @@ await t.test('a bucket as the only repository', { skip, timeout: 280_000 }, asyn
 
 function withRepositories(ground: WalGround, repositories: readonly object[]): string {
   const config = JSON.parse(ground.yaml()) as object
-  return JSON.stringify({ ...config, observe: { interval: '1s', timeout: '5s' }, repositories })
+  return JSON.stringify({ ...config, observe: { interval: '1s', timeout: '5s' }, repositories, costs })
 }
 
 async function metrics(served: Served): Promise<string> {

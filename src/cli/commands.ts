@@ -10,6 +10,7 @@ import { initCommand } from './init.ts'
 import { listCommand } from './list.ts'
 import { planCommand } from './plan.ts'
 import { report } from './report.ts'
+import { reportCommand } from './report-command.ts'
 import { restoreCommand } from './restore.ts'
 import { serveCommand } from './serve.ts'
 import { tokenCommand } from './token.ts'
@@ -26,6 +27,7 @@ export const commands: readonly Command[] = [
   expireCommand,
   holdCommand,
   checkCommand,
+  reportCommand,
   initCommand,
   walCommand,
   adoptCommand,

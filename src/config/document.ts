@@ -80,18 +80,26 @@ function describeSection(name: string, node: SchemaNode): string {
   const keys = keysBelow({ properties: { [name]: node } })
   const parts = [`### ${name}\n`, `${node.description ?? ''}\n`]
   if (node.properties) parts.push(table(keys))
-  for (const { path, node: list, variable } of keys.filter((key) => hasSections(key.node))) {
-    const key = path.join('.')
-    const elements = Object.entries(list.items?.properties ?? {}).flatMap(([name, child]) => [
-      // One that is optional as a whole is told of itself.
-      ...(child.properties && child.absent !== undefined ? [{ path: [name], node: child }] : []),
-      ...keysBelow({ properties: { [name]: child } }),
-    ])
-    const required = list.default === undefined ? 'required' : 'none by default'
-    parts.push(`Each element of \`${key}\` (${required}; \`${variable}\`) has these keys:\n`)
-    parts.push(table(elements.map((child) => ({ path: [`${key}[].${child.path.join('.')}`], node: child.node }))))
-  }
+  for (const { path, node: list, variable } of keys.filter((key) => hasSections(key.node)))
+    parts.push(...describeElements(path.join('.'), list, variable))
   return parts.join('\n')
+}
+
+/** The keys of the elements of a list, and of lists in them. */
+function describeElements(key: string, list: SchemaNode, variable: string | null): string[] {
+  const elements = Object.entries(list.items?.properties ?? {}).flatMap(([name, child]) => [
+    // One that is optional as a whole is told of itself.
+    ...(child.properties && child.absent !== undefined ? [{ path: [name], node: child }] : []),
+    ...keysBelow({ properties: { [name]: child } }),
+  ])
+  const required = list.default === undefined ? 'required' : 'none by default'
+  return [
+    `Each element of \`${key}\` (${required}${variable === null ? '' : `; \`${variable}\``}) has these keys:\n`,
+    table(elements.map((child) => ({ path: [`${key}[].${child.path.join('.')}`], node: child.node }))),
+    ...elements
+      .filter(({ node }) => hasSections(node))
+      .flatMap(({ path, node }) => describeElements(`${key}[].${path.join('.')}`, node, null)),
+  ]
 }
 
 interface Row {

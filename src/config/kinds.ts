@@ -4,6 +4,7 @@ import { compilePattern } from '../domain/file-pattern.ts'
 import { walFileKind } from '../domain/wal.ts'
 import { jobNames } from '../runner/job.ts'
 import { parseListen, parseRepositoryUrl } from './addresses.ts'
+import { costKinds } from './kinds-costs.ts'
 import { parseMoment } from './moment.ts'
 import { parseCron } from './schedule.ts'
 import { formatDuration, formatPercent, formatSize, parseDuration, parsePercent, parseSize, quote } from './units.ts'
@@ -295,6 +296,7 @@ export const kinds = {
     shown: true,
     check: bounded(parsePercent, formatPercent),
   },
+  ...costKinds,
   scalar: { label: 'text, number, boolean or null', expected: 'a text, a number, true, false or null', shown: false },
 } as const satisfies Readonly<Record<string, KindRules>>
 

@@ -2,6 +2,7 @@ import { stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { parseListen } from './addresses.ts'
 import { checkConsistency, texts } from './consistency.ts'
+import { priceTableOf } from './costs.ts'
 import { applyEnvironment, checkVariables, type Environment, fileVariable, keysFromEnvironment } from './env.ts'
 import { hookOf, notifyOf } from './hooks.ts'
 import { physicalMaxAges, physicalOf } from './physical.ts'
@@ -93,6 +94,7 @@ function build(raw: RawConfig): UnbrandedConfig {
     expire: offIsNull(raw.schedule.expire),
   }
   const stateDir = resolve(raw.stateDir)
+  const tables = raw.costs.prices.map(priceTableOf)
   return {
     cluster: raw.cluster,
     listen: parseListen(raw.listen),
@@ -110,7 +112,7 @@ function build(raw: RawConfig): UnbrandedConfig {
       sslMode: postgres.sslMode,
       sslRootCert: postgres.sslRootCert ?? null,
     },
-    repositories: raw.repositories.map(repositoryOf),
+    repositories: raw.repositories.map((one) => repositoryOf(one, tables)),
     watch: raw.watch.map(watchOf),
     wal: {
       archive: raw.wal.archive === undefined ? null : resolve(raw.wal.archive),

@@ -1,4 +1,5 @@
 import { LifeboatError } from '../domain/errors.ts'
+import type { PriceTable } from '../domain/prices.ts'
 import { parseRepositoryUrl } from './addresses.ts'
 import type { Problems } from './problems.ts'
 import { defaultKeepFor, retentionOf, walKeepForOf } from './retention.ts'
@@ -21,7 +22,7 @@ const defaultParallel = 4
 /** Source: Amazon S3 User Guide, "Categorizing your objects using tags" */
 const mostTags = 10
 
-export function repositoryOf(raw: RawRepository): RepositoryConfig {
+export function repositoryOf(raw: RawRepository, tables: readonly PriceTable[]): RepositoryConfig {
   const place = parseRepositoryUrl(raw.url)
   const retention = { ...raw.retention, keepFor: raw.retention.keepFor ?? defaultKeepFor(raw.url) }
   return {
@@ -30,6 +31,8 @@ export function repositoryOf(raw: RawRepository): RepositoryConfig {
     ...('path' in place ? { path: place.path, bucket: null } : { path: null, bucket: bucketOf(raw, place) }),
     retention: retentionOf(retention),
     walKeepForSeconds: lockedFor(walKeepForOf(retention), raw.objectLock),
+    prices: tables.find(({ name }) => name === raw.prices) ?? null,
+    monthlyBudget: raw.monthlyBudget ?? null,
   }
 }
 

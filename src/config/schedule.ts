@@ -75,6 +75,19 @@ function runsBefore(cron: Cron, first: number, end: number): number[] {
   return times
 }
 
+/** How often a schedule fires in the mean: over its next thousand runs, or sixty years. */
+export function runsPerSecond(expression: string): number {
+  const cron = parseCron(expression)
+  const first = cron.nextRun(new Date(anchor))?.getTime() ?? horizon
+  let [last, runs]: [number, number] = [first, 0]
+  for (let run = cron.nextRun(new Date(first)); run !== null && runs < 1000; run = cron.nextRun(run)) {
+    if (run.getTime() > horizon) break
+    last = run.getTime()
+    runs += 1
+  }
+  return runs === 0 ? 1000 / (horizon - anchor) : (1000 * runs) / (last - first)
+}
+
 /** The age at which the newest result of a schedule is too old, seconds: its longest gap, and slack. */
 export function maxAgeSeconds(expression: string): number {
   return withSlack(longestGapSeconds(expression))

@@ -1,4 +1,5 @@
 import { Type } from 'typebox'
+import { price } from './schema-costs.ts'
 import { boolean, choice, duration, integer, section, size, text } from './schema-keys.ts'
 import { retention } from './schema-retention.ts'
 
@@ -13,7 +14,7 @@ export const repositories = Type.Array(
     url: text({
       kind: 'url',
       description:
-        'Where it is: a directory, as file:// and an absolute path, made when it is missing; or a bucket, as s3://bucket or s3://bucket/prefix (docs/s3.md). The keys below, but for retention, are for buckets.',
+        'Where it is: a directory, as file:// and an absolute path, made when it is missing; or a bucket, as s3://bucket or s3://bucket/prefix (docs/s3.md). The keys below, but for prices, monthlyBudget and retention, are for buckets.',
       example: 'file:///var/backups/lifeboat',
     }),
     region: Type.Optional(
@@ -149,6 +150,19 @@ export const repositories = Type.Array(
         example: 4,
         atLeast: '1',
         atMost: '32',
+      }),
+    ),
+    prices: Type.Optional(
+      text({
+        kind: 'label',
+        description: 'Table of `costs.prices` by which its cost is estimated.',
+        absent: 'nothing is estimated',
+        example: 'my-provider',
+      }),
+    ),
+    monthlyBudget: Type.Optional(
+      price('What it may cost in a month: a metric, for an alert to compare with the estimate.', 20, {
+        absent: 'no such limit',
       }),
     ),
     retention,

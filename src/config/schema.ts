@@ -1,5 +1,6 @@
 import { type Static, Type } from 'typebox'
 import { verificationLevels } from '../domain/proof.ts'
+import { costs } from './schema-costs.ts'
 import { growth } from './schema-growth.ts'
 import { hooks, notify } from './schema-hooks.ts'
 import { boolean, choice, duration, integer, longestTimer, schedule, section, size, text } from './schema-keys.ts'
@@ -209,6 +210,7 @@ export const configSchema = section({
     { description: 'Limits, exposed as metrics so that the same alert rules serve every cluster.' },
   ),
   growth,
+  costs,
   hooks,
   notify,
   observe: section(

@@ -1,6 +1,7 @@
 import type { FilePattern } from '../domain/file-pattern.ts'
 import type { GrowthBounds } from '../domain/growth.ts'
 import type { NamedHole } from '../domain/holes.ts'
+import type { PriceTable } from '../domain/prices.ts'
 import type { VerificationLevel } from '../domain/proof.ts'
 import type { RetentionPolicy } from '../domain/retention.ts'
 import type { JobName } from '../runner/job.ts'
@@ -38,6 +39,10 @@ export interface RepositoryConfig {
   readonly retention: RetentionPolicy
   /** WAL stays for so long in any case, as long as it is locked at least; null: for ever. */
   readonly walKeepForSeconds: number | null
+  /** By which its cost is estimated; null: it is not. */
+  readonly prices: PriceTable | null
+  /** Dollars a month that it may cost; null: no such limit. */
+  readonly monthlyBudget: number | null
 }
 
 /** How what is put into a bucket is locked. */

@@ -1,3 +1,4 @@
+import { costDefinitions } from './names-costs.ts'
 import { policyDefinitions } from './names-policy.ts'
 import { tellingDefinitions } from './names-tellings.ts'
 import { walDefinitions } from './names-wal.ts'
@@ -26,6 +27,7 @@ export interface MetricDefinition {
     | 'failures'
     | 'runs'
     | 'ratio'
+    | 'dollars'
     | '0 or 1'
     | 'always 1'
   /** Besides `cluster_name`, which every metric has whose `cluster` is not false. */
@@ -304,6 +306,7 @@ export const metricDefinitions = {
     labels: ['job'],
     help: 'Done share of the run under way, 0 to 1, while it is known.',
   },
+  ...costDefinitions,
   ...walDefinitions,
   ...policyDefinitions,
   ...tellingDefinitions,

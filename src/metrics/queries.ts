@@ -162,6 +162,12 @@ export const conditions: readonly ExampleQuery[] = [
       'min by (cluster_name, repository) (lifeboat_repository_free_bytes / lifeboat_repository_capacity_bytes) < 0.1',
   },
   {
+    name: 'Over budget',
+    tells: 'Repositories whose estimated cost of a month is more than `monthlyBudget` allows.',
+    query:
+      'max by (cluster_name, repository) (lifeboat_repository_monthly_cost_dollars) > max by (cluster_name, repository) (lifeboat_policy_monthly_cost_dollars)',
+  },
+  {
     name: 'Expiry blocked',
     tells: 'Repositories in which nothing expires until somebody has looked: `lifeboat expire --dry-run` says why.',
     query: 'max by (cluster_name, repository) (lifeboat_retention_blocked) == 1',

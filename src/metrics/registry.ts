@@ -6,6 +6,7 @@ import { writeArchiver } from './archiver.ts'
 import { type UnusualBackups, writeBackups } from './backups.ts'
 import { type BuildInfo, writeBuild } from './build.ts'
 import { writeCollectors } from './collectors.ts'
+import { type Costs, writeCosts } from './costs.ts'
 import { createExaminer, examine, type Findings } from './findings.ts'
 import { writeJobs } from './jobs.ts'
 import { type Policy, writePolicy } from './policy.ts'
@@ -32,6 +33,8 @@ export interface MetricsOptions extends BuildInfo {
   readonly retention: (catalog: Catalog) => RetentionPlans
   /** By repository, how long it would take to bring everything back, seconds. Default: nobody knows. */
   readonly recovery?: (catalog: Catalog) => ReadonlyMap<string, number>
+  /** What the repositories cost. Default: no prices are known. */
+  readonly costs?: Costs
   /** What is unusual in the newest backups. Default: nobody knows. */
   readonly growth?: UnusualBackups
   /** How shipping of WAL fares. Default: none is shipped. */
@@ -78,6 +81,7 @@ export async function renderCatalog(
   writeVerification(snapshot, findings)
   writeRepositories(snapshot, catalog, findings, options.policy)
   writeRetention(snapshot, catalog, options.retention(catalog))
+  if (options.costs !== undefined) writeCosts(snapshot, catalog, options.costs)
   writeJobs(snapshot, catalog)
   writePolicy(snapshot, catalog, options.policy)
   if (options.tellings !== undefined) writeTellings(snapshot, options.tellings)

@@ -1,4 +1,5 @@
 import type { BackupType } from '../domain/backup.ts'
+import type { BackupObjects } from '../domain/backup-objects.ts'
 import type { Failure } from '../domain/errors.ts'
 import type { Verdict, VerificationLevel } from '../domain/proof.ts'
 import type { BackupFailure, JobSummary } from '../runner/job.ts'
@@ -30,6 +31,8 @@ export interface BackupSummary {
   readonly storedBytes: number
   /** What comes out of its artifacts, bytes; null where nobody has looked. */
   readonly plainBytes: number | null
+  /** Null where it is no backup of a repository. */
+  readonly objects: BackupObjects | null
   readonly sourceBytes: number | null
   readonly warnings: number
   readonly manifestChecksum: string

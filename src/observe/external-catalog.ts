@@ -83,7 +83,7 @@ export function summaryOf(file: KnownFile): BackupSummary {
     startLsn: '0/0',
     durationSeconds: startedAt < finishedAt ? (finishedAt.getTime() - startedAt.getTime()) / 1000 : null,
     storedBytes: file.inspection?.bytes ?? file.facts.bytes,
-    ...{ plainBytes: null, sourceBytes: null },
+    ...{ plainBytes: null, objects: null, sourceBytes: null },
     warnings: 0,
     manifestChecksum: identityOf(file.facts),
     parent: null,

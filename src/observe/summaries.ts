@@ -1,4 +1,5 @@
 import type { Manifest } from '../domain/backup.ts'
+import { objectsOf } from '../domain/backup-objects.ts'
 import { LifeboatError } from '../domain/errors.ts'
 import { isRestoreProof, overallVerdict, type Proof, verificationLevels } from '../domain/proof.ts'
 import type { Lock } from '../storage/storage.ts'
@@ -50,6 +51,7 @@ export function summarizeManifest(manifest: Manifest, intern: Intern, lock?: Loc
     durationSeconds: manifest.durationSeconds,
     storedBytes: manifest.artifacts.reduce((sum, artifact) => sum + artifact.stored.bytes, 0),
     plainBytes: manifest.artifacts.reduce((sum, artifact) => sum + artifact.plain.bytes, 0),
+    objects: Object.freeze(objectsOf(manifest.artifacts)),
     sourceBytes: manifest.database?.sourceBytes ?? manifest.physical?.sourceBytes ?? null,
     warnings: manifest.warnings.length,
     manifestChecksum: manifest.checksum,

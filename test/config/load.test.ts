@@ -37,6 +37,8 @@ await t.test('defaults', async (t) => {
           bucket: null,
           retention: defaultRetention,
           walKeepForSeconds: 30 * 86_400,
+          prices: null,
+          monthlyBudget: null,
         },
       ],
       watch: [],

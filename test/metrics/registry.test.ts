@@ -59,6 +59,15 @@ const options: MetricsOptions = {
       holes: 1,
     }),
   },
+  costs: {
+    of: ({ repositories }) =>
+      repositories.map(({ name }) => ({
+        repository: name,
+        // Of one of them a part is not known.
+        today: { items: [], dollars: 12.34, isWhole: name === 'local', unknown: [] },
+      })),
+    budgets: new Map([['local', 20]]),
+  },
   version: '0.1.0',
   revision: 'abc1234',
   nodeVersion: 'v24.21.0',
@@ -236,7 +245,7 @@ await t.test('a live render adds the process, and promtool finds nothing', async
 
 await t.test('unknown is not zero: a catalog before the first look', async (t) => {
   const unseen = { success: null, durationSeconds: null, lastSuccessAt: null }
-  const { tellings: _, wal: __, shipping: ___, ...withoutTellings } = options
+  const { tellings: _, wal: __, shipping: ___, costs: ____, ...withoutTellings } = options
   const text = await renderCatalog(
     {
       ...withoutTellings,

@@ -34,6 +34,7 @@ export function backup(minutes: number, fields: Partial<BackupSummary> = {}): Ba
     durationSeconds: 60,
     storedBytes: 1_000,
     plainBytes: 4_000,
+    objects: { large: 0, largeBytes: 0, small: 3, smallBytes: 1_000 },
     sourceBytes: 8_000_000,
     warnings: 0,
     manifestChecksum: 'c'.repeat(64),

@@ -1,0 +1,49 @@
+import type { CostSettings } from '../domain/cost-usage.ts'
+import type { BucketWork } from '../domain/cost-work.ts'
+import { monthSeconds, standardClass } from '../domain/prices.ts'
+import type { RetentionPolicy } from '../domain/retention.ts'
+import { runsPerSecond } from './schedule.ts'
+import type { BucketConfig, RepositoryConfig, ValidatedConfig } from './validated.ts'
+
+/** A lease is renewed so many times in its time to live. */
+const renewalsPerTtl = 3
+
+/** What the configuration says of the cost of one of its repositories. */
+export function costSettingsOf(
+  { schedule, physical, verification, lease, observe }: ValidatedConfig,
+  { retention, walKeepForSeconds, bucket }: RepositoryConfig,
+  counted: BucketWork['counted'] = null,
+): CostSettings {
+  const perMonth = (cron: string | null) => (cron === null ? null : runsPerSecond(cron) * monthSeconds)
+  return {
+    ...{ retention: lockedRetention(retention, bucket), walKeepForSeconds, chainLimit: physical.chainLimit },
+    rates: {
+      dump: perMonth(schedule.dump),
+      full: perMonth(schedule.full),
+      incremental: perMonth(schedule.incremental),
+    },
+    verification: { perMonth: perMonth(schedule.verify), level: verification.level },
+    classes: {
+      backups: bucket?.storageClass ?? standardClass,
+      wal: bucket?.walStorageClass ?? standardClass,
+      others: standardClass,
+    },
+    bucket:
+      bucket === null
+        ? null
+        : {
+            ...{ partBytes: bucket.partBytes, counted },
+            leaseRenewalsPerMonth: (monthSeconds * renewalsPerTtl) / lease.ttlSeconds,
+            looksPerMonth: monthSeconds / observe.intervalSeconds,
+          },
+  }
+}
+
+/** What is locked stays as long as it is, and with a legal hold for ever. */
+export function lockedRetention(retention: RetentionPolicy, bucket: BucketConfig | null): RetentionPolicy {
+  const lock = bucket?.objectLock ?? null
+  const { keepForSeconds } = retention
+  if (lock === null || keepForSeconds === null) return retention
+  const lockedSeconds = lock.legalHold ? null : Math.max(keepForSeconds, lock.forSeconds ?? 0)
+  return { ...retention, keepForSeconds: lockedSeconds }
+}
