@@ -27,6 +27,7 @@ import { createArchiverProbe, createServerProbe } from './observe/server.ts'
 import { createServerMemory } from './observe/server-memory.ts'
 import { createWalNews } from './observe/wal-news.ts'
 import { findInstallations } from './postgres/installations.ts'
+import { bucketRequests } from './repositories.ts'
 import type { Repository } from './repository/repository.ts'
 import type { ClockGuard } from './runner/clock-guard.ts'
 import { schedulesOf } from './schedules.ts'
@@ -74,11 +75,7 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
     inspectDump(path, { installations: await findInstallations(config.postgres.binDir).catch(() => []), signal })
   const wal = isWatchOnly(config) ? null : createWalService(config, core, { clock, log, observer: () => observer })
   const observer: Observer = createObserver({
-    repositories: core.repositories.map(({ repository, capacity, path }) => ({
-      repository,
-      watchRoot: path,
-      capacity,
-    })),
+    repositories: core.repositories.map(({ observed, capacity, path }) => ({ ...observed, watchRoot: path, capacity })),
     watches: config.watch.map((place) => ({ place, inspect, store: core.history.external, proofs, holds })),
     server: isWatchOnly(config)
       ? null
@@ -114,12 +111,13 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
     signal: stopping.signal,
   })
   const recovery = createRecoveryView({ clock: wal?.sources.clock ?? null, runner })
+  const buckets = () => bucketRequests(core.repositories)
   const metrics = createMetrics({
     ...{ version: version.version, revision: version.revision, nodeVersion: process.version },
     cluster: config.cluster,
     policy: { ...policy, retention: policies, growth: config.growth },
     tellings: core,
-    ...{ shipping: () => wal?.shipping() ?? null, costs: costsOf(config, { clock, requests: () => [] }) },
+    ...{ shipping: () => wal?.shipping() ?? null, buckets, costs: costsOf(config, { clock, requests: buckets }) },
     ...(wal === null ? {} : { wal: { slotLimitBytes: config.wal.slotLimitBytes, stream: () => wal.stream() } }),
     ...{ retention, growth, recovery: recovery.predictedSeconds },
   })

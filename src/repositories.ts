@@ -3,9 +3,11 @@ import type { Clock } from './clock.ts'
 import type { BucketConfig, ValidatedConfig } from './config/validated.ts'
 import { largeObjectBytes } from './domain/backup-objects.ts'
 import { isForGood, type ObjectKind, objectKind } from './repository/layout.ts'
+import { RememberedStorage } from './repository/remembered.ts'
 import { type IdentityLedger, Repository } from './repository/repository.ts'
 import { LocalStorage } from './storage/local.ts'
 import { S3Storage } from './storage/s3.ts'
+import type { RequestCount } from './storage/s3-counts.ts'
 import type { Capacity, Storage } from './storage/storage.ts'
 
 /** A storage, with what tells whether it is there, and what clears away half-written objects. */
@@ -22,6 +24,15 @@ export interface CoreRepository {
   readonly path: string | null
   /** Null where there is no end to it. */
   readonly capacity: (() => Promise<Capacity>) | null
+  /** For who looks at it again and again. */
+  readonly observed: {
+    /** Of a bucket it answers from what `objects` has listed. */
+    readonly repository: Repository
+    /** Null where looking costs nothing. */
+    readonly objects: RememberedStorage | null
+  }
+  /** What was sent to the bucket; null for a directory. */
+  readonly requestCounts: (() => readonly RequestCount[]) | null
 }
 
 /** The configured repositories; nothing is touched. Without a ledger nobody sees whether they are the ones that they were. */
@@ -41,12 +52,28 @@ export function makeRepositories(
 ): readonly CoreRepository[] {
   return repositories.map(({ name, path, bucket }) => {
     const local = path === null ? null : new LocalStorage({ root: path, clock })
-    const storage: RepositoryStorage = local ?? bucketStorage(bucket, clock)
+    const remote = path === null ? bucketStorage(bucket, clock) : null
+    const storage = local ?? remote
+    if (storage === null) throw new TypeError('a repository is a directory or a bucket')
     const identity = ledger === null ? {} : { identity: { ledger, lifeboat: version, exists: () => storage.exists() } }
     const fenced = fence === undefined ? {} : { fence: fence.bind(null, name) }
     const repository = new Repository({ name, cluster, storage, clock, ...identity, ...fenced })
-    return { path, storage, repository, capacity: local === null ? null : () => local.capacity() }
+    const objects = remote === null ? null : new RememberedStorage({ storage: remote, cluster, clock })
+    const observed =
+      objects === null ? repository : new Repository({ name, cluster, storage: objects, clock, ...identity })
+    return {
+      ...{ path, storage, repository, observed: { repository: observed, objects } },
+      capacity: local === null ? null : () => local.capacity(),
+      requestCounts: remote === null ? null : () => remote.requestCounts(),
+    }
   })
+}
+
+/** What was sent to each bucket since the process began. */
+export function bucketRequests(repositories: readonly CoreRepository[]) {
+  return repositories.flatMap(({ repository: { name }, requestCounts }) =>
+    requestCounts === null ? [] : [{ repository: name, requests: requestCounts() }],
+  )
 }
 
 function bucketStorage(bucket: BucketConfig | null, clock: Clock): S3Storage {

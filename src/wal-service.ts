@@ -55,7 +55,6 @@ export function createWalService(config: ValidatedConfig, core: Core, options: W
   const { postgres, wal } = config
   const { clock, log, observer } = options
   const { history } = core
-  const repositories = core.repositories.map(({ repository }) => repository)
   const known = () => observer().catalog().wal
   const segmentSize = (system: string) => {
     const { archive, clock: server } = known() ?? { archive: null, clock: null }
@@ -63,8 +62,11 @@ export function createWalService(config: ValidatedConfig, core: Core, options: W
     return archive?.systemIdentifier === system ? archive.segmentSize : null
   }
   const onHint = () => observer().hint(walArchiveCollector)
-  const stored = repositories.map((repository) => {
-    const index = new StoredWalIndex({ repository, records: history.wal.index, segmentSize, clock, log })
+  const stored = core.repositories.map(({ repository, observed }) => {
+    const index = new StoredWalIndex({
+      ...{ repository: observed.repository, records: history.wal.index, segmentSize, clock, log },
+      ...{ isCostly: observed.objects !== null, confirm: (options) => repository.checkPresence(options) },
+    })
     return {
       repository: repository.name,
       look: (signal: AbortSignal) => index.look(signal),

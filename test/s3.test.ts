@@ -3,7 +3,13 @@ import { writeFile } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
-import { DeleteObjectCommand, HeadObjectCommand, ListObjectsV2Command } from '@aws-sdk/client-s3'
+import {
+  DeleteObjectCommand,
+  GetObjectCommand,
+  HeadObjectCommand,
+  ListObjectsV2Command,
+  PutObjectCommand,
+} from '@aws-sdk/client-s3'
 import t from 'tap'
 import type { Estimate } from '../src/domain/cost.ts'
 import { cli } from './support/cli.ts'
@@ -123,6 +129,35 @@ await t.test('a bucket as the only repository', { skip, timeout: 280_000 }, asyn
     await writeFile(join(archive.base, 'bad.yaml'), yaml({ ...offsite, url: 's3://no-such-bucket' }), { mode: 0o600 })
     const bad = await cli(['check', '-c', join(archive.base, 'bad.yaml')])
     t.match(bad.out, /error +repository .*\n +HINT: make the bucket/)
+  })
+
+  await t.test('what somebody else does to it is seen without reading it', async (t) => {
+    const key = (await keysIn()).find((one) => one.endsWith('/dump.tar')) ?? ''
+    const target = { Bucket: bucket, Key: key }
+    const { Body } = await server.client.send(new GetObjectCommand(target))
+    const bytes = (await Body?.transformToByteArray()) ?? new Uint8Array()
+    const unusable = (count: number) =>
+      untilAnswer(`${count} unusable`, async () =>
+        new RegExp(`^lifeboat_backups_unusable\\{.*state="invalid".*\\} ${count}$`, 'm').test(await metrics(served)),
+      )
+    const put = (Body: Uint8Array, Key = key) => server.client.send(new PutObjectCommand({ Bucket: bucket, Key, Body }))
+    await unusable(0)
+    for (const spoil of [
+      () => server.client.send(new DeleteObjectCommand(target)),
+      () => put(bytes.subarray(1)),
+      () => put(Buffer.alloc(bytes.length)),
+    ]) {
+      await spoil()
+      await unusable(1)
+      await put(bytes)
+      await unusable(0)
+    }
+    await put(bytes, 'prod/test/backups/of-somebody-else.tar')
+    await untilAnswer('a foreign object', async () =>
+      /^lifeboat_repository_foreign_objects\{.*\} 1$/m.test(await metrics(served)),
+    )
+    t.match(await metrics(served), /^lifeboat_s3_requests_total\{.*operation="ListObjectsV2".*\} \d+$/m)
+    t.match(await metrics(served), /^lifeboat_s3_request_errors_total\{.*operation="PutObject".*\} 0$/m)
   })
 
   await t.test('one that is not the same any more is not written into', async (t) => {

@@ -1,3 +1,4 @@
+import { bucketDefinitions } from './names-buckets.ts'
 import { costDefinitions } from './names-costs.ts'
 import { policyDefinitions } from './names-policy.ts'
 import { tellingDefinitions } from './names-tellings.ts'
@@ -26,6 +27,8 @@ export interface MetricDefinition {
     | 'segments'
     | 'failures'
     | 'runs'
+    | 'requests'
+    | 'objects'
     | 'ratio'
     | 'dollars'
     | '0 or 1'
@@ -236,6 +239,7 @@ export const metricDefinitions = {
     labels: ['repository'],
     help: 'Total space where the repository is stored, if that has a limit.',
   },
+  ...bucketDefinitions,
   lifeboat_retention_blocked: {
     family: 'repositories',
     type: 'gauge',

@@ -4,6 +4,7 @@ import type { RetentionPlans } from '../observe/retention.ts'
 import type { ShippingState } from '../observe/shipping-state.ts'
 import { writeArchiver } from './archiver.ts'
 import { type UnusualBackups, writeBackups } from './backups.ts'
+import { type BucketRequests, writeBuckets } from './buckets.ts'
 import { type BuildInfo, writeBuild } from './build.ts'
 import { writeCollectors } from './collectors.ts'
 import { type Costs, writeCosts } from './costs.ts'
@@ -37,6 +38,8 @@ export interface MetricsOptions extends BuildInfo {
   readonly costs?: Costs
   /** What is unusual in the newest backups. Default: nobody knows. */
   readonly growth?: UnusualBackups
+  /** What was sent to each bucket. Default: there are none. */
+  readonly buckets?: () => readonly BucketRequests[]
   /** How shipping of WAL fares. Default: none is shipped. */
   readonly shipping?: () => ShippingState | null
 }
@@ -80,6 +83,7 @@ export async function renderCatalog(
   writeBackups(snapshot, catalog, findings, options.growth)
   writeVerification(snapshot, findings)
   writeRepositories(snapshot, catalog, findings, options.policy)
+  writeBuckets(snapshot, catalog, options.buckets?.() ?? [])
   writeRetention(snapshot, catalog, options.retention(catalog))
   if (options.costs !== undefined) writeCosts(snapshot, catalog, options.costs)
   writeJobs(snapshot, catalog)

@@ -111,6 +111,17 @@ export interface RepositoryState {
   readonly holds: ReadonlyMap<string, HoldSummary>
   readonly uses: readonly UseSummary[]
   readonly capacity: Capacity | null
+  /** Objects beside the WAL that nothing of Lifeboat has made; left out where nobody has counted them. */
+  readonly foreign?: number
+  /** Left out where the storage copies nothing to another place. */
+  readonly replication?: ReplicationSummary
+}
+
+/** How many of the newest backups the storage has copied to another place by itself. */
+export interface ReplicationSummary {
+  readonly pending: number
+  readonly completed: number
+  readonly failed: number
 }
 
 /** What is known of the server; whether it answers just now is its collector's to say. */

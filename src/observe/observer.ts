@@ -10,6 +10,7 @@ import type { WatchState } from './external-catalog.ts'
 import { repositoryCollector, watchCollector } from './questions.ts'
 import { createRepositoryLook, type ObservableRepository } from './repository.ts'
 import { inferServer } from './server-memory.ts'
+import type { RememberedObjects } from './stored-artifacts.ts'
 import { createThrottle } from './throttle.ts'
 import { observeWal, type WalSources } from './wal-collectors.ts'
 import { createRepositoryWatch, type RepositoryWatch } from './watch.ts'
@@ -20,6 +21,8 @@ export interface ObservedRepository {
   /** Directory of a local storage, to be watched for changes; null where there is none to watch. */
   readonly watchRoot: string | null
   readonly capacity: (() => Promise<Capacity>) | null
+  /** See `RepositoryLookOptions`. */
+  readonly objects?: RememberedObjects | null
 }
 
 export interface ObserverOptions {
@@ -121,8 +124,9 @@ export function createObserver(options: ObserverOptions): Observer {
   const infer = createInference(options.databases)
   let catalog = assemble()
 
-  function observeRepository({ repository, watchRoot, capacity }: ObservedRepository): Collector<RepositoryState> {
-    const look = createRepositoryLook({ repository, capacity, log })
+  function observeRepository({ watchRoot, ...observed }: ObservedRepository): Collector<RepositoryState> {
+    const { repository } = observed
+    const look = createRepositoryLook({ ...observed, log })
     const name = repositoryCollector(repository.name)
     if (watchRoot === null) return collect(name, look)
 

@@ -6,6 +6,8 @@ import type { Capacity, ObjectInfo } from '../storage/storage.ts'
 import type { BackupSummary, ProofSummary, RepositoryState, UnusableBackup } from './catalog.ts'
 import { createClaimsLook, type ObservableClaims } from './claims.ts'
 import { mapConcurrently } from './concurrent.ts'
+import { createReplicationLook } from './replication.ts'
+import { type RememberedObjects, StoredArtifacts } from './stored-artifacts.ts'
 import { createIntern, summarizeManifest, summarizeProof } from './summaries.ts'
 
 interface Stoppable {
@@ -47,6 +49,8 @@ export interface RepositoryLookOptions {
   readonly repository: ObservableRepository
   /** Space of the storage; null where it has no known limit. */
   readonly capacity: (() => Promise<Capacity>) | null
+  /** What the repository answers from, where to ask for each object would cost too much. Default: there is no such thing. */
+  readonly objects?: RememberedObjects | null
   readonly log: Logger
 }
 
@@ -58,7 +62,7 @@ const concurrency = 64
 
 /**
  * Makes the look at one repository. It lists everything each time (the listing is the truth) but reads a manifest or a
- * proof only when its `ObjectInfo.version` is new. A manifest that cannot be read makes that backup `invalid` and
+ * proof only when its `ObjectInfo.version` is new. Of a bucket, artifacts are compared with the manifest as well. A manifest that cannot be read makes that backup `invalid` and
  * leaves the others alone; an invalid proof is logged once and proves nothing. The look fails, and the last known
  * state stays, when the storage itself does: it is not the one that it was (an unmounted disk looks like an empty
  * repository), cannot list, cannot find a backup again that was there, or reads none.
@@ -66,8 +70,12 @@ const concurrency = 64
 export function createRepositoryLook(
   options: RepositoryLookOptions,
 ): (signal: AbortSignal) => Promise<RepositoryState> {
-  const { repository, capacity, log } = options
+  const { repository, capacity, objects = null, log } = options
   const intern = createIntern()
+  const artifacts = objects === null ? null : new StoredArtifacts({ objects, proofs: repository })
+  const lookAtReplication = objects === null ? null : createReplicationLook(objects)
+  const told = new WeakSet<LifeboatError>()
+  let toldForeign = 0
   const lookAtClaims = createClaimsLook(repository)
   let manifests: ReadonlyMap<string, Known<BackupSummary>> = new Map()
   let proofs: ReadonlyMap<string, Known<ProofSummary>> = new Map()
@@ -116,11 +124,35 @@ export function createRepositoryLook(
       }
       version = read.info.version
       if ('problem' in read) throw read.problem
+      artifacts?.expect(read.manifest)
       return { id, known: { version, summary: summarizeManifest(read.manifest, intern, read.info.lock) } }
     } catch (error) {
       if (version === '' && former !== undefined && 'summary' in former) throw error
       return { id, known: cannotBeUsed(error, id, version, former) }
     }
+  }
+
+  async function lookAtArtifacts(id: string, signal: AbortSignal): Promise<UnusableBackup | null> {
+    const problem = (await artifacts?.look(id, signal)) ?? null
+    if (problem === null) return null
+    const failure = toFailure(problem)
+    if (!told.has(problem)) log.warn({ repository: repository.name, backup: id, failure }, 'backup cannot be used')
+    told.add(problem)
+    return Object.freeze({ id, state: 'invalid', failure })
+  }
+
+  /** Null where nobody has counted. */
+  function foreignAmong(ids: Iterable<string>): number | null {
+    const outside = objects?.foreign() ?? null
+    if (artifacts === null || outside === null) return null
+    const inside = artifacts.foreign(ids)
+    const count = outside.count + inside.length
+    if (count > 0 && count !== toldForeign) {
+      const examples = [...outside.examples, ...inside].slice(0, 5)
+      log.warn({ repository: repository.name, count, examples }, 'objects of somebody else are in the repository')
+    }
+    toldForeign = count
+    return count
   }
 
   async function lookAtProof({ key, info }: ProofEntry, signal: AbortSignal): Promise<Known<ProofSummary> | null> {
@@ -150,6 +182,7 @@ export function createRepositoryLook(
   }
 
   return async (signal) => {
+    await objects?.refresh({ signal })
     await repository.checkPresence({ signal })
     const ids = repository.listBackups({ signal })
     const found = await mapConcurrently(ids, concurrency, signal, (id) => lookAtBackup(id, signal))
@@ -166,7 +199,11 @@ export function createRepositoryLook(
       }
       const { id, known } = backup
       nextManifests.set(id, known)
-      if ('summary' in known) {
+      const spoiled = 'summary' in known ? await lookAtArtifacts(id, signal) : null
+      if (spoiled !== null) {
+        unusable.push(spoiled)
+        checksums.set(id, '')
+      } else if ('summary' in known) {
         backups.push(known.summary)
         checksums.set(id, known.summary.manifestChecksum)
       } else {
@@ -200,6 +237,9 @@ export function createRepositoryLook(
       Object.freeze(list)
     }
 
+    artifacts?.retain(new Set(nextManifests.keys()))
+    const foreign = foreignAmong(nextManifests.keys())
+    const replication = (await lookAtReplication?.(backups, signal)) ?? null
     const claims = await lookAtClaims(signal)
     const measured = await measureCapacity()
     // The disk may have gone while it was listed: then some of it seemed to have been removed.
@@ -218,6 +258,8 @@ export function createRepositoryLook(
       unreadProofs,
       ...claims,
       capacity: measured,
+      ...(foreign === null ? {} : { foreign }),
+      ...(replication === null ? {} : { replication }),
     })
   }
 }

@@ -1,27 +1,35 @@
 import type { Logger } from 'pino'
 import { LifeboatError, toFailure } from '../domain/errors.ts'
-import type { WalStore } from '../repository/wal.ts'
+import type { StoredWalObject, WalStore } from '../repository/wal.ts'
 import { readStoredHistory } from '../repository/wal-content.ts'
 import type { StoredShelves } from './stored-shelves.ts'
 
 /** The histories and labels of one system: they are read once, and again when they have changed. */
 export class StoredHistories {
-  readonly #wal: Pick<WalStore, 'listPlain' | 'read'>
+  readonly #wal: Pick<WalStore, 'read'>
   readonly #log: Logger
   /** Versions of the histories that were read, by timeline. */
   readonly #read = new Map<number, string>()
 
-  constructor(wal: Pick<WalStore, 'listPlain' | 'read'>, log: Logger) {
+  constructor(wal: Pick<WalStore, 'read'>, log: Logger) {
     this.#wal = wal
     this.#log = log
   }
 
-  /** A history that is not valid is told of once and left out; of a storage that fails the error is passed on. */
-  async look(system: StoredShelves, confirm: () => Promise<void>, signal: AbortSignal): Promise<void> {
+  /**
+   * A history that is not valid is told of once and left out; of a storage that fails the error is passed on. `listed`: all that
+   * are stored.
+   */
+  async look(
+    system: StoredShelves,
+    listed: readonly StoredWalObject[],
+    confirm: () => Promise<void>,
+    signal: AbortSignal,
+  ): Promise<void> {
     const { timelines } = system.coverage
     const seen = new Set<number>()
     let bytes = 0
-    for await (const object of this.#wal.listPlain(system.systemIdentifier, { signal })) {
+    for (const object of listed) {
       bytes += object.info.bytes
       if (object.kind !== 'history') continue
       const timeline = Number.parseInt(object.name, 16)

@@ -16,20 +16,32 @@ interface KnownTimeline extends ListedTimeline {
  * gap; gives the place for the next time.
  */
 export async function lookAtTimeline(place: KnownTimeline, afterGap: number, signal: AbortSignal): Promise<number> {
-  const { system, timeline, wal } = place
-  const set = system.coverage.segments(timeline)
-  const begin = set.first
-  if (begin !== null) {
-    const name = segmentName(timeline, begin, system.coverage.segmentSize)
-    const found = await wal.ofSegment(system.systemIdentifier, name, { signal })
-    if (!found.some(({ kind }) => kind === 'segment')) {
-      const first = await firstStored(place, begin, signal)
-      await listShelves(place, { from: shelfOf(begin), signal, ...(first === null ? {} : { to: shelfOf(first) }) })
-    }
-  }
-  const end = set.last
-  await listShelves(place, { from: end === null ? 0 : shelfOf(Math.max(0, end - lookBack)), signal })
+  await lookAtBeginning(place, signal)
+  await lookAtEnd(place, signal)
+  return lookAtGap(place, afterGap, signal)
+}
 
+/** Where expiry removes. */
+export async function lookAtBeginning(place: KnownTimeline, signal: AbortSignal): Promise<void> {
+  const { system, timeline, wal } = place
+  const begin = system.coverage.segments(timeline).first
+  if (begin === null) return
+  const name = segmentName(timeline, begin, system.coverage.segmentSize)
+  const found = await wal.ofSegment(system.systemIdentifier, name, { signal })
+  if (found.some(({ kind }) => kind === 'segment')) return
+  const first = await firstStored(place, begin, signal)
+  await listShelves(place, { from: shelfOf(begin), signal, ...(first === null ? {} : { to: shelfOf(first) }) })
+}
+
+/** Where shipping adds. */
+export async function lookAtEnd(place: KnownTimeline, signal: AbortSignal): Promise<void> {
+  const end = place.system.coverage.segments(place.timeline).last
+  await listShelves(place, { from: end === null ? 0 : shelfOf(Math.max(0, end - lookBack)), signal })
+}
+
+/** See `lookAtTimeline`. */
+export async function lookAtGap(place: KnownTimeline, afterGap: number, signal: AbortSignal): Promise<number> {
+  const set = place.system.coverage.segments(place.timeline)
   const gap = set.gaps(afterGap, set.last ?? -1).next().value
   if (!gap) return 0
   const filled = await firstStored(place, gap.first, signal)

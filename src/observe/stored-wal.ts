@@ -5,8 +5,7 @@ import type { Repository } from '../repository/repository.ts'
 import { readSegmentSize } from '../repository/wal-segment-size.ts'
 import type { WalIndexRows } from '../runner/wal-index-rows.ts'
 import { StoredHistories } from './stored-histories.ts'
-import { listShelves } from './stored-listing.ts'
-import { lookAtTimeline } from './stored-look.ts'
+import { type KnownSystem, StoredNews } from './stored-news.ts'
 import { passOverAll } from './stored-pass.ts'
 import { StoredShelves, type WalOnShelf } from './stored-shelves.ts'
 import type { StoredWalState } from './wal-state.ts'
@@ -18,28 +17,24 @@ export interface StoredWalOptions {
   readonly records: Pick<WalIndexRows, 'identity' | 'load' | 'save'>
   /** What the server or the archive say of a system; null: nothing. It is then read from a stored segment. */
   readonly segmentSize?: (systemIdentifier: string) => number | null
+  /** Each listing costs something: a look asks for the newest, and for one thing more in turn. Default false. */
+  readonly isCostly?: boolean
+  /** Asks the storage itself whether it is the one that it was. Default: the repository. */
+  readonly confirm?: Repository['checkPresence']
   readonly clock: Clock
   readonly log: Logger
 }
 
-/** Timelines that are looked at each time, those that changed last; of the others so many in turn. */
-const [hotTimelines, coldTimelines] = [8, 2]
 const saveEveryMs = 60_000
 /** After so long everything is listed again: what has vanished amid the rest is found by nothing else. */
 const passEveryMs = 24 * 3_600_000
+/** Where listings cost something, so many files for each day until it is done again: 3000 requests. */
+const filesPerDay = 3_000_000
 /** For each millisecond of work the listing rests so many, when it is not the first. */
 const passRest = 3
 const retryMs = 60_000
 /** So long the first look waits for the listing of everything; that goes on after it. */
 const firstWaitMs = 2_000
-
-/** What is known of one system. */
-interface Known {
-  readonly shelves: StoredShelves
-  readonly histories: StoredHistories
-  /** By timeline, behind which segment gaps are looked at next. */
-  readonly gaps: Map<number, number>
-}
 
 /**
  * Knows which WAL one repository holds. A look costs what is new; everything is listed in the background, when nothing is
@@ -47,7 +42,7 @@ interface Known {
  */
 export class StoredWalIndex {
   readonly #options: StoredWalOptions
-  readonly #systems = new Map<string, Known>()
+  readonly #systems = new Map<string, KnownSystem>()
   /** When it was last tried in vain to learn a segment size, by the monotonic clock. */
   readonly #sizeTried = new Map<string, number>()
   /** Undefined before the first look, null while nothing was ever written. */
@@ -61,10 +56,15 @@ export class StoredWalIndex {
   readonly #forget = new Set<string>()
   /** Of what is not known any more, so that a revision never comes again. */
   #formerRevisions = 0
-  #turn = 0
+  readonly #news: StoredNews
 
   constructor(options: StoredWalOptions) {
     this.#options = options
+    this.#news = new StoredNews({
+      ...{ wal: options.repository.wal, isCostly: options.isCostly ?? false, systems: this.#systems },
+      system: (id, signal) => this.#system(id, signal),
+      confirm: (signal) => this.#confirm(signal),
+    })
   }
 
   /**
@@ -85,7 +85,7 @@ export class StoredWalIndex {
       const { code, message, hint } = this.#passFailure.failure
       throw new LifeboatError(code, message, hint === undefined ? {} : { hint })
     }
-    await this.#lookForNew(signal)
+    await this.#news.look(this.#listedAt !== null, signal)
     await this.#options.repository.checkPresence({ signal })
     signal.throwIfAborted()
     if (this.#isPassDue()) this.#startPass()
@@ -138,6 +138,7 @@ export class StoredWalIndex {
     this.#forget.clear()
     this.#sizeTried.clear()
     this.#identity = identity
+    this.#news.begin()
     const kept = records.load(repository.name, repository.cluster)
     this.#listedAt = kept?.listedAt ?? null
     this.#savedListedAt = this.#listedAt
@@ -145,51 +146,13 @@ export class StoredWalIndex {
     for (const shelf of kept?.shelves ?? []) this.#systems.get(shelf.systemIdentifier)?.shelves.load(shelf)
   }
 
-  async #lookForNew(signal: AbortSignal): Promise<void> {
-    const { wal } = this.#options.repository
-    const ids = new Set(this.#systems.keys())
-    for await (const id of wal.systems({ signal })) ids.add(id)
-    const places: { readonly known: Known; readonly timeline: number }[] = []
-    for (const id of ids) {
-      const known = await this.#system(id, signal)
-      if (known === null) continue
-      await known.histories.look(known.shelves, this.#confirm(signal), signal)
-      if (this.#listedAt === null) continue
-      const stored = new Set<number>()
-      for await (const timeline of wal.timelines(id, { signal })) stored.add(timeline)
-      const before = new Set(known.shelves.timelines())
-      for (const timeline of new Set([...stored, ...before])) {
-        if (stored.has(timeline) && before.has(timeline)) places.push({ known, timeline })
-        else await listShelves(this.#place(known, timeline, signal), { from: 0, signal })
-      }
-    }
-    for (const { known, timeline } of this.#due(places)) {
-      const after = known.gaps.get(timeline) ?? 0
-      known.gaps.set(timeline, await lookAtTimeline(this.#place(known, timeline, signal), after, signal))
-    }
-  }
-
-  /** Timelines that were left long ago are many, and do not change. */
-  #due<Place extends { readonly known: Known; readonly timeline: number }>(places: readonly Place[]): readonly Place[] {
-    const changedAt = ({ known, timeline }: Place) => known.shelves.changedAt(timeline)
-    const sorted = places.toSorted((a, b) => changedAt(b) - changedAt(a) || b.timeline - a.timeline)
-    const cold = sorted.splice(hotTimelines).sort((a, b) => a.timeline - b.timeline)
-    this.#turn = this.#turn >= cold.length ? 0 : this.#turn
-    const chosen = cold.slice(this.#turn, this.#turn + coldTimelines)
-    this.#turn += coldTimelines
-    return [...sorted, ...chosen]
-  }
-
-  #place({ shelves }: Known, timeline: number, signal: AbortSignal) {
-    return { wal: this.#options.repository.wal, system: shelves, timeline, confirm: this.#confirm(signal) }
-  }
-
   #confirm(signal: AbortSignal): () => Promise<void> {
-    return () => this.#options.repository.checkPresence({ signal })
+    const { repository, confirm = (options) => repository.checkPresence(options) } = this.#options
+    return () => confirm({ signal })
   }
 
   /** Null where its segment size is not known. */
-  async #system(id: string, signal: AbortSignal): Promise<Known | null> {
+  async #system(id: string, signal: AbortSignal): Promise<KnownSystem | null> {
     const { segmentSize, log, repository, clock } = this.#options
     const told = segmentSize?.(id) ?? null
     const known = this.#systems.get(id)
@@ -212,7 +175,7 @@ export class StoredWalIndex {
     return null
   }
 
-  #add(id: string, segmentSize: number): Known {
+  #add(id: string, segmentSize: number): KnownSystem {
     const { repository, log } = this.#options
     const made = {
       shelves: new StoredShelves(id, segmentSize),
@@ -230,11 +193,13 @@ export class StoredWalIndex {
   }
 
   #isPassDue(): boolean {
-    const { clock, repository } = this.#options
+    const { clock, repository, isCostly = false } = this.#options
     if (this.#listedAt === null) return false
+    const files = [...this.#systems.values()].reduce((sum, { shelves }) => sum + shelves.coverage.size, 0)
+    const every = passEveryMs * (isCostly ? Math.max(1, files / filesPerDay) : 1)
     // Not all repositories at the same time. A clock that was set back must not put it off.
     const spread = 1 + (Buffer.from(repository.name).reduce((sum, byte) => sum + byte, 0) % 10) / 50
-    return Math.abs(clock.now().getTime() - this.#listedAt.getTime()) > passEveryMs * spread
+    return Math.abs(clock.now().getTime() - this.#listedAt.getTime()) > every * spread
   }
 
   #startPass(): void {
@@ -250,17 +215,18 @@ export class StoredWalIndex {
   }
 
   async #runPass(signal: AbortSignal): Promise<void> {
-    const { repository, clock, log } = this.#options
+    const { repository, clock, log, isCostly = false } = this.#options
     try {
       await passOverAll({
         ...{ wal: repository.wal, clock, signal },
         system: async (id) => (await this.#system(id, signal))?.shelves ?? null,
         confirm: this.#confirm(signal),
-        rest: this.#listedAt === null ? 0 : passRest,
+        ...{ rest: this.#listedAt === null ? 0 : passRest, inOneGo: isCostly },
       })
       await repository.checkPresence({ signal })
       signal.throwIfAborted()
       this.#listedAt = clock.now()
+      this.#news.begin()
       this.#passFailure = null
       this.#formerRevisions += 1
       this.#mustSave = true

@@ -46,11 +46,7 @@ export class WalStore {
 
   /** Timelines of which segments are stored, by number; histories alone do not count. */
   async *timelines(systemIdentifier: string, options: Stoppable = {}): AsyncGenerator<number> {
-    const prefix = walPrefix(this.#place.cluster, systemIdentifier)
-    for await (const item of this.#place.storage.list(prefix, { ...options, delimiter: '/' })) {
-      const digits = 'prefix' in item ? item.prefix.slice(prefix.length, -1) : ''
-      if (/^[0-9A-F]{8}$/.test(digits)) yield Number.parseInt(digits, 16)
-    }
+    yield* (await this.folder(systemIdentifier, options)).timelines
   }
 
   /**
@@ -83,14 +79,30 @@ export class WalStore {
     if (newest !== null) yield* this.#list(newest, options)
   }
 
+  /** All files of WAL, in the order of their keys. */
+  async *all(options: Stoppable = {}): AsyncGenerator<StoredWalObject> {
+    yield* this.#list(walPrefix(this.#place.cluster), options)
+  }
+
+  /** What `timelines` and `listPlain` give, in one go. */
+  async folder(
+    systemIdentifier: string,
+    options: Stoppable = {},
+  ): Promise<{ readonly timelines: readonly number[]; readonly plain: readonly StoredWalObject[] }> {
+    const prefix = walPrefix(this.#place.cluster, systemIdentifier)
+    const [timelines, plain]: [number[], StoredWalObject[]] = [[], []]
+    for await (const item of this.#place.storage.list(prefix, { ...options, delimiter: '/' })) {
+      const digits = 'prefix' in item ? item.prefix.slice(prefix.length, -1) : ''
+      const wal = 'key' in item ? parseWalKey(this.#place.cluster, item.key) : null
+      if (/^[0-9A-F]{8}$/.test(digits)) timelines.push(Number.parseInt(digits, 16))
+      if ('key' in item && wal !== null) plain.push({ ...wal, info: item })
+    }
+    return { timelines, plain }
+  }
+
   /** Histories and labels. */
   async *listPlain(systemIdentifier: string, options: Stoppable = {}): AsyncGenerator<StoredWalObject> {
-    const prefix = walPrefix(this.#place.cluster, systemIdentifier)
-    for await (const item of this.#place.storage.list(prefix, { ...options, delimiter: '/' })) {
-      if (!('key' in item)) continue
-      const wal = parseWalKey(this.#place.cluster, item.key)
-      if (wal !== null) yield { ...wal, info: item }
-    }
+    yield* (await this.folder(systemIdentifier, options)).plain
   }
 
   /**

@@ -1,6 +1,7 @@
-import type { ObjectLockLegalHoldStatus } from '@aws-sdk/client-s3'
+import type { HeadObjectCommandOutput, ObjectLockLegalHoldStatus } from '@aws-sdk/client-s3'
 import { answeredLock } from './s3-locks.ts'
-import type { ObjectInfo } from './storage.ts'
+import { sha256Metadata } from './s3-requests.ts'
+import type { ObjectDescription, ObjectInfo } from './storage.ts'
 
 /** Listings tell fractions of a second, answers to single requests do not: the time of one object must be one time. */
 export function wholeSeconds(date: Date | undefined): Date {
@@ -32,5 +33,24 @@ export function answeredInfo(
     bytes: whole === undefined ? (answer.ContentLength ?? 0) : Number(whole),
     modified: wholeSeconds(answer.LastModified),
     version: versionOf(answer.ETag),
+  }
+}
+
+const replications: Readonly<Record<string, ObjectDescription['replication']>> = {
+  PENDING: 'pending',
+  COMPLETED: 'completed',
+  COMPLETE: 'completed',
+  FAILED: 'failed',
+  REPLICA: 'replica',
+}
+
+/** What an answer to a HEAD says. A sum of sums, as of an object of several parts, is none of its bytes. */
+export function describedObject(key: string, answer: HeadObjectCommandOutput): ObjectDescription {
+  const { ChecksumSHA256: checksum = '-', Metadata: metadata, ReplicationStatus: replication = '' } = answer
+  const kept = checksum.includes('-') ? undefined : Buffer.from(checksum, 'base64').toString('hex')
+  return {
+    info: answeredInfo(key, answer),
+    sha256: kept ?? metadata?.[sha256Metadata] ?? null,
+    replication: replications[replication] ?? null,
   }
 }

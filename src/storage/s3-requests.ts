@@ -4,6 +4,7 @@ import type { S3 } from '@aws-sdk/client-s3'
 import { type Clock, withDeadline } from '../clock.ts'
 import { LifeboatError } from '../domain/errors.ts'
 import { stopped, throwIfStopped } from './failures.ts'
+import { S3Counts } from './s3-counts.ts'
 import { nameOf, type Passing, passingKind } from './s3-failures.ts'
 import type { S3Settings } from './s3-settings.ts'
 
@@ -68,6 +69,8 @@ export class S3Requests {
   readonly #clock: Clock
   readonly #random: () => number
   readonly #idleMs: number
+  /** Of all that was sent. */
+  readonly counts = new S3Counts()
   #client: Promise<S3> | null = null
   readonly #waiting = new KeepingAlive()
 
@@ -198,6 +201,13 @@ export class S3Requests {
       step: 'build',
       name: 'lifeboatSignedBody',
     })
+    client.middlewareStack.add(
+      (next, { commandName = 'unknown' }) =>
+        (args) =>
+          this.counts.count(commandName, () => next(args)),
+      // Around what reads the answer, within what signs: what could not be signed was not sent.
+      { step: 'deserialize', priority: 'high', name: 'lifeboatCounts' },
+    )
     return client
   }
 }

@@ -9,7 +9,7 @@ import { abortAbandoned } from './s3-clean.ts'
 import { nameOf, passingKind, s3Failure, statusOf } from './s3-failures.ts'
 import { listBucket } from './s3-list.ts'
 import { S3Locks } from './s3-locks.ts'
-import { answeredInfo, versionOf, wholeSeconds } from './s3-object.ts'
+import { answeredInfo, describedObject, versionOf, wholeSeconds } from './s3-object.ts'
 import { BufferPool } from './s3-parts.ts'
 import { type S3RequestOptions, S3Requests, type S3RequestsOptions } from './s3-requests.ts'
 import type { S3Settings } from './s3-settings.ts'
@@ -184,6 +184,18 @@ export class S3Storage implements Storage {
     }
   }
 
+  /** What the server says of an object; null if it is not there. */
+  async describe(key: string, options: { readonly signal?: AbortSignal } = {}) {
+    try {
+      throwIfStopped(options.signal)
+      // Only here: for objects under a key of its own, to ask for a sum takes the right to decrypt.
+      const found = await this.#head(checkKey(key), options, { ChecksumMode: 'ENABLED' })
+      return found === null ? null : describedObject(key, found)
+    } catch (error) {
+      throw s3Failure(`cannot look at ${JSON.stringify(key)}`, error)
+    }
+  }
+
   /** See Storage. */
   async head(key: string, { signal }: { readonly signal?: AbortSignal } = {}): Promise<ObjectInfo | null> {
     try {
@@ -195,11 +207,11 @@ export class S3Storage implements Storage {
     }
   }
 
-  async #head(key: string, options: Omit<S3RequestOptions, 'doing'>): Promise<HeadObjectCommandOutput | null> {
+  async #head(key: string, options: Omit<S3RequestOptions, 'doing'>, wanted: { ChecksumMode?: 'ENABLED' } = {}) {
     const doing = `look at ${JSON.stringify(key)}`
     try {
       const found = await this.#requests.call({ ...options, doing }, (client, stop) =>
-        client.headObject(this.#target(key), { abortSignal: stop }),
+        client.headObject({ ...this.#target(key), ...wanted }, { abortSignal: stop }),
       )
       this.#keepsVersions ||= (found.VersionId ?? 'null') !== 'null'
       return found
@@ -276,6 +288,11 @@ export class S3Storage implements Storage {
     } catch (error) {
       throw s3Failure('cannot clean up unfinished uploads', error)
     }
+  }
+
+  /** What was sent to the bucket since the process began. */
+  requestCounts() {
+    return this.#requests.counts.all()
   }
 
   #target(key: string): { Bucket: string; Key: string } {

@@ -18,6 +18,15 @@ export interface Lock {
   readonly until: Date | null
 }
 
+/** What a server tells of an object beyond a listing, without giving its bytes. */
+export interface ObjectDescription {
+  readonly info: ObjectInfo
+  /** SHA-256 of its bytes, hexadecimal, where the server keeps one. */
+  readonly sha256: string | null
+  /** How far the server is with copying it to another place; null: it does not. */
+  readonly replication: 'pending' | 'completed' | 'failed' | 'replica' | null
+}
+
 /**
  * What `list` with a delimiter yields for everything below a common prefix (ends in `/`). In a directory nothing may be
  * below it: a folder that holds no object can be listed as well.

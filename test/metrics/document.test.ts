@@ -15,7 +15,7 @@ await t.test('docs/metrics.md is as the code says', async (t) => {
 
 await t.test('names follow the rules of Prometheus', async (t) => {
   for (const [name, { type, unit, help }] of definitions) {
-    t.match(name, /^lifeboat_[a-z]+(_[a-z]+)*$/)
+    t.match(name, /^lifeboat_[a-z]+3?(_[a-z]+)*$/)
     t.equal(name.endsWith('_total'), type === 'counter', name)
     t.equal(name.endsWith('_timestamp_seconds'), unit === 'seconds since 1970', name)
     t.equal(name.endsWith('_seconds'), unit.startsWith('seconds'), name)

@@ -40,6 +40,15 @@ const options: MetricsOptions = {
     ],
     pruning: null,
   }),
+  buckets: () => [
+    {
+      repository: 'offsite',
+      requests: [
+        { operation: 'GetObject', requests: 17, errors: 2 },
+        { operation: 'ListObjectsV2', requests: 2881, errors: 0 },
+      ],
+    },
+  ],
   tellings: {
     hookFailures: () => new Map([['mount', 2]]),
     deliveries: () => [{ target: 'ops', lastSuccessAt: at(482), failures: 1 }],
@@ -161,7 +170,10 @@ function fullCatalog(): Catalog {
           { id: 'b', state: 'in-progress' },
         ],
       },
-      repositoryState('offsite', [newer, other]),
+      {
+        ...repositoryState('offsite', [newer, other]),
+        ...{ foreign: 3, replication: { pending: 1, completed: 9, failed: 0 } },
+      },
     ],
     wal: {
       ...walState(repositoryWal('local'), repositoryWal('offsite', unknownWal)),
@@ -245,7 +257,7 @@ await t.test('a live render adds the process, and promtool finds nothing', async
 
 await t.test('unknown is not zero: a catalog before the first look', async (t) => {
   const unseen = { success: null, durationSeconds: null, lastSuccessAt: null }
-  const { tellings: _, wal: __, shipping: ___, costs: ____, ...withoutTellings } = options
+  const { tellings: _, wal: __, shipping: ___, costs: ____, buckets: _____, ...withoutTellings } = options
   const text = await renderCatalog(
     {
       ...withoutTellings,
@@ -343,7 +355,7 @@ await t.test('series of what is gone end, counters are the history’s', async (
   t.same(
     samples.filter(
       (sample) =>
-        ('repository' in sample.labels && !/_policy_|_lease_|_wal_/.test(sample.name)) ||
+        ('repository' in sample.labels && !/_policy_|_lease_|_wal_|_s3_/.test(sample.name)) ||
         sample.labels.database === 'crm',
     ),
     [],

@@ -17,15 +17,12 @@ export interface StoredBackup {
   readonly bytes?: number
 }
 
-/**
- * Writes the manifest of a dump as a repository would, without its artifacts and without fsync: a scan does not look at
- * them, and ten thousand are written in a few seconds.
- */
-export async function storeManifest(root: string, options: StoredBackup): Promise<Manifest> {
+/** The manifest of a dump, as a repository writes it. */
+export function dumpManifest(options: StoredBackup): { readonly text: string; readonly manifest: Manifest } {
   const { startedAt, database = 'app', systemIdentifier = '7500000000000000001', random = 'abcdef' } = options
   const digest = { bytes: options.bytes ?? 1_000, sha256: 'a'.repeat(64) }
   const stop = new Date(startedAt.getTime() + 60_000)
-  const { text, manifest } = serializeManifest(
+  return serializeManifest(
     {
       backupId: backupId(startedAt, 'dump', random),
       type: 'dump',
@@ -52,17 +49,24 @@ export async function storeManifest(root: string, options: StoredBackup): Promis
       stored: digest,
     })),
   )
+}
+
+/**
+ * Writes the manifest of a dump as a repository would, without its artifacts and without fsync: a scan of a directory does not
+ * look at them, and ten thousand are written in a few seconds.
+ */
+export async function storeManifest(root: string, options: StoredBackup): Promise<Manifest> {
+  const { text, manifest } = dumpManifest(options)
   await store(root, manifestKey(storedCluster, manifest.backupId), text)
   return manifest
 }
 
-/** Writes the proof of a verification down to the restore that ended at `finishedAt`. Returns its key. */
-export async function storeProof(
-  root: string,
-  of: Pick<Manifest, 'backupId' | 'checksum'>,
+/** The proof of a verification down to the restore that ended at `finishedAt`. `hashed`: identities of what was read, by name. */
+export function proofText(
+  of: Pick<Manifest, 'backupId' | 'checksum' | 'artifacts'>,
   finishedAt: Date,
-  verdict: Verdict = 'pass',
-): Promise<string> {
+  { verdict = 'pass', hashed = {} }: { readonly verdict?: Verdict; readonly hashed?: Record<string, string> } = {},
+): string {
   const result = (own: Verdict) => ({
     verdict: own,
     checks: [{ name: 'restore', verdict: own, detail: 'looked at' }],
@@ -77,13 +81,26 @@ export async function storeProof(
     finishedAt: finishedAt.toISOString(),
     level: 'restore',
     levels: { artifact: result('pass'), restore: result(verdict) },
-    hashed: [],
+    hashed: of.artifacts.flatMap(({ name, stored }) => {
+      const version = hashed[name]
+      return version === undefined ? [] : [{ name, version, stored, hashedAt: finishedAt.toISOString() }]
+    }),
     phases: { restore: 2 },
     serverVersion: '15.18',
     lifeboat: '0.1.0',
   }
+  return serializeProof(body).text
+}
+
+/** Writes such a proof. Returns its key. */
+export async function storeProof(
+  root: string,
+  of: Pick<Manifest, 'backupId' | 'checksum'>,
+  finishedAt: Date,
+  verdict: Verdict = 'pass',
+): Promise<string> {
   const key = proofKey(storedCluster, finishedAt, of.backupId)
-  await store(root, key, serializeProof(body).text)
+  await store(root, key, proofText({ ...of, artifacts: [] }, finishedAt, { verdict }))
   return key
 }
 
