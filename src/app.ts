@@ -27,7 +27,7 @@ import { createArchiverProbe, createServerProbe } from './observe/server.ts'
 import { createServerMemory } from './observe/server-memory.ts'
 import { createWalNews } from './observe/wal-news.ts'
 import { findInstallations } from './postgres/installations.ts'
-import { bucketRequests } from './repositories.ts'
+import { bucketRequests, makeWatchedBuckets } from './repositories.ts'
 import type { Repository } from './repository/repository.ts'
 import type { ClockGuard } from './runner/clock-guard.ts'
 import { schedulesOf } from './schedules.ts'
@@ -74,8 +74,10 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
     // Without PostgreSQL's programs plain dumps can still be told.
     inspectDump(path, { installations: await findInstallations(config.postgres.binDir).catch(() => []), signal })
   const wal = isWatchOnly(config) ? null : createWalService(config, core, { clock, log, observer: () => observer })
+  const watchedBuckets = makeWatchedBuckets(config, clock)
   const observer: Observer = createObserver({
     repositories: core.repositories.map(({ observed, capacity, path }) => ({ ...observed, watchRoot: path, capacity })),
+    watchedBuckets: watchedBuckets.map((of) => ({ ...of, holds, clock })),
     watches: config.watch.map((place) => ({ place, inspect, store: core.history.external, proofs, holds })),
     server: isWatchOnly(config)
       ? null
@@ -111,7 +113,7 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
     signal: stopping.signal,
   })
   const recovery = createRecoveryView({ clock: wal?.sources.clock ?? null, runner })
-  const buckets = () => bucketRequests(core.repositories)
+  const buckets = () => bucketRequests(core.repositories, watchedBuckets)
   const metrics = createMetrics({
     ...{ version: version.version, revision: version.revision, nodeVersion: process.version },
     cluster: config.cluster,

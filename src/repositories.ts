@@ -69,11 +69,22 @@ export function makeRepositories(
   })
 }
 
+/** The buckets in which other tools put dumps. */
+export function makeWatchedBuckets({ watchedBuckets }: Pick<ValidatedConfig, 'watchedBuckets'>, clock: Clock) {
+  return watchedBuckets.map((place) => ({ place, storage: bucketStorage(place.bucket, clock) }))
+}
+
 /** What was sent to each bucket since the process began. */
-export function bucketRequests(repositories: readonly CoreRepository[]) {
-  return repositories.flatMap(({ repository: { name }, requestCounts }) =>
-    requestCounts === null ? [] : [{ repository: name, requests: requestCounts() }],
-  )
+export function bucketRequests(
+  repositories: readonly CoreRepository[],
+  watched: ReturnType<typeof makeWatchedBuckets>,
+): readonly { readonly repository: string; readonly requests: readonly RequestCount[] }[] {
+  return [
+    ...repositories.flatMap(({ repository: { name }, requestCounts }) =>
+      requestCounts === null ? [] : [{ repository: name, requests: requestCounts() }],
+    ),
+    ...watched.map(({ place: { name }, storage }) => ({ repository: name, requests: storage.requestCounts() })),
+  ]
 }
 
 function bucketStorage(bucket: BucketConfig | null, clock: Clock): S3Storage {

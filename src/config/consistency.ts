@@ -13,7 +13,7 @@ import { readSecretFile } from './secrets.ts'
 import { isRecord } from './shape.ts'
 import { formatDuration, parseDuration } from './units.ts'
 import { checkHoles } from './wal-holes.ts'
-import { checkWatches } from './watch.ts'
+import { checkWatchedBuckets, checkWatches } from './watch.ts'
 
 /** A sound text of the configuration, with its place. */
 interface Found {
@@ -49,6 +49,7 @@ export async function checkConsistency(tree: unknown, problems: Problems): Promi
   checkStream(tree, problems)
   await checkDirectories(tree, problems)
   await checkBuckets(tree, problems)
+  await checkWatchedBuckets(tree, problems)
   await checkPassword(tree, problems)
 }
 

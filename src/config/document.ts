@@ -168,8 +168,11 @@ function exampleSection(node: SchemaNode, indent: string): string[] {
       return [...lines, ...[`${name}:`, ...keys].map((line) => `${indent}# ${line}`)]
     }
     if (child.properties) return [...lines, `${indent}${name}:`, ...exampleSection(child, `${indent}  `)]
-    // A list that is empty by default is only shown as a comment, unless it has an example of its own.
-    const isEmpty = Array.isArray(child.default) && child.default.length === 0 && child.example === undefined
+    // A list that is empty by default is only shown as a comment, unless it has an example that everybody needs.
+    const isEmpty =
+      Array.isArray(child.default) &&
+      child.default.length === 0 &&
+      (child.example === undefined || child.isOptional === true)
     const isSet = required.has(name) && !isEmpty
     const isDefault = isSet && child.default !== undefined && child.example === undefined
     const value = isDefault ? child.default : exampleOf(child)

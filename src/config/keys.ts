@@ -7,6 +7,8 @@ export interface SchemaNode extends Annotations {
   readonly properties?: Readonly<Record<string, SchemaNode>>
   readonly required?: readonly string[]
   readonly items?: SchemaNode
+  /** Of a list: its example is shown as a comment. */
+  readonly isOptional?: boolean
   readonly minItems?: number
   readonly minLength?: number
   readonly minimum?: number

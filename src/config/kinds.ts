@@ -1,6 +1,6 @@
 import { isAbsolute } from 'node:path'
 import { LifeboatError } from '../domain/errors.ts'
-import { compilePattern } from '../domain/file-pattern.ts'
+import { compileKeyPattern } from '../domain/file-pattern.ts'
 import { walFileKind } from '../domain/wal.ts'
 import { jobNames } from '../runner/job.ts'
 import { parseListen, parseRepositoryUrl } from './addresses.ts'
@@ -251,7 +251,8 @@ export const kinds = {
     expected: 'a pattern of file names',
     shown: true,
     check: (value) => {
-      compilePattern(String(value))
+      // What cannot be in a directory, `checkWatches` sees.
+      compileKeyPattern(String(value))
     },
   },
   walSegment: {

@@ -16,7 +16,7 @@ import { checkShape } from './shape.ts'
 import { parseDuration, parsePercent, parseSize } from './units.ts'
 import type { UnbrandedConfig, ValidatedConfig } from './validated.ts'
 import { holeOf } from './wal-holes.ts'
-import { watchOf } from './watch.ts'
+import { watchedBucketOf, watchOf } from './watch.ts'
 
 export interface LoadOptions {
   /** The YAML file; without it `LIFEBOAT_CONFIG` names one; without that the environment alone is the configuration. */
@@ -113,7 +113,8 @@ function build(raw: RawConfig): UnbrandedConfig {
       sslRootCert: postgres.sslRootCert ?? null,
     },
     repositories: raw.repositories.map((one) => repositoryOf(one, tables)),
-    watch: raw.watch.map(watchOf),
+    watch: raw.watch.flatMap(watchOf),
+    watchedBuckets: raw.watch.flatMap(watchedBucketOf),
     wal: {
       archive: raw.wal.archive === undefined ? null : resolve(raw.wal.archive),
       clockSeconds: seconds(raw.wal.clockInterval),

@@ -46,7 +46,10 @@ function objectLockOf({ mode, legalHold, for: time }: NonNullable<RawRepository[
   return { mode, legalHold, forSeconds: time === undefined ? null : parseDuration(time) / 1000 }
 }
 
-function bucketOf(raw: RawRepository, { bucket, prefix }: { bucket: string; prefix: string }): BucketConfig {
+export function bucketOf(
+  raw: Omit<RawRepository, 'name' | 'url' | 'retention'>,
+  { bucket, prefix }: { bucket: string; prefix: string },
+): BucketConfig {
   const { accessKeyIdFile, secretAccessKeyFile, endpoint = null } = raw
   return {
     bucket,
@@ -123,7 +126,8 @@ function checkLock({ objectLock }: Readonly<Record<string, unknown>>, at: At, pr
   problems.add(at('objectLock'), 'says neither for how long nor that there is a legal hold', hint)
 }
 
-async function checkKeyFiles(raw: Readonly<Record<string, unknown>>, at: At, problems: Problems): Promise<void> {
+/** Finds halves of pairs, and files with keys that cannot be read. */
+export async function checkKeyFiles(raw: Readonly<Record<string, unknown>>, at: At, problems: Problems): Promise<void> {
   const names = ['accessKeyIdFile', 'secretAccessKeyFile']
   for (const [index, name] of names.entries()) {
     const other = names[1 - index] ?? ''

@@ -3,6 +3,50 @@ import { price } from './schema-costs.ts'
 import { boolean, choice, duration, integer, section, size, text } from './schema-keys.ts'
 import { retention } from './schema-retention.ts'
 
+/** Where a bucket is, besides its url, and who may use it. */
+export const bucketAddress = {
+  region: Type.Optional(
+    text({
+      kind: 'region',
+      description: 'Region of the bucket.',
+      absent: 'what AWS_REGION or ~/.aws/config says; us-east-1 with an endpoint',
+      example: 'eu-central-1',
+    }),
+  ),
+  endpoint: Type.Optional(
+    text({
+      kind: 'endpoint',
+      description: 'Address of a server that speaks S3.',
+      absent: "Amazon's own",
+      example: 'https://s3.example.com',
+    }),
+  ),
+  pathStyle: Type.Optional(
+    boolean({
+      description: 'The bucket stands in the path of a request instead of the name of its host.',
+      absent: 'true with an endpoint, else false',
+      example: true,
+    }),
+  ),
+  accessKeyIdFile: Type.Optional(
+    text({
+      kind: 'path',
+      description:
+        'File that holds the access key. Read for each request, so that rotated keys count at once. Its mode is 0600, or 0640 when root owns it.',
+      absent: "what the SDK finds in the usual places of AWS: environment, ~/.aws, a container's or a machine's role",
+      example: '/etc/lifeboat/s3-access-key',
+    }),
+  ),
+  secretAccessKeyFile: Type.Optional(
+    text({
+      kind: 'path',
+      description: 'File that holds the secret of the access key, likewise.',
+      absent: 'as with accessKeyIdFile',
+      example: '/etc/lifeboat/s3-secret-key',
+    }),
+  ),
+}
+
 /** The key `repositories`. */
 export const repositories = Type.Array(
   section({
@@ -17,46 +61,7 @@ export const repositories = Type.Array(
         'Where it is: a directory, as file:// and an absolute path, made when it is missing; or a bucket, as s3://bucket or s3://bucket/prefix (docs/s3.md). The keys below, but for prices, monthlyBudget and retention, are for buckets.',
       example: 'file:///var/backups/lifeboat',
     }),
-    region: Type.Optional(
-      text({
-        kind: 'region',
-        description: 'Region of the bucket.',
-        absent: 'what AWS_REGION or ~/.aws/config says; us-east-1 with an endpoint',
-        example: 'eu-central-1',
-      }),
-    ),
-    endpoint: Type.Optional(
-      text({
-        kind: 'endpoint',
-        description: 'Address of a server that speaks S3.',
-        absent: "Amazon's own",
-        example: 'https://s3.example.com',
-      }),
-    ),
-    pathStyle: Type.Optional(
-      boolean({
-        description: 'The bucket stands in the path of a request instead of the name of its host.',
-        absent: 'true with an endpoint, else false',
-        example: true,
-      }),
-    ),
-    accessKeyIdFile: Type.Optional(
-      text({
-        kind: 'path',
-        description:
-          'File that holds the access key. Read for each request, so that rotated keys count at once. Its mode is 0600, or 0640 when root owns it.',
-        absent: "what the SDK finds in the usual places of AWS: environment, ~/.aws, a container's or a machine's role",
-        example: '/etc/lifeboat/s3-access-key',
-      }),
-    ),
-    secretAccessKeyFile: Type.Optional(
-      text({
-        kind: 'path',
-        description: 'File that holds the secret of the access key, likewise.',
-        absent: 'as with accessKeyIdFile',
-        example: '/etc/lifeboat/s3-secret-key',
-      }),
-    ),
+    ...bucketAddress,
     storageClass: Type.Optional(
       text({
         kind: 'storageClass',

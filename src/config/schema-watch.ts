@@ -1,27 +1,41 @@
 import { Type } from 'typebox'
 import { duration, integer, section, size, text } from './schema-keys.ts'
+import { bucketAddress } from './schema-repositories.ts'
 import { watchRetention } from './schema-retention.ts'
 
 /** The key `watch`. */
 export const watch = Type.Array(
   section({
-    directory: text({
-      kind: 'path',
-      description: 'Directory in which the files appear. Directories below it are dumps in directory format.',
-      example: '/var/backups/spavix',
-    }),
+    directory: Type.Optional(
+      text({
+        kind: 'path',
+        description: 'Directory in which the files appear. Directories below it are dumps in directory format.',
+        absent: 'needed, unless url is set',
+        example: '/var/backups/spavix',
+      }),
+    ),
+    url: Type.Optional(
+      text({
+        kind: 'url',
+        description:
+          'Instead of a directory, a bucket in which they appear, as s3://bucket or s3://bucket/prefix (docs/external.md#in-a-bucket). What is there is counted, dated and measured; it is neither read nor tested.',
+        absent: 'none',
+        example: 's3://spavix-dumps/nightly',
+      }),
+    ),
+    ...bucketAddress,
     name: Type.Optional(
       text({
         kind: 'label',
         description: 'Short name: the label `repository` on the metrics of these files.',
-        absent: 'the last name in directory',
+        absent: 'the last name in directory or url',
         example: 'nightly',
       }),
     ),
     pattern: text({
       kind: 'filePattern',
       description:
-        'Names of the files. `{database}` stands for any text, `{timestamp}` for a date with or without a time (UTC), `{ext}` for the usual endings of dumps or none, `*` for anything. Others are passed over.',
+        'Names of the files. `{database}` stands for any text, `{timestamp}` for a date with or without a time (UTC), `{ext}` for the usual endings of dumps or none, `*` for anything. In a bucket it is that of keys behind the prefix: it may have slashes, and `{year}`, `{month}`, `{day}` and `{hour}`; of one that ends in a slash, all below is one dump. Others are passed over.',
       default: '{database}_backup_{timestamp}{ext}',
     }),
     database: Type.Optional(
@@ -58,7 +72,9 @@ export const watch = Type.Array(
   }),
   {
     description:
-      'Directories in which other tools put dumps. They are watched, read and tested, and never changed but by a `retention` that is set.',
+      'Directories and buckets in which other tools put dumps. They are watched, read and tested, and never changed but by a `retention` that is set.',
     default: [],
+    example: [{ directory: '/var/backups/spavix', name: 'nightly', database: 'spavix' }],
+    isOptional: true,
   },
 )

@@ -100,6 +100,15 @@ export interface WatchConfig {
   readonly retention: RetentionPolicy | null
 }
 
+/** A bucket in which another tool puts dumps. */
+export interface WatchedBucketConfig
+  extends Pick<
+    WatchConfig,
+    'name' | 'pattern' | 'match' | 'database' | 'quietMs' | 'maxAgeSeconds' | 'minBytes' | 'shrinkBelow'
+  > {
+  readonly bucket: BucketConfig
+}
+
 /** What has a retention policy, repositories and watched directories, by name. */
 export function retentionPolicies({
   repositories,
@@ -144,6 +153,7 @@ export interface ValidatedConfig {
   /** Empty: nothing is backed up, and the server is not asked for anything; `watch` is not empty then. */
   readonly repositories: readonly RepositoryConfig[]
   readonly watch: readonly WatchConfig[]
+  readonly watchedBuckets: readonly WatchedBucketConfig[]
   readonly wal: {
     /** The directory that archive_command fills, absolute; null: none. */
     readonly archive: string | null

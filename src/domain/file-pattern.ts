@@ -25,6 +25,14 @@ const placeholders: ReadonlyMap<string, string> = new Map([
   ['*', '[^/]*'],
 ])
 
+/** Those that the keys of a bucket may have besides. */
+const dateParts: ReadonlyMap<string, string> = new Map([
+  ['{year}', String.raw`(\d{4})`],
+  ['{month}', String.raw`(\d\d)`],
+  ['{day}', String.raw`(\d\d)`],
+  ['{hour}', String.raw`(\d\d)`],
+])
+
 /**
  * Placeholders of any length in one pattern. Each multiplies the ways to read a name by its length, and names are given by
  * whoever may write to the directory.
@@ -45,10 +53,26 @@ const parts = /\{[^{}]*\}|\*|[^{}*]+|[{}]/g
 export function compilePattern(pattern: string): FilePattern {
   if (pattern === '' || /[/\0]/.test(pattern))
     throw new LifeboatError('usage-invalid', 'must be the name of a file, without a slash')
+  return compile(pattern, placeholders)
+}
+
+/**
+ * Like `compilePattern`, for keys of a bucket, such as `{year}/{month}/{day}/{database}_{timestamp}{ext}`: it may have
+ * slashes, and parts of a date, which count where there is no `{timestamp}`. Of one that ends in a slash, all below is one dump.
+ *
+ * @throws LifeboatError `usage-invalid` as well for one that begins with a slash, or has two in a row
+ */
+export function compileKeyPattern(pattern: string): FilePattern {
+  if (pattern === '' || /^\/|\/\/|\0/.test(pattern))
+    throw new LifeboatError('usage-invalid', 'must be a key, without a slash before it and without two in a row')
+  return compile(pattern, new Map([...placeholders, ...dateParts]))
+}
+
+function compile(pattern: string, known: ReadonlyMap<string, string>): FilePattern {
   const found: readonly string[] = pattern.match(parts) ?? []
   for (const part of found.filter((one) => one.startsWith('{') || one === '}')) {
-    if (!placeholders.has(part)) {
-      const hint = 'Placeholders are {database}, {timestamp}, {ext} and *.'
+    if (!known.has(part)) {
+      const hint = `Placeholders are ${[...known.keys()].join(', ').replace(/, ([^,]*)$/, ' and $1')}.`
       throw new LifeboatError('usage-invalid', `has ${JSON.stringify(part)}, which is no placeholder`, { hint })
     }
     if (found.indexOf(part) !== found.lastIndexOf(part)) throw new LifeboatError('usage-invalid', `has ${part} twice`)
@@ -57,20 +81,57 @@ export function compilePattern(pattern: string): FilePattern {
     throw new LifeboatError('usage-invalid', `has more than ${mostOpen} of {database} and * together`)
   }
   const source = found
-    .map((part) => placeholders.get(part) ?? part.replaceAll(/[\\^$.*+?()[\]{}|/-]/g, String.raw`\$&`))
+    .map((part) => known.get(part) ?? part.replaceAll(/[\\^$.*+?()[\]{}|/-]/g, String.raw`\$&`))
     .join('')
   const expression = new RegExp(`^${source}$`, 's')
-  const hasDatabase = found.includes('{database}')
-  const timeFirst =
-    hasDatabase && found.indexOf('{timestamp}') >= 0 && found.indexOf('{timestamp}') < found.indexOf('{database}')
+  const places = groupsOf(found)
+  const at = (match: readonly string[], part: string) => {
+    const place = places.get(part)
+    return place === undefined ? undefined : match[place]
+  }
   return (name) => {
     const match = expression.exec(name)
     if (match === null) return null
-    const groups = match.slice(1)
-    const database = hasDatabase ? (groups[timeFirst ? timeGroups : 0] ?? null) : null
-    const time = groups.slice(hasDatabase && !timeFirst ? 1 : 0)
-    return { database, at: found.includes('{timestamp}') ? momentOf(time) : null }
+    const time = places.get('{timestamp}')
+    const date = ['{year}', '{month}', '{day}', '{hour}'].map((part) => at(match, part))
+    return {
+      database: at(match, '{database}') ?? null,
+      at:
+        time !== undefined
+          ? momentOf(match.slice(time, time + timeGroups))
+          : date[0] === undefined
+            ? null
+            : momentOf([date[0], date[1] ?? '01', date[2] ?? '01', date[3]]),
+    }
   }
+}
+
+/** Where in a match the groups of each placeholder begin. */
+function groupsOf(found: readonly string[]): ReadonlyMap<string, number> {
+  const places = new Map<string, number>()
+  let next = 1
+  for (const part of found) {
+    if (part === '{timestamp}') places.set(part, next)
+    if (part === '{timestamp}') next += timeGroups
+    else if (part === '{database}' || dateParts.has(part)) places.set(part, next++)
+  }
+  return places
+}
+
+/** What all keys that fit begin with. */
+export function literalPrefix(pattern: string): string {
+  return /^[^{}*]*/.exec(pattern)?.[0] ?? ''
+}
+
+/**
+ * Where keys of a day and later begin, for a pattern in the order of time: one whose placeholders begin with `{year}`, `{month}`
+ * and `{day}`. Null for another.
+ */
+export function keysSince(pattern: string, day: Date): string | null {
+  const ordered = /^([^{}*]*)\{year\}([^{}*]*)\{month\}([^{}*]*)\{day\}/.exec(pattern)
+  if (ordered === null) return null
+  const [year, month, date] = day.toISOString().slice(0, 10).split('-')
+  return `${ordered[1]}${year}${ordered[2]}${month}${ordered[3]}${date}`
 }
 
 /** True for a pattern that names the database. */

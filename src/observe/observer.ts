@@ -14,6 +14,7 @@ import type { RememberedObjects } from './stored-artifacts.ts'
 import { createThrottle } from './throttle.ts'
 import { observeWal, type WalSources } from './wal-collectors.ts'
 import { createRepositoryWatch, type RepositoryWatch } from './watch.ts'
+import { WatchedBucket, type WatchedBucketOptions } from './watched-bucket.ts'
 import { WatchedDirectory, type WatchedDirectoryOptions } from './watched-directory.ts'
 
 export interface ObservedRepository {
@@ -29,6 +30,8 @@ export interface ObserverOptions {
   readonly repositories: readonly ObservedRepository[]
   /** What looks at each watched directory. */
   readonly watches: readonly Omit<WatchedDirectoryOptions, 'clock' | 'log' | 'onHint'>[]
+  /** What looks at each watched bucket. Default: there are none. */
+  readonly watchedBuckets?: readonly WatchedBucketOptions[]
   /** Null: there is no server to look at. */
   readonly server: null | {
     look(signal: AbortSignal): Promise<ServerState>
@@ -105,12 +108,19 @@ export function createObserver(options: ObserverOptions): Observer {
   }))
   const repositories = options.repositories.map(observeRepository)
   const watched = options.watches.map(observeDirectory)
+  const inWatches = [
+    ...watched.map(({ collector }) => collector),
+    ...(options.watchedBuckets ?? []).map((of) => {
+      const bucket = new WatchedBucket(of)
+      return collect<WatchState>(watchCollector(of.place.name), (signal) => bucket.look(signal))
+    }),
+  ]
   const wal = options.wal === null ? null : observeWal(options.wal, { collect, clock })
   const collectors: readonly Collector<unknown>[] = [
     ...(server === null ? [] : [server]),
     ...(archiver === null ? [] : [archiver]),
     ...repositories,
-    ...watched.map(({ collector }) => collector),
+    ...inWatches,
     ...(wal?.collectors ?? []),
     history,
   ]
@@ -174,7 +184,7 @@ export function createObserver(options: ObserverOptions): Observer {
       archiver: archiver?.value() ?? null,
       repositories: seen,
       wal: wal?.state(seen, at) ?? null,
-      watches: Object.freeze(watched.flatMap(({ collector }) => collector.value() ?? [])),
+      watches: Object.freeze(inWatches.flatMap((collector) => collector.value() ?? [])),
       collectors: Object.freeze(states),
       jobs: known?.jobs ?? [],
       backupFailures: known?.backupFailures ?? [],

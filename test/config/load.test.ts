@@ -42,6 +42,7 @@ await t.test('defaults', async (t) => {
         },
       ],
       watch: [],
+      watchedBuckets: [],
       wal: {
         archive: null,
         clockSeconds: 5,

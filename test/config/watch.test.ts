@@ -71,3 +71,48 @@ t.test('files expire only where that is written', async (t) => {
   t.match((await refusal({ text: bad, env: {} })).problems, [{ key: 'watch[0].retention.daily' }])
   t.equal((await watchOf(''))?.match('.lifeboat-expiring'), null, 'what is ours is no dump')
 })
+
+t.test('a bucket in which they are put', async (t) => {
+  const config = await loadConfig({
+    text: `cluster: main
+watch:
+  - { url: "s3://dumps/of/main", endpoint: "http://127.0.0.1:9000", pattern: "{year}/{month}/{day}/{database}{ext}", maxAge: 2d }
+  - { url: "s3://dumps" , name: all, pattern: "*", database: app }
+`,
+    env: {},
+  })
+  t.ok(isWatchOnly(config))
+  t.same(config.watch, [])
+  t.match(config.watchedBuckets, [
+    {
+      ...{ name: 'main', maxAgeSeconds: 2 * 86_400, database: null },
+      bucket: { bucket: 'dumps', prefix: 'of/main/', endpoint: 'http://127.0.0.1:9000', pathStyle: true },
+    },
+    { name: 'all', bucket: { prefix: '', pathStyle: false }, database: 'app' },
+  ])
+  t.match(config.watchedBuckets[0]?.match('2026/03/05/app.sql.gz'), { database: 'app' })
+  const { problems } = await refusal({
+    text: `cluster: main
+watch:
+  - { database: a }
+  - { directory: /a, database: a, region: x }
+  - { directory: /b, pattern: "{year}/{database}" }
+  - { directory: /c, url: "s3://dumps", database: a }
+  - { url: "file:///d", database: a }
+  - { url: "s3://dumps/e", database: a, retention: {}, accessKeyIdFile: /no/such/file }
+`,
+    env: {},
+  })
+  t.same(
+    problems.map(({ key, message }) => `${key} ${message.slice(0, 24)}`),
+    [
+      'watch[0].directory is missing',
+      'watch[1].region is for buckets, and this',
+      'watch[2].pattern must be the name of a fi',
+      'watch[3].url is set, and directory to',
+      'watch[4].url is no bucket',
+      'watch[5].retention is for directories',
+      'watch[5].accessKeyIdFile is set, and secretAccess',
+    ],
+  )
+})

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import t from 'tap'
-import { compilePattern } from '../../src/domain/file-pattern.ts'
+import { compileKeyPattern, compilePattern, keysSince, literalPrefix } from '../../src/domain/file-pattern.ts'
 
 const usual = compilePattern('{database}_backup_{timestamp}{ext}')
 
@@ -79,4 +79,36 @@ t.test('patterns', async (t) => {
       return found === null || (found.database !== null && name.startsWith(found.database))
     }),
   )
+})
+
+t.test('keys of a bucket', async (t) => {
+  const at = new Date('2026-03-05T00:00:00Z')
+  const byDay = compileKeyPattern('dumps/{year}/{month}/{day}/{database}{ext}')
+  t.same(byDay('dumps/2026/03/05/app.sql.gz'), { database: 'app', at })
+  for (const other of ['dumps/2026/3/5/app.sql', 'dumps/2026/03/05/deep/app.sql', 'x/dumps/2026/03/05/app.sql'])
+    t.equal(byDay(other), null, other)
+  t.same(byDay('dumps/2026/02/31/app.sql'), { database: 'app', at: null }, 'no such day')
+  t.same(compileKeyPattern('{database}/{year}-{month}/*')('app/2026-03/x'), {
+    database: 'app',
+    at: new Date('2026-03-01T00:00:00Z'),
+  })
+  t.same(compileKeyPattern('{day}.{month}.{year}-{hour}')('05.03.2026-07')?.at, new Date('2026-03-05T07:00:00Z'))
+  t.same(
+    compileKeyPattern('{year}/{database}/{month}/{timestamp}{ext}')('2025/app/01/20260305_000000.sql'),
+    { database: 'app', at },
+    'the whole time counts',
+  )
+  t.same(compileKeyPattern('{timestamp}/{database}/')('2026-03-05/app/'), { database: 'app', at })
+  for (const bad of ['/a', 'a//b', '', '{year}{year}', '{week}'])
+    t.throws(() => compileKeyPattern(bad), { code: 'usage-invalid' }, bad)
+  t.throws(() => compilePattern('{year}'), {
+    code: 'usage-invalid',
+    hint: /^Placeholders are .database., .timestamp., .ext. and \*\.$/,
+  })
+
+  t.equal(literalPrefix('dumps/{year}/x'), 'dumps/')
+  t.equal(literalPrefix('*'), '')
+  t.equal(keysSince('dumps/{year}/{month}/{day}/x', at), 'dumps/2026/03/05')
+  t.equal(keysSince('{year}{month}{day}', at), '20260305')
+  t.equal(keysSince('{database}/{year}/{month}/{day}', at), null, 'not in the order of time')
 })
