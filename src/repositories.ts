@@ -2,8 +2,10 @@ import process from 'node:process'
 import type { Clock } from './clock.ts'
 import type { BucketConfig, ValidatedConfig } from './config/validated.ts'
 import { largeObjectBytes } from './domain/backup-objects.ts'
+import type { BandwidthRule } from './domain/bandwidth.ts'
 import { isForGood, type ObjectKind, objectKind } from './repository/layout.ts'
 import { type IdentityLedger, Repository } from './repository/repository.ts'
+import { LimitedStorage } from './storage/limited.ts'
 import { LocalStorage } from './storage/local.ts'
 import { S3Storage } from './storage/s3.ts'
 import type { Capacity, Storage } from './storage/storage.ts'
@@ -39,13 +41,21 @@ export function makeRepositories(
     fence?: (name: string, options: { readonly signal?: AbortSignal }) => Promise<void>
   },
 ): readonly CoreRepository[] {
-  return repositories.map(({ name, path, bucket }) => {
+  return repositories.map(({ name, path, bucket, bandwidth }) => {
     const local = path === null ? null : new LocalStorage({ root: path, clock })
-    const storage: RepositoryStorage = local ?? bucketStorage(bucket, clock)
+    const storage = limited(local ?? bucketStorage(bucket, clock), bandwidth, clock)
     const identity = ledger === null ? {} : { identity: { ledger, lifeboat: version, exists: () => storage.exists() } }
     const fenced = fence === undefined ? {} : { fence: fence.bind(null, name) }
     const repository = new Repository({ name, cluster, storage, clock, ...identity, ...fenced })
     return { path, storage, repository, capacity: local === null ? null : () => local.capacity() }
+  })
+}
+
+function limited(storage: RepositoryStorage, rules: readonly BandwidthRule[], clock: Clock): RepositoryStorage {
+  if (rules.length === 0) return storage
+  return Object.assign(new LimitedStorage(storage, { rules, clock }), {
+    exists: () => storage.exists(),
+    cleanTemporary: storage.cleanTemporary.bind(storage),
   })
 }
 
