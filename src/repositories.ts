@@ -2,9 +2,11 @@ import process from 'node:process'
 import type { Clock } from './clock.ts'
 import type { BucketConfig, ValidatedConfig } from './config/validated.ts'
 import { largeObjectBytes } from './domain/backup-objects.ts'
+import type { BandwidthRule } from './domain/bandwidth.ts'
 import { isForGood, type ObjectKind, objectKind } from './repository/layout.ts'
 import { RememberedStorage } from './repository/remembered.ts'
 import { type IdentityLedger, Repository } from './repository/repository.ts'
+import { LimitedStorage } from './storage/limited.ts'
 import { LocalStorage } from './storage/local.ts'
 import { S3Storage } from './storage/s3.ts'
 import type { RequestCount } from './storage/s3-counts.ts'
@@ -50,11 +52,12 @@ export function makeRepositories(
     fence?: (name: string, options: { readonly signal?: AbortSignal }) => Promise<void>
   },
 ): readonly CoreRepository[] {
-  return repositories.map(({ name, path, bucket }) => {
+  return repositories.map(({ name, path, bucket, bandwidth }) => {
     const local = path === null ? null : new LocalStorage({ root: path, clock })
     const remote = path === null ? bucketStorage(bucket, clock) : null
-    const storage = local ?? remote
-    if (storage === null) throw new TypeError('a repository is a directory or a bucket')
+    const place = local ?? remote
+    if (place === null) throw new TypeError('a repository is a directory or a bucket')
+    const storage = limited(place, bandwidth, clock)
     const identity = ledger === null ? {} : { identity: { ledger, lifeboat: version, exists: () => storage.exists() } }
     const fenced = fence === undefined ? {} : { fence: fence.bind(null, name) }
     const repository = new Repository({ name, cluster, storage, clock, ...identity, ...fenced })
@@ -85,6 +88,14 @@ export function bucketRequests(
     ),
     ...watched.map(({ place: { name }, storage }) => ({ repository: name, requests: storage.requestCounts() })),
   ]
+}
+
+function limited(storage: RepositoryStorage, rules: readonly BandwidthRule[], clock: Clock): RepositoryStorage {
+  if (rules.length === 0) return storage
+  return Object.assign(new LimitedStorage(storage, { rules, clock }), {
+    exists: () => storage.exists(),
+    cleanTemporary: storage.cleanTemporary.bind(storage),
+  })
 }
 
 function bucketStorage(bucket: BucketConfig | null, clock: Clock): S3Storage {

@@ -2,6 +2,7 @@ import { realpath } from 'node:fs/promises'
 import { basename, dirname, join, normalize, sep } from 'node:path'
 import { LifeboatError } from '../domain/errors.ts'
 import { parseRepositoryUrl } from './addresses.ts'
+import { checkBandwidth } from './bandwidth.ts'
 import { checkCosts } from './costs.ts'
 import { checkHooks } from './hooks.ts'
 import { checkPhysical } from './physical.ts'
@@ -43,6 +44,7 @@ export async function checkConsistency(tree: unknown, problems: Problems): Promi
   checkPhysical(tree, problems)
   checkRetention(tree, problems)
   checkCosts(tree, problems)
+  checkBandwidth(tree, problems)
   checkWatches(tree, problems)
   checkHooks(tree, problems)
   checkHoles(tree, problems)

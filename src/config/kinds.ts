@@ -7,7 +7,9 @@ import { parseListen, parseRepositoryUrl } from './addresses.ts'
 import { costKinds } from './kinds-costs.ts'
 import { parseMoment } from './moment.ts'
 import { parseCron } from './schedule.ts'
+import { isTag } from './tags.ts'
 import { formatDuration, formatPercent, formatSize, parseDuration, parsePercent, parseSize, quote } from './units.ts'
+import { isZone } from './zones.ts'
 
 /** What a schema says about a key besides its JSON type; the rest of a schema's fields are JSON Schema's own. */
 export interface Annotations {
@@ -66,14 +68,6 @@ function isOrigin(text: string): boolean {
 
 const plainName = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/
 const hasControl = /\p{Cc}/u
-
-/** The first `=` ends the key. Source: Amazon S3 User Guide, "Categorizing your objects using tags" */
-function isTag(text: string): boolean {
-  const [, key = '', value = ''] = /^([^=]*)=(.*)$/s.exec(text) ?? []
-  const isMadeOf = (part: string): boolean => /^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$/u.test(part)
-  const fits = key.length > 0 && key.length <= 128 && value.length <= 256
-  return fits && !/^aws:/i.test(key) && isMadeOf(key) && isMadeOf(value)
-}
 
 const text = { label: 'text', expected: 'a text', shown: false } as const
 
@@ -264,6 +258,18 @@ export const kinds = {
       'must be the name of a WAL segment: 24 digits, of which the first eight are its timeline',
       'As the server has it in pg_wal, with capital letters.',
     ),
+  },
+  timeOfDay: {
+    label: 'time of day',
+    expected: 'a time in quotes, e.g. "08:00"',
+    shown: true,
+    check: matching((time) => /^(?:[01]\d|2[0-3]):[0-5]\d$/.test(time), 'must be hours and minutes, 00:00 to 23:59'),
+  },
+  timezone: {
+    label: 'time zone',
+    expected: 'the name of a time zone',
+    shown: true,
+    check: matching(isZone, 'is not a time zone', 'Write its IANA name, e.g. Europe/Berlin, or UTC.'),
   },
   moment: {
     label: 'date, or date and time',

@@ -1,6 +1,7 @@
 import { LifeboatError } from '../domain/errors.ts'
 import type { PriceTable } from '../domain/prices.ts'
 import { parseRepositoryUrl } from './addresses.ts'
+import { bandwidthOf } from './bandwidth.ts'
 import type { Problems } from './problems.ts'
 import { defaultKeepFor, retentionOf, walKeepForOf } from './retention.ts'
 import type { RawConfig } from './schema.ts'
@@ -29,6 +30,7 @@ export function repositoryOf(raw: RawRepository, tables: readonly PriceTable[]):
     name: raw.name,
     url: raw.url,
     ...('path' in place ? { path: place.path, bucket: null } : { path: null, bucket: bucketOf(raw, place) }),
+    bandwidth: bandwidthOf(raw.bandwidth),
     retention: retentionOf(retention),
     walKeepForSeconds: lockedFor(walKeepForOf(retention), raw.objectLock),
     prices: tables.find(({ name }) => name === raw.prices) ?? null,

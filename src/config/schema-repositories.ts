@@ -1,4 +1,5 @@
 import { Type } from 'typebox'
+import { bandwidth } from './schema-bandwidth.ts'
 import { price } from './schema-costs.ts'
 import { boolean, choice, duration, integer, section, size, text } from './schema-keys.ts'
 import { retention } from './schema-retention.ts'
@@ -58,7 +59,7 @@ export const repositories = Type.Array(
     url: text({
       kind: 'url',
       description:
-        'Where it is: a directory, as file:// and an absolute path, made when it is missing; or a bucket, as s3://bucket or s3://bucket/prefix (docs/s3.md). The keys below, but for prices, monthlyBudget and retention, are for buckets.',
+        'Where it is: a directory, as file:// and an absolute path, made when it is missing; or a bucket, as s3://bucket or s3://bucket/prefix (docs/s3.md). The keys below, but for bandwidth, prices, monthlyBudget and retention, are for buckets.',
       example: 'file:///var/backups/lifeboat',
     }),
     ...bucketAddress,
@@ -150,7 +151,8 @@ export const repositories = Type.Array(
     ),
     parallel: Type.Optional(
       integer({
-        description: 'Parts of one object that are on their way at a time; each takes the memory of a part.',
+        description:
+          'Parts of one object that are on their way at a time, and ranges of 8MiB or a part of one that is read; each takes the memory of a part.',
         absent: '4',
         example: 4,
         atLeast: '1',
@@ -170,6 +172,7 @@ export const repositories = Type.Array(
         absent: 'no such limit',
       }),
     ),
+    bandwidth,
     retention,
   }),
   {

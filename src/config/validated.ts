@@ -1,3 +1,4 @@
+import type { BandwidthRule } from '../domain/bandwidth.ts'
 import type { FilePattern } from '../domain/file-pattern.ts'
 import type { GrowthBounds } from '../domain/growth.ts'
 import type { NamedHole } from '../domain/holes.ts'
@@ -36,6 +37,8 @@ export interface RepositoryConfig {
   readonly path: string | null
   /** Null for a directory. */
   readonly bucket: BucketConfig | null
+  /** Limits of its transfers. */
+  readonly bandwidth: readonly BandwidthRule[]
   readonly retention: RetentionPolicy
   /** WAL stays for so long in any case, as long as it is locked at least; null: for ever. */
   readonly walKeepForSeconds: number | null

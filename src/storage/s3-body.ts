@@ -1,36 +1,43 @@
 import { Readable } from 'node:stream'
-import { LifeboatError } from '../domain/errors.ts'
 import { stopped } from './failures.ts'
-import { s3Failure } from './s3-failures.ts'
+import { S3Range } from './s3-range.ts'
 
-/** How often in a row a read may break off without a byte in between. */
-const mostBreaks = 4
+/** Who reads no more than this wants the beginning alone: nothing further is asked for until then. */
+const beginningBytes = 1024 * 1024
 
 export interface BodyOptions {
-  /** What a whole read gives, bytes. */
+  /** What a whole read gives. */
   readonly bytes: number
+  /** Of one range; the last may be shorter. */
+  readonly rangeBytes: number
+  /** Ranges that are on their way, or wait to be read, at a time. */
+  readonly parallel: number
   readonly doing: string
-  /** Opens the same object again, from so many bytes after the start on; fails when it is not the same any more. */
-  readonly reopen: (offset: number) => Promise<Readable>
+  /** Opens the same object from one byte to another, both included and counted from the start of what is read; fails when it is not the same any more. */
+  readonly open: (from: number, to: number) => Promise<Readable>
   readonly signal: AbortSignal | undefined
 }
 
 /**
- * The bytes of an object. A connection that breaks off is made again where it ended, so that a download of hours
- * survives; one that ends early without an error counts as broken. What comes is as long as was promised, or an error.
+ * The bytes of an object, by ranges that come side by side and are given in order. At most `parallel` ranges are in memory: the next
+ * one begins when one has been read to its end, so that a slow reader holds up no connection. What comes is as long as was
+ * promised, or an error.
  */
 export class S3Body extends Readable {
   readonly #options: BodyOptions
-  #source: Readable | null = null
-  #read = 0
-  #breaks = 0
+  /** In order; the first one is being read. */
+  readonly #ranges: S3Range[] = []
+  /** Where the next range begins. */
+  #next = 0
+  #given = 0
   #wanted = false
-  #opening = false
 
+  /** `first`: the first range, opened. */
   constructor(first: Readable, options: BodyOptions) {
     super({ highWaterMark: 256 * 1024 })
     this.#options = options
-    this.#attach(first)
+    if (options.bytes > 0) this.#begin(first)
+    else first.on('error', () => {}).resume()
     const { signal } = options
     signal?.addEventListener('abort', this.#stop)
     // It may have aborted while the object was being opened: then no event comes any more.
@@ -43,80 +50,56 @@ export class S3Body extends Readable {
 
   override _read(): void {
     this.#wanted = true
-    if (this.#source !== null) this.#source.resume()
-    // It broke off while nobody wanted anything, as a server ends what is silent for long.
-    else void this.#open()
+    this.#give()
   }
 
-  #attach(source: Readable): void {
-    this.#source = source
-    let isOver = false
-    const ended = (error: unknown): void => {
-      if (isOver) return
-      isOver = true
-      this.#ended(source, error)
+  #begin(source: Readable | null): void {
+    const { bytes, rangeBytes, doing, open } = this.#options
+    const from = this.#next
+    const to = Math.min(from + rangeBytes, bytes) - 1
+    this.#next = to + 1
+    const range = new S3Range(
+      {
+        ...{ bytes: to - from + 1, doing, open: (offset: number) => open(from + offset, to) },
+        onMore: () => {
+          if (range === this.#ranges[0]) this.#give()
+        },
+        onFailure: (error) => this.destroy(error),
+      },
+      source,
+    )
+    this.#ranges.push(range)
+  }
+
+  #give(): void {
+    while (this.#wanted && !this.destroyed) {
+      const [range] = this.#ranges
+      const piece = range?.take()
+      if (piece !== undefined) {
+        this.#given += piece.length
+        this.#wanted = this.push(piece)
+      } else if (range?.isOver) {
+        this.#ranges.shift()
+        this.#beginMore()
+      } else if (range === undefined) {
+        this.#wanted = false
+        this.push(null)
+      } else {
+        break
+      }
     }
-    source.on('data', (chunk: Buffer) => this.#take(source, chunk))
-    source.once('end', () => ended(null))
-    source.once('close', () => ended(null))
-    // Stays: after the first failure of a socket another one may follow.
-    source.on('error', ended)
-    if (!this.#wanted) source.pause()
+    this.#beginMore()
   }
 
-  #take(source: Readable, chunk: Buffer): void {
-    if (this.destroyed || source !== this.#source) return
-    this.#breaks = 0
-    this.#read += chunk.length
-    if (this.#read > this.#options.bytes) {
-      this.destroy(
-        new LifeboatError('storage-failed', `${this.#options.doing}: the server sent more than the object has`),
-      )
-      return
-    }
-    this.#wanted = this.push(chunk)
-    if (!this.#wanted) source.pause()
-  }
-
-  #ended(source: Readable, error: unknown): void {
-    if (this.destroyed || source !== this.#source) return
-    this.#source = null
-    source.destroy()
-    if (this.#read === this.#options.bytes) {
-      this.push(null)
-      return
-    }
-    this.#breaks += 1
-    if (this.#breaks > mostBreaks) this.destroy(this.#cutShort(error))
-    else if (this.#wanted) void this.#open()
-  }
-
-  async #open(): Promise<void> {
-    if (this.#opening || this.destroyed || this.#read === this.#options.bytes) return
-    this.#opening = true
-    try {
-      const source = await this.#options.reopen(this.#read)
-      this.#opening = false
-      if (this.destroyed) source.destroy()
-      else this.#attach(source)
-    } catch (error) {
-      this.destroy(s3Failure(this.#options.doing, error))
-    }
-  }
-
-  #cutShort(cause: unknown): LifeboatError {
-    const { doing, bytes } = this.#options
-    const message = `${doing}: the connection breaks off again and again after ${this.#read} of ${bytes} bytes`
-    return new LifeboatError('storage-unreachable', message, {
-      hint: 'look at the network, and at proxies between',
-      ...(cause === null ? {} : { cause }),
-    })
+  #beginMore(): void {
+    const most = this.#given < beginningBytes ? 1 : this.#options.parallel
+    while (!this.destroyed && this.#ranges.length < most && this.#next < this.#options.bytes) this.#begin(null)
   }
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
     this.#options.signal?.removeEventListener('abort', this.#stop)
-    this.#source?.destroy()
-    this.#source = null
+    for (const range of this.#ranges) range.stop()
+    this.#ranges.length = 0
     done(error)
   }
 }

@@ -1,12 +1,12 @@
 import { Readable } from 'node:stream'
-import type { GetObjectCommandOutput, HeadObjectCommandOutput } from '@aws-sdk/client-s3'
+import type { HeadObjectCommandOutput } from '@aws-sdk/client-s3'
 import { type Clock, systemClock } from '../clock.ts'
 import { LifeboatError } from '../domain/errors.ts'
 import { stopped, throwIfStopped } from './failures.ts'
 import { checkKey, splitPrefix } from './keys.ts'
-import { S3Body } from './s3-body.ts'
 import { abortAbandoned } from './s3-clean.ts'
-import { nameOf, passingKind, s3Failure, statusOf } from './s3-failures.ts'
+import { download } from './s3-download.ts'
+import { passingKind, s3Failure, statusOf } from './s3-failures.ts'
 import { listBucket } from './s3-list.ts'
 import { S3Locks } from './s3-locks.ts'
 import { answeredInfo, describedObject, versionOf, wholeSeconds } from './s3-object.ts'
@@ -132,55 +132,17 @@ export class S3Storage implements Storage {
 
   /**
    * See Storage. `end` past the last byte is the last byte; `start` past it, or after `end`, fails with `usage-invalid`.
-   * A connection that breaks off is made again, for the very object that was opened: one that was replaced since fails the stream.
+   * What is larger than a range comes by several, side by side; each is made again where its connection broke off, for the very
+   * object that was opened: one that was replaced since fails the stream.
    */
   async get(key: string, options: GetOptions = {}): Promise<StoredObject> {
-    const { signal } = options
     const doing = `read ${JSON.stringify(key)}`
     try {
-      throwIfStopped(signal)
+      throwIfStopped(options.signal)
       checkKey(key)
-      const start = startOf(options, doing)
-      const isPart = start > 0 || options.end !== undefined
-      const answer = await this.#open(key, doing, isPart ? { Range: rangeOf(start, options.end) } : {}, signal)
-      const bytes = answer.ContentLength ?? 0
-      const body = bodyOf(answer)
-      const info = answeredInfo(key, answer)
-      if (isPart && answer.ContentRange === undefined && info.bytes !== bytes - start) {
-        body.destroy()
-        throw new LifeboatError('storage-failed', `cannot ${doing}: the server does not give parts of objects`)
-      }
-      const last = start + bytes - 1
-      const same = answer.ETag === undefined ? {} : { IfMatch: answer.ETag }
-      const reopen = async (offset: number): Promise<Readable> =>
-        bodyOf(await this.#open(key, doing, { Range: rangeOf(start + offset, last), ...same }, signal))
-      return { info, body: new S3Body(body, { bytes, doing: `cannot ${doing}`, reopen, signal }) }
+      return await download({ ...options, settings: this.#settings, requests: this.#requests, key, doing })
     } catch (error) {
       throw s3Failure(`cannot ${doing}`, error)
-    }
-  }
-
-  async #open(
-    key: string,
-    doing: string,
-    wanted: { readonly Range?: string; readonly IfMatch?: string },
-    signal: AbortSignal | undefined,
-  ): Promise<GetObjectCommandOutput> {
-    try {
-      return await this.#requests.call({ doing, signal }, (client, stop) =>
-        client.getObject({ ...this.#target(key), ...wanted }, { abortSignal: stop }),
-      )
-    } catch (error) {
-      if (nameOf(error) === 'InvalidRange' || statusOf(error) === 416) {
-        throw new LifeboatError('usage-invalid', `cannot ${doing}: the range is not within the object`, {
-          cause: error,
-        })
-      }
-      if (statusOf(error) === 412) {
-        const message = `cannot ${doing}: the object was replaced while it was read`
-        throw new LifeboatError('storage-failed', message, { details: { lasts: true }, cause: error })
-      }
-      throw error
     }
   }
 
@@ -298,19 +260,4 @@ export class S3Storage implements Storage {
   #target(key: string): { Bucket: string; Key: string } {
     return { Bucket: this.#settings.bucket, Key: this.#settings.prefix + key }
   }
-}
-
-function startOf({ start = 0, end }: GetOptions, doing: string): number {
-  const isPlace = (value: number): boolean => Number.isSafeInteger(value) && value >= 0
-  if (isPlace(start) && (end === undefined || (isPlace(end) && start <= end))) return start
-  throw new LifeboatError('usage-invalid', `cannot ${doing}: the range is not within the object`)
-}
-
-function rangeOf(start: number, end: number | undefined): string {
-  return `bytes=${start}-${end ?? ''}`
-}
-
-function bodyOf({ Body: body }: GetObjectCommandOutput): Readable {
-  if (body instanceof Readable) return body
-  throw new LifeboatError('storage-failed', 'the server gave an answer without a body')
 }

@@ -11,6 +11,7 @@ import { benchJobs } from './jobs.ts'
 import { benchMemory } from './memory.ts'
 import { benchRestore } from './restore.ts'
 import { benchRetention } from './retention.ts'
+import { benchS3 } from './s3.ts'
 import { benchShip } from './ship.ts'
 import { benchStored } from './stored.ts'
 import { type Figure, figuresTable, mebibytes } from './table.ts'
@@ -26,6 +27,7 @@ const { values } = parseArgs({
   options: {
     only: { type: 'string' },
     scale: { type: 'string', default: '110' },
+    bytes: { type: 'string', default: '2e9' },
     backups: { type: 'string', default: '10000' },
   },
 })
@@ -44,6 +46,7 @@ const parts: Readonly<Record<string, () => Promise<readonly Figure[]>>> = {
   stored: () => benchStored(base, 1_000_000),
   ship: () => benchShip(base),
   fetch: () => benchFetch(base),
+  s3: () => benchS3(Number(values.bytes)),
   memory: () => benchMemory(base, [10, 200]),
   retention: async () => benchRetention(),
 }

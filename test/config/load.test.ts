@@ -35,6 +35,7 @@ await t.test('defaults', async (t) => {
           url: 'file:///var/backups/lifeboat',
           path: '/var/backups/lifeboat',
           bucket: null,
+          bandwidth: [],
           retention: defaultRetention,
           walKeepForSeconds: 30 * 86_400,
           prices: null,

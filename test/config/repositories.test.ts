@@ -70,6 +70,32 @@ t.test('keys from files, read again each time', async (t) => {
   }
 })
 
+t.test('limits of the bandwidth', async (t) => {
+  const rules = async (more: string, url?: string) =>
+    (await loadConfig({ text: one(more, url), env: {} })).repositories[0]?.bandwidth
+  t.same(await rules(''), [])
+  t.same(await rules('bandwidth: [{ limit: 20MiB }]', 'file:///srv/x'), [
+    { direction: 'upload', bytesPerSecond: 20 * 2 ** 20, hours: null },
+  ])
+  const hours = 'from: 22:30, to: "06:00", timezone: Europe/Berlin'
+  t.same(await rules(`bandwidth: [{ limit: 1MB, ${hours}, direction: download }]`), [
+    { direction: 'download', bytesPerSecond: 1e6, hours: { from: 1350, to: 360, timezone: 'Europe/Berlin' } },
+  ])
+  for (const [rule, key, message] of [
+    ['from: "08:00"', 'from', /to is not/],
+    ['to: "08:00"', 'to', /from is not/],
+    ['from: "08:00", to: "08:00"', 'to', /same time/],
+    ['from: "8", to: "24:00"', 'from', /hours and minutes/],
+    ['timezone: Mars/Olympus', 'timezone', /not a time zone/],
+    ['direction: both', 'direction', /one of upload, download/],
+  ] as const) {
+    const { problems } = await refusal({ text: one(`bandwidth: [{ limit: 1MiB, ${rule} }]`), env: {} })
+    t.match(problems[0], { key: `repositories[0].bandwidth[0].${key}`, message }, rule)
+  }
+  const { problems } = await refusal({ text: one('bandwidth: [{ limit: 31KiB }]'), env: {} })
+  t.match(problems, [{ key: 'repositories[0].bandwidth[0].limit', message: /at least 32KiB/ }])
+})
+
 t.test('what contradicts itself', async (t) => {
   for (const [text, key, message] of [
     [one('region: x', 'file:///srv/x'), 'repositories[0].region', /is for buckets/],

@@ -4,6 +4,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import process from 'node:process'
+import { buffer } from 'node:stream/consumers'
 import t, { type Test } from 'tap'
 import { checkUploads } from '../../src/check/bucket-uploads.ts'
 import { LifeboatError } from '../../src/domain/errors.ts'
@@ -165,6 +166,30 @@ t.test('pages that repeat, or are out of order', async (t) => {
 t.test('a server that gives whole objects for parts, or more than it has', async (t) => {
   const { storage } = await answering(t, (_, response) => void response.end('whole'))
   t.match(await failureOf(storage.get('a', { start: 1, end: 2 })), { message: /does not give parts/ })
+  const mebi = 1024 * 1024
+  const large = Buffer.alloc(12 * mebi)
+  const all = await answering(t, (_, response) => void response.end(large))
+  t.match(await failureOf(all.storage.get('a')), { message: /does not give parts/ }, 'it would all be in memory')
+  t.equal((await buffer((await storage.get('a')).body)).toString(), 'whole', 'what fits is taken')
+  for (const [what, etag, place, message] of [
+    ['heeds no If-Match', '"new"', (range: string) => range, /replaced/],
+    ['gives another range', '"old"', () => '0-', /does not give parts/],
+  ] as const) {
+    const other = await answering(t, (request, response) => {
+      const [, from = '', to = ''] = /^bytes=(\d+)-(\d+)$/.exec(String(request.headers.range)) ?? []
+      const isFirst = from === '0'
+      const last = Math.min(Number(to), large.length - 1)
+      const range = isFirst ? `0-${last}` : place(`${from}-${last}`)
+      response.writeHead(206, { etag: isFirst ? '"old"' : etag, 'content-range': `bytes ${range}/${large.length}` })
+      response.end(large.subarray(Number(from), last + 1))
+    })
+    t.match(await failureOf(other.storage.get('a').then(({ body }) => buffer(body))), { message }, what)
+  }
+  const more = await answering(t, (_, response) => {
+    response.writeHead(206, { etag: '"e"', 'content-range': 'bytes 0-2/3' })
+    response.end('more')
+  })
+  t.match(await failureOf(more.storage.get('a').then(({ body }) => buffer(body))), { message: /sent more/ })
 })
 
 t.test('a server that accepts and never answers', async (t) => {

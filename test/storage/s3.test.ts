@@ -1,4 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import { once } from 'node:events'
+import type { ClientRequest } from 'node:http'
 import { Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import {
@@ -35,6 +38,7 @@ await t.test('a real S3 server', { skip }, async (t) => {
   await t.test('several parts, if absent', (t) => severalIfAbsent(t, server))
   await t.test('an upload that fails leaves nothing', (t) => failedUpload(t, server))
   await t.test('the body is asked for no more than the buffers hold', (t) => backPressure(t, server))
+  await t.test('the reader is not run ahead of by more than the ranges hold', (t) => readAhead(t, server))
   await t.test('uploads that nobody goes on with', (t) => abandoned(t, server))
   await t.test('more objects than a page', (t) => pages(t, server))
   await t.test('what others put there', (t) => foreign(t, server))
@@ -143,6 +147,52 @@ async function backPressure(t: Test, server: S3Server): Promise<void> {
   t.equal(put.bytes, 3 * large.length)
   t.equal(most, 3, 'two on their way, one being filled')
   t.equal(inUse, 0, 'every buffer comes back once')
+}
+
+async function readAhead(t: Test, server: S3Server): Promise<void> {
+  const settings = { ...(await server.bucket()), parallel: 2 }
+  const storage = new S3Storage({ settings })
+  const twice = Buffer.concat([large, large])
+  await storage.put('k', twice)
+  const ranges: string[] = []
+  let [open, most] = [0, 0]
+  const count = (message: unknown): void => {
+    const { request } = message as { request: ClientRequest }
+    if (request.method !== 'GET' || !request.getHeader('range')) return
+    ranges.push(String(request.getHeader('range')))
+    open += 1
+    most = Math.max(most, open)
+    request.once('close', () => {
+      open -= 1
+    })
+  }
+  subscribe('http.client.request.start', count)
+  t.teardown(() => unsubscribe('http.client.request.start', count))
+  const { body } = await storage.get('k')
+  const part = 5 * mebi
+  let [read, asked] = [0, 0]
+  for await (const chunk of body) {
+    const bytes = chunk as Buffer
+    if (!twice.subarray(read, read + bytes.length).equals(bytes)) t.fail(`other bytes after ${read}`)
+    read += bytes.length
+    // A slow reader: whatever can come meanwhile has come.
+    while (open > 0) await new Promise((resolve) => setImmediate(resolve))
+    const ahead = ranges.length * part - read
+    if (ahead > 2 * part + 1024 * 1024) t.fail(`${ahead} bytes ahead of the reader`)
+    asked = Math.max(asked, ahead)
+  }
+  t.equal(read, twice.length)
+  t.ok(asked > part, 'the next range comes while one is read')
+  t.equal(most, 2, 'two at a time')
+  t.same(ranges.slice(0, 2), [`bytes=0-${part - 1}`, `bytes=${part}-${2 * part - 1}`])
+  t.equal(ranges.length, Math.ceil(twice.length / part))
+  ranges.length = 0
+  const beginning = await storage.get('k')
+  await once(beginning.body, 'readable')
+  beginning.body.destroy()
+  t.equal(ranges.length, 1, 'who wants the beginning gets no more')
+  await storage.put('empty', Buffer.alloc(0))
+  t.equal((await buffer((await storage.get('empty')).body)).length, 0)
 }
 
 async function abandoned(t: Test, server: S3Server): Promise<void> {
