@@ -49,7 +49,7 @@ function objectLockOf({ mode, legalHold, for: time }: NonNullable<RawRepository[
 }
 
 export function bucketOf(
-  raw: Omit<RawRepository, 'name' | 'url' | 'retention'>,
+  raw: Omit<RawRepository, 'name' | 'url' | 'retention' | 'bandwidth'>,
   { bucket, prefix }: { bucket: string; prefix: string },
 ): BucketConfig {
   const { accessKeyIdFile, secretAccessKeyFile, endpoint = null } = raw
