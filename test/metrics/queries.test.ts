@@ -38,6 +38,15 @@ const options: MetricsOptions = {
     growth: { shrinkBelow: 0.7, growAbove: 1.5 },
   },
   retention: createRetentionView({ policies, clockDoubt: () => null }),
+  // A dollar for each byte of the disk, as far as that matters here.
+  costs: {
+    of: ({ repositories }) =>
+      repositories.map(({ name, capacity }) => ({
+        repository: name,
+        today: { dollars: capacity?.totalBytes ?? 0, isWhole: true, items: [], unknown: [] },
+      })),
+    budgets: new Map([['b', 500]]),
+  },
   growth: { of: (repository, id) => (id === odd.id ? { isUnusual: repository === 'b' } : null) },
 }
 
@@ -224,6 +233,11 @@ const pictures: readonly (readonly [string, Partial<Catalog>, Readonly<Record<st
     'a disk is nearly full',
     { repositories: [repository('a'), { ...repository('b'), capacity: { freeBytes: 9, totalBytes: 100 } }] },
     { 'Repository nearly full': 1 },
+  ],
+  [
+    'a repository costs too much',
+    { repositories: [repository('a'), { ...repository('b'), capacity: { freeBytes: 900, totalBytes: 1_000 } }] },
+    { 'Over budget': 1 },
   ],
   ['a job is at work', { jobs: [{ ...job, running: true, lastStartAt: at(550) }] }, {}],
   ['a job is at work for too long', { jobs: [{ ...job, running: true, lastStartAt: at(530) }] }, { 'Job stuck': 1 }],
