@@ -10,6 +10,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   storage: ['clock', 'domain', 'scripts'],
   postgres: ['clock', 'domain', 'scripts'],
   config: ['domain', 'runner'],
+  encryption: ['config', 'domain', 'postgres'],
   repository: ['clock', 'domain', 'storage'],
   runner: ['clock', 'domain'],
   physical: ['clock', 'domain', 'fetch', 'postgres', 'repository', 'storage'],

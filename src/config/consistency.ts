@@ -3,6 +3,7 @@ import { basename, dirname, join, normalize, sep } from 'node:path'
 import { LifeboatError } from '../domain/errors.ts'
 import { parseRepositoryUrl } from './addresses.ts'
 import { checkCosts } from './costs.ts'
+import { checkEncryption } from './encryption.ts'
 import { checkHooks } from './hooks.ts'
 import { checkPhysical } from './physical.ts'
 import { formatKey, type KeyPath, type Problems } from './problems.ts'
@@ -49,6 +50,7 @@ export async function checkConsistency(tree: unknown, problems: Problems): Promi
   checkStream(tree, problems)
   await checkDirectories(tree, problems)
   await checkBuckets(tree, problems)
+  await checkEncryption(tree, problems)
   await checkPassword(tree, problems)
 }
 

@@ -6,6 +6,7 @@ import { jobNames } from '../runner/job.ts'
 import { parseListen, parseRepositoryUrl } from './addresses.ts'
 import { costKinds } from './kinds-costs.ts'
 import { parseMoment } from './moment.ts'
+import { recipientProblem } from './recipients.ts'
 import { parseCron } from './schedule.ts'
 import { formatDuration, formatPercent, formatSize, parseDuration, parsePercent, parseSize, quote } from './units.ts'
 
@@ -289,6 +290,15 @@ export const kinds = {
     expected: 'a URL',
     shown: false,
     check: matching((url) => isHttpUrl(url), 'must be a URL that begins with http:// or https://'),
+  },
+  recipient: {
+    label: 'public key',
+    expected: 'a public key',
+    shown: false, // somebody may have put the private one there
+    check: (value) => {
+      const problem = recipientProblem(String(value))
+      if (problem !== undefined) throw wrong(problem.message, problem.hint)
+    },
   },
   percent: {
     label: 'percentage',
