@@ -9,8 +9,10 @@ import type { ProgramOptions } from '../postgres/programs.ts'
  * chunk; that nothing is missing at the end only its exit status says.
  */
 
-/** The suffix of what is stored encrypted. */
-export const encryptedSuffix = '.age'
+export type { EncryptionConfig } from '../config/validated.ts'
+
+/** Without any keys. */
+export const noEncryption: EncryptionConfig = { recipients: [], recipientsFile: null, identityFile: null }
 
 /** Whether what is stored from now on is to be encrypted; what is stored already says for itself what it is. */
 export function isEncrypting({ recipients, recipientsFile }: EncryptionConfig): boolean {
@@ -43,6 +45,11 @@ export async function decryptStage({ identityFile }: EncryptionConfig): Promise<
   return { program: 'age', args: ['--decrypt', '--identity', identityFile] }
 }
 
+// Found by turning over every bit of an encrypted file, and by giving age every kind of key that it does not take.
+const ofKeys =
+  /^(?:reading "|malformed (?:SSH )?recipient|unknown recipient type|failed to parse recipient file|failed to obtain passphrase)/
+const ofCiphertext = /^(?:failed to (?:read header|parse|decrypt)|bad header|last chunk)|unexpected EOF/
+
 /**
  * What a failure of age means, by its words on stderr: it has no exit codes. Anything else is handed back as it is. A damaged
  * header can look like one for other keys: whoever knows the SHA-256 of what was stored compares that first.
@@ -61,12 +68,12 @@ export function ageFailure(error: unknown): unknown {
       hint: 'add the private key of one of its recipients to encryption.identityFile; old keys stay there',
       cause: error,
     })
-  if (/passphrase|identity|secret key|identities|recipient|reading "/i.test(said))
+  if (ofKeys.test(said))
     return new LifeboatError('config-invalid', `age cannot use the configured keys: ${said}`, {
       hint: 'see encryption in the configuration',
       cause: error,
     })
-  if (/payload|header|chunk|unexpected EOF|intro/.test(said))
+  if (ofCiphertext.test(said))
     return new LifeboatError('artifact-invalid', `it cannot be decrypted: ${said}`, {
       hint: 'take another copy: what is stored is torn or altered',
       details: { ...details, cause: 'ciphertext-damaged' },

@@ -22,16 +22,17 @@ export async function filterThrough<T>(
     return await group.run([{ ...stage, stdin: source }], (output) => use(output, () => group.whole(Promise.resolve())))
   } catch (error) {
     signal.throwIfAborted()
-    if (
-      // Anything else only says that age was gone.
-      source instanceof Readable &&
-      source.errored instanceof LifeboatError
-    )
-      throw source.errored
+    const broken = source instanceof Readable ? source.errored : null
+    if (broken !== null && !isClosedPipe(broken)) throw broken
     throw ageFailure(error)
   } finally {
     if (source instanceof Readable) source.destroy()
   }
+}
+
+/** What only says that the program was gone. */
+function isClosedPipe(error: Error): boolean {
+  return 'code' in error && ['EPIPE', 'ECONNRESET', 'ERR_STREAM_PREMATURE_CLOSE'].includes(String(error.code))
 }
 
 /** Encrypts what fits into memory. @throws LifeboatError as `encryptStage` and `filterThrough` */

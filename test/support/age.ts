@@ -27,3 +27,9 @@ export function encryptingFor(keys: readonly AgeKey[], identityFile: string | nu
     identityFile,
   } satisfies EncryptionConfig
 }
+
+/** As the configuration is written. */
+export function encryptionYaml(config: EncryptionConfig | null): Readonly<Record<string, unknown>> {
+  if (config === null) return {}
+  return { encryption: Object.fromEntries(Object.entries(config).filter(([, value]) => value !== null)) }
+}
