@@ -71,8 +71,7 @@ async function verifyMember(options: MemberOptions, member: SeenMember): Promise
   }
   if (!options.isOpen && isEncrypted(manifest)) {
     const hashed = await hashAll(options, member, { artifacts: manifest.artifacts, recorder })
-    if (recorder.verdict === 'pass')
-      recorder.pass('pg_verifybackup', 'encrypted, and not opened: its files were not looked at')
+    if (recorder.verdict === 'pass') recorder.pass('contents', 'encrypted, and not opened: they were not looked at')
     return { member, hashed, result: recorder.result() }
   }
   const hashed = await recorder.look('unpack', 'artifact-unreadable', signal, () =>
