@@ -1,6 +1,7 @@
-import { readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import { checkEncryption } from '../../src/check/encryption.ts'
 import type { EncryptionConfig } from '../../src/config/validated.ts'
 import { findArtifact, isEncrypted, type Manifest } from '../../src/domain/backup.ts'
 import { runProgram } from '../../src/postgres/programs.ts'
@@ -13,7 +14,7 @@ import { proofOf, verdictsOf } from '../support/verified.ts'
 
 const secret = 'a secret that nobody else may read'
 
-t.test('dumps are encrypted', { timeout: 120_000 }, async (t) => {
+t.test('dumps are encrypted', { timeout: 240_000 }, async (t) => {
   const cluster = await startCluster(t)
   await cluster.createDatabase(
     'app',
@@ -133,11 +134,12 @@ t.test('dumps are encrypted', { timeout: 120_000 }, async (t) => {
     const damages: readonly (readonly [string, (file: string) => Promise<unknown>, string])[] = [
       ['a bit in the middle', (file) => flipBit(file), 'checksum-mismatch'],
       ['a bit in the header', (file) => flipBit(file, 60), 'checksum-mismatch'],
-      ['cut off', (file) => truncate(file, 100_000), 'size-mismatch'],
+      ['cut off', (file) => truncate(file, 20_000), 'size-mismatch'],
       ['gone', (file) => rm(file), 'artifact-missing'],
     ]
     for (const [what, damage, cause] of damages) {
-      for (const encryption of [encryptingFor([ours]), encryptingFor([ours], null)]) {
+      const keyless = cause === 'checksum-mismatch' ? [encryptingFor([ours], null)] : []
+      for (const encryption of [encryptingFor([ours]), ...keyless]) {
         const repository = await copyRepository(t, writing)
         await damage(join(folderIn(repository, manifest), 'dump.tar.age'))
         const one = await start(t, encryption, { repositories: { a: repository } })
@@ -162,6 +164,62 @@ t.test('dumps are encrypted', { timeout: 120_000 }, async (t) => {
     const one = await start(t, encryptingFor([typo]), { repositories: { a: join(directory, 'c') } })
     t.match(await one.run('dump'), { state: 'failed', items: [], failure: { code: 'config-invalid' } })
     t.same(await one.leftovers(), [])
+  })
+
+  await t.test('age is killed amid', async (t) => {
+    const programs = join(directory, 'programs')
+    await mkdir(programs)
+    // Lets through what fits into its first look.
+    const script = `#!/bin/sh
+first=$(mktemp -p ${programs})
+head -c 20000 >"$first"
+[ "$(stat -c %s "$first")" = 20000 ] || exec /usr/bin/age "$@" <"$first"
+cat "$first"
+kill -9 $$
+`
+    await writeFile(join(programs, 'age'), script, { mode: 0o755 })
+    const path = process.env.PATH ?? ''
+    process.env.PATH = `${programs}:${path}`
+    try {
+      const one = await start(t, encryptingFor([ours], null), { repositories: { a: join(directory, 'killed') } })
+      t.match(await one.run('dump'), { state: 'failed', failure: { code: 'program-failed', message: /SIGKILL/ } })
+      t.same(await one.manifests(), [])
+      t.same(await one.leftovers(), [])
+    } finally {
+      process.env.PATH = path
+    }
+  })
+
+  await t.test('lifeboat check', async (t) => {
+    const found = async (encryption: EncryptionConfig | null) => {
+      const { config, core } = await start(t, encryption, { directory: before.directory })
+      const all = core.repositories.map(({ repository }) => repository)
+      const findings = await checkEncryption(config, all, new AbortController().signal)
+      return findings.map(({ status, what }) => `${status} ${what.replace(/\d{8}T\w+-dump-\w+/, 'ID')}`)
+    }
+    // The newest ones are for the other key.
+    const newest = 'ID, the newest that is encrypted,'
+    const version = (await runProgram({ program: 'age', args: ['--version'] })).stdout.trim()
+    t.same(await found(encryptingFor([others])), [
+      `ok age ${version}`,
+      'ok what is stored from now on is encrypted',
+      'ok the identity opens what is encrypted from now on',
+      `ok a: ${newest} was opened`,
+      `ok b: ${newest} was opened`,
+    ])
+    t.same((await found(encryptingFor([others], ours.file))).slice(2), [
+      'error the identity belongs to none of the recipients: it will not open the backups from now on',
+      `error a: ${newest} was not opened: none of the configured identities opens it`,
+      `error b: ${newest} was not opened: none of the configured identities opens it`,
+    ])
+    t.same((await found(encryptingFor([ours], null))).slice(2), [
+      'warning no identity is configured here: nothing proves that the backups can be opened',
+      `warning a: ${newest} cannot be opened here: no identity is configured`,
+      `warning b: ${newest} cannot be opened here: no identity is configured`,
+    ])
+    t.equal((await found(null)).length, 2, 'also where encryption was switched off')
+    const typo = { ...ours, recipient: ours.recipient.replace(/.$/, (last) => (last === 'q' ? 'p' : 'q')) }
+    t.match((await found(encryptingFor([typo])))[1], /^error age cannot use the configured keys: malformed recipient/)
   })
 
   const disk = await smallDisk(t, 2 * 1024 * 1024)
