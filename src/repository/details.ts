@@ -1,4 +1,4 @@
-import { type Artifact, type Digest, isEncrypted, type Manifest, plainName } from '../domain/backup.ts'
+import { type Artifact, type Digest, type Manifest, plainName } from '../domain/backup.ts'
 import { LifeboatError } from '../domain/errors.ts'
 import { backupIdShape, digestShape, type ManifestBody, problemOf, refuseUnknownVersion } from './manifest.ts'
 import { checked, integer, listOf, nonEmptyText, objectOf, satisfying, text } from './shape.ts'
@@ -89,12 +89,4 @@ function parseDetails({ backupId }: Manifest, bytes: Buffer): Details {
       cause: error,
     })
   }
-}
-
-/** True for a manifest that has details which have not been put into it. */
-export function isClosed(manifest: Manifest): boolean {
-  return (
-    isEncrypted(manifest) &&
-    manifest.artifacts.some(({ name, plain }) => plain.sha256 === null && plainName({ name }) !== detailsName)
-  )
 }
