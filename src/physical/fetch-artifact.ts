@@ -74,13 +74,14 @@ export class ArtifactFetcher {
     name: string,
     { directory, clear, signal }: { directory: string; clear: () => Promise<void>; signal: AbortSignal },
   ): Promise<void> {
+    this.#tools ??= chooseTools(signal)
+    const tools = await this.#tools // before there is a source that could fail, and nobody who listens
     await this.#fromAny(member, name, { signal, clear }, async (copy, source, { count, decrypt }) => {
       const { folder, owner, env } = this.#options
-      this.#tools ??= chooseTools(signal)
       const fifo = join(folder, `${++this.#fifos}.fifo`)
       const descriptor = source instanceof FileStream ? source.whole : null
       const stop = descriptor === null ? count.follow(source) : count.watch(descriptor)
-      const how = { directory, exclude: leftOut, owner, fifo, env, decrypt, tools: await this.#tools, signal }
+      const how = { directory, exclude: leftOut, owner, fifo, env, decrypt, tools, signal }
       const sha256 = await unpackTar({ source, descriptor, ...how })
         .catch((error: unknown) => this.#explain(copy, error, signal))
         .finally(stop)
