@@ -6,7 +6,7 @@ import { jobNames } from '../runner/job.ts'
 import { parseListen, parseRepositoryUrl } from './addresses.ts'
 import { costKinds } from './kinds-costs.ts'
 import { parseMoment } from './moment.ts'
-import { recipientProblem } from './recipients.ts'
+import { assertRecipient } from './recipients.ts'
 import { parseCron } from './schedule.ts'
 import { formatDuration, formatPercent, formatSize, parseDuration, parsePercent, parseSize, quote } from './units.ts'
 
@@ -295,10 +295,7 @@ export const kinds = {
     label: 'public key',
     expected: 'a public key',
     shown: false, // somebody may have put the private one there
-    check: (value) => {
-      const problem = recipientProblem(String(value))
-      if (problem !== undefined) throw wrong(problem.message, problem.hint)
-    },
+    check: assertRecipient,
   },
   percent: {
     label: 'percentage',

@@ -1,3 +1,5 @@
+import { LifeboatError } from '../domain/errors.ts'
+
 // The alphabet of bech32; the checksum is for age to look at.
 const ageRecipient = /^age1[02-9ac-hj-np-z]{58}$/
 const sshRecipient = /^ssh-(?:ed25519|rsa) [A-Za-z0-9+/]{60,}={0,2}(?: [^\p{Cc}]*)?$/u
@@ -16,4 +18,12 @@ export function recipientProblem(text: string): { readonly message: string; read
     message: 'is not a public key of age',
     hint: 'It begins with age1 and has 62 characters, or is the line of an ssh-ed25519 or ssh-rsa key. age-keygen makes one.',
   }
+}
+
+/** @throws LifeboatError `usage-invalid` for a value that is no public key */
+export function assertRecipient(value: unknown): void {
+  const problem = recipientProblem(String(value))
+  if (problem === undefined) return
+  const { message, hint } = problem
+  throw new LifeboatError('usage-invalid', message, hint === undefined ? {} : { hint })
 }
