@@ -32,9 +32,9 @@ LABEL org.opencontainers.image.title="Lifeboat" \
 COPY --from=node /usr/local/bin/node /usr/local/bin/node
 RUN node --version
 
-# Unpacks faster than what is there (docs/decisions/0037-unpacking.md).
+# What unpacks faster than what is there (docs/decisions/0037-unpacking.md), and what encrypts where that is configured.
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends libarchive-tools \
+ && apt-get install --yes --no-install-recommends age libarchive-tools \
  && rm -rf /var/lib/apt/lists/*
 
 # PostgreSQL refuses to run as root, and so do its scratch servers: they run as this user, who needs a name.

@@ -109,7 +109,7 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
   const growth = createGrowth({
     bounds: config.growth,
     log,
-    reader: (name) => readGrowth(core.repositories, name, stopping.signal),
+    reader: (name) => readGrowth(core.repositories, name, { encryption: config.encryption, signal: stopping.signal }),
     signal: stopping.signal,
   })
   const recovery = createRecoveryView({ clock: wal?.sources.clock ?? null, runner })

@@ -8,6 +8,7 @@ export interface Finding {
     | 'database'
     | 'work folder'
     | 'repository'
+    | 'encryption'
     | 'watch'
     | 'wal'
     | 'hooks'

@@ -1,6 +1,7 @@
 import { hostname } from 'node:os'
 import { checkArchiveRoom } from '../check/archive-room.ts'
 import { checkArchiving } from '../check/archiving.ts'
+import { checkEncryption } from '../check/encryption.ts'
 import { type Finding, looked, ok, warning } from '../check/finding.ts'
 import { checkHistory } from '../check/history.ts'
 import { checkHooks } from '../check/hooks.ts'
@@ -50,6 +51,7 @@ export const checkCommand: Command = {
       ...(await checkPrograms(config, cluster?.serverMajor ?? null)),
       ...(await checkPlaces(config, largestDatabaseBytes, identities(config, context), buckets(config, context))),
       ...(await checkLeases(config, context)),
+      ...(await checkEncryption(config, repositoriesOf(config, context), context.signal)),
       ...(await checkArchiving(config, context)),
       ...(await checkArchiveRoom(config)),
       ...(await checkHistory(config, repositoriesOf(config, context), context.signal)),

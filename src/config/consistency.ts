@@ -4,6 +4,7 @@ import { LifeboatError } from '../domain/errors.ts'
 import { parseRepositoryUrl } from './addresses.ts'
 import { checkBandwidth } from './bandwidth.ts'
 import { checkCosts } from './costs.ts'
+import { checkEncryption } from './encryption.ts'
 import { checkHooks } from './hooks.ts'
 import { checkPhysical } from './physical.ts'
 import { formatKey, type KeyPath, type Problems } from './problems.ts'
@@ -52,6 +53,7 @@ export async function checkConsistency(tree: unknown, problems: Problems): Promi
   await checkDirectories(tree, problems)
   await checkBuckets(tree, problems)
   await checkWatchedBuckets(tree, problems)
+  await checkEncryption(tree, problems)
   await checkPassword(tree, problems)
 }
 

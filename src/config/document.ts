@@ -190,7 +190,7 @@ function exampleSection(node: SchemaNode, indent: string): string[] {
 }
 
 function exampleOf(node: SchemaNode): unknown {
-  if (!node.items?.properties) return node.example
+  if (!node.items?.properties) return node.example ?? (node.items?.example && [node.items.example])
   // Who takes the comment signs away shall not switch on what a section that is optional as a whole does.
   // A list with an example of its own has keys that do not go together.
   const [own] = Array.isArray(node.example) ? (node.example as readonly Record<string, object>[]) : []

@@ -1,6 +1,5 @@
 import { hookVariables } from './hooks.ts'
 import { type Key, keysBelow, type SchemaNode, variableOf } from './keys.ts'
-import { comesLater, laterKeys } from './later.ts'
 import type { Problems } from './problems.ts'
 import { readYaml } from './read.ts'
 import { isRecord } from './shape.ts'
@@ -57,16 +56,12 @@ export function checkVariables(env: Environment, problems: Problems): void {
       isServiceLink(name, value)
     )
       continue
-    const later = laterKeys.find((key) => {
-      const variable = variableOf(key.split('.'))
-      return name === variable || (name.startsWith(`${variable}_`) && !key.includes('.'))
-    })
     const meant = nearest(
       name.slice(prefix.length),
       [...known, fileVariable].map((other) => other.slice(prefix.length)),
     )
-    const hint = later ? 'Unset it.' : meant ? `Did you mean ${prefix}${meant}?` : undefined
-    problems.add([name], (later && comesLater(later)) ?? 'is not a variable of the configuration', hint)
+    const hint = meant ? `Did you mean ${prefix}${meant}?` : undefined
+    problems.add([name], 'is not a variable of the configuration', hint)
   }
 }
 

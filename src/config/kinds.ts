@@ -6,6 +6,7 @@ import { jobNames } from '../runner/job.ts'
 import { parseListen, parseRepositoryUrl } from './addresses.ts'
 import { costKinds } from './kinds-costs.ts'
 import { parseMoment } from './moment.ts'
+import { assertRecipient } from './recipients.ts'
 import { parseCron } from './schedule.ts'
 import { isTag } from './tags.ts'
 import { formatDuration, formatPercent, formatSize, parseDuration, parsePercent, parseSize, quote } from './units.ts'
@@ -296,6 +297,12 @@ export const kinds = {
     expected: 'a URL',
     shown: false,
     check: matching((url) => isHttpUrl(url), 'must be a URL that begins with http:// or https://'),
+  },
+  recipient: {
+    label: 'public key',
+    expected: 'a public key',
+    shown: false, // somebody may have put the private one there
+    check: assertRecipient,
   },
   percent: {
     label: 'percentage',

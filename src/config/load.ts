@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path'
 import { parseListen } from './addresses.ts'
 import { checkConsistency, texts } from './consistency.ts'
 import { priceTableOf } from './costs.ts'
+import { encryptionOf } from './encryption.ts'
 import { applyEnvironment, checkVariables, type Environment, fileVariable, keysFromEnvironment } from './env.ts'
 import { hookOf, notifyOf } from './hooks.ts'
 import { physicalMaxAges, physicalOf } from './physical.ts'
@@ -113,6 +114,7 @@ function build(raw: RawConfig): UnbrandedConfig {
       sslRootCert: postgres.sslRootCert ?? null,
     },
     repositories: raw.repositories.map((one) => repositoryOf(one, tables)),
+      encryption: encryptionOf(raw.encryption),
     watch: raw.watch.flatMap(watchOf),
     watchedBuckets: raw.watch.flatMap(watchedBucketOf),
     wal: {

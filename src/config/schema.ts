@@ -1,6 +1,7 @@
 import { type Static, Type } from 'typebox'
 import { verificationLevels } from '../domain/proof.ts'
 import { costs } from './schema-costs.ts'
+import { encryption } from './schema-encryption.ts'
 import { growth } from './schema-growth.ts'
 import { hooks, notify } from './schema-hooks.ts'
 import { boolean, choice, duration, integer, longestTimer, schedule, section, size, text } from './schema-keys.ts'
@@ -140,6 +141,7 @@ export const configSchema = section({
   ),
   postgres,
   repositories,
+  encryption,
   watch,
   wal,
   dump,

@@ -1,7 +1,6 @@
 import { LifeboatError } from '../domain/errors.ts'
 import { keysBelow, rootNode, type SchemaNode } from './keys.ts'
 import { describeValue, kinds } from './kinds.ts'
-import { comesLater } from './later.ts'
 import { formatKey, type KeyPath, type Problems } from './problems.ts'
 import { nearest } from './suggest.ts'
 
@@ -125,11 +124,6 @@ function typeHint(node: SchemaNode, value: unknown): string | undefined {
 
 function complainUnknown(name: string, siblings: readonly string[], path: KeyPath, problems: Problems): void {
   const at = [...path, name]
-  const later = comesLater(at.filter((part) => typeof part === 'string').join('.'))
-  if (later) {
-    problems.add(at, later, 'Remove the key.')
-    return
-  }
   const sibling = nearest(name, siblings)
   // `host` for `postgres.host`, and `verification.maxAge` for `policy.verificationMaxAge`.
   const names = [name, at.join('')].map((one) => one.toLowerCase())

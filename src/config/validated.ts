@@ -56,6 +56,16 @@ export interface ObjectLockConfig {
   readonly legalHold: boolean
 }
 
+/** With what is encrypted before it is stored, in all repositories. */
+export interface EncryptionConfig {
+  /** Public keys of age, or of SSH. */
+  readonly recipients: readonly string[]
+  /** File with further ones; null: none. */
+  readonly recipientsFile: string | null
+  /** File with the private keys, for reading; null: nothing that is encrypted can be opened here. */
+  readonly identityFile: string | null
+}
+
 /** A bucket of S3, or of a server that speaks its protocol. */
 export interface BucketConfig {
   readonly bucket: string
@@ -155,6 +165,8 @@ export interface ValidatedConfig {
   readonly postgres: PostgresConfig
   /** Empty: nothing is backed up, and the server is not asked for anything; `watch` is not empty then. */
   readonly repositories: readonly RepositoryConfig[]
+  /** Neither recipients nor a file of them: nothing is encrypted. */
+  readonly encryption: EncryptionConfig
   readonly watch: readonly WatchConfig[]
   readonly watchedBuckets: readonly WatchedBucketConfig[]
   readonly wal: {

@@ -13,9 +13,36 @@ export interface Digest {
 
 /** One immutable file of a backup. `plain` and `stored` are equal while we compress or encrypt nothing on the way. */
 export interface Artifact {
+  /** With `.age` at its end where it is encrypted. */
   readonly name: string
-  readonly plain: Digest
+  /** The hash of what is encrypted stands in details.json.age: known beside it, it would tell small contents. */
+  readonly plain: { readonly bytes: number; readonly sha256: string | null }
   readonly stored: Digest
+}
+
+/** The end of the name of what is encrypted. */
+export const encryptedSuffix = '.age'
+
+export function isEncryptedArtifact({ name }: Pick<Artifact, 'name'>): boolean {
+  return name.endsWith(encryptedSuffix)
+}
+
+/** True when some of it can be read with a private key only. The configuration of today says nothing about it. */
+export function isEncrypted({ artifacts }: { readonly artifacts: readonly Pick<Artifact, 'name'>[] }): boolean {
+  return artifacts.some(isEncryptedArtifact)
+}
+
+/** The name of an artifact before it was encrypted, if it was. */
+export function plainName({ name }: Pick<Artifact, 'name'>): string {
+  return isEncryptedArtifact({ name }) ? name.slice(0, -encryptedSuffix.length) : name
+}
+
+/** The artifact of a plain name, encrypted or not. */
+export function findArtifact<T extends Pick<Artifact, 'name'>>(
+  { artifacts }: { readonly artifacts: readonly T[] },
+  name: string,
+): T | undefined {
+  return artifacts.find((one) => plainName(one) === name)
 }
 
 /** A place in the WAL and the moment that belongs to it (RFC 3339, UTC). */
@@ -43,8 +70,11 @@ export interface WalInterval {
 export interface PhysicalFacts {
   /** The WAL without which it cannot be used, in order: `WAL-Ranges` of PostgreSQL's own manifest. */
   readonly wal: readonly WalInterval[]
-  /** Tablespaces besides the default ones: where they were, and the artifact that holds them. */
-  readonly tablespaces: readonly { readonly oid: number; readonly path: string; readonly artifact: string }[]
+  /**
+   * Tablespaces besides the default ones: where they were, and the artifact that holds them, by its plain name. Of an encrypted
+   * backup details.json.age says where they were.
+   */
+  readonly tablespaces: readonly { readonly oid: number; readonly path: string | null; readonly artifact: string }[]
   /** Of the WAL, bytes. */
   readonly segmentSize: number
   /** The pages carry checksums. */

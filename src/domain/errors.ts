@@ -34,6 +34,8 @@ export const errorCodes = {
   },
   'object-missing': { exit: 1, http: 404, meaning: 'a stored file is not there' },
   'object-exists': { exit: 1, http: 409, meaning: 'a stored file is there already and is not replaced' },
+  'identity-missing': { exit: 1, http: 409, meaning: 'it is encrypted, and no private key is configured here' },
+  'identity-mismatch': { exit: 1, http: 409, meaning: 'it is encrypted, for other keys than the configured ones' },
   // What was found is not what a backup must be.
   'manifest-missing': { exit: 1, http: 404, meaning: 'the folder holds no complete backup' },
   'manifest-invalid': { exit: 1, http: 500, meaning: 'the manifest is torn, was edited, or is of a newer format' },

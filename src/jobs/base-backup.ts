@@ -202,7 +202,7 @@ class PhysicalRun {
     const parentManifest = parent === null ? null : join(plan.folder, 'parent_manifest')
     if (parent !== null && parentManifest !== null)
       await this.#retrying('fetching the manifest of the parent', () =>
-        fetchBackupManifest(this.#repositories, parent, parentManifest, signal),
+        fetchBackupManifest(this.#repositories, parent, parentManifest, { ...this.#options, signal }),
       ).catch((error: unknown) => {
         signal.throwIfAborted()
         throw parentLost(error)

@@ -4,19 +4,23 @@ import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Clock } from '../clock.ts'
 import type { ValidatedConfig } from '../config/validated.ts'
-import { type Artifact, backupId, type Manifest } from '../domain/backup.ts'
+import { type Artifact, backupId, findArtifact, type Manifest } from '../domain/backup.ts'
 import { majorOf } from '../domain/chain.ts'
-import { LifeboatError } from '../domain/errors.ts'
+import { LifeboatError, toFailure } from '../domain/errors.ts'
 import { verifyDirectory } from '../physical/check-member.ts'
+import { ArtifactFetcher } from '../physical/fetch-artifact.ts'
 import { materialize } from '../physical/materialize.ts'
 import { inDirectory, packTar, zstdArguments } from '../postgres/packed-tar.ts'
 import type { ProgramOptions } from '../postgres/programs.ts'
-import type { BackupWriter, ManifestBody, Repository } from '../repository/repository.ts'
+import type { ManifestBody, Repository } from '../repository/repository.ts'
 import type { JobContext } from '../runner/job.ts'
+import { keepManifest } from './kept-manifests.ts'
 import { physicalInstructions } from './physical-instructions.ts'
 import type { PhysicalPlan } from './physical-plan.ts'
 import type { StoredBackup } from './physical-store.ts'
 import { reserveBytes } from './room.ts'
+import { type SealingWriter, sealing } from './seal.ts'
+import { unseal } from './unseal.ts'
 import { freeBytes } from './work-folder.ts'
 
 export interface ConsolidateOptions {
@@ -46,8 +50,9 @@ interface Made {
  *
  * @throws LifeboatError as `materialize`; `disk-full` before anything is done
  */
-export async function consolidate(options: ConsolidateOptions): Promise<StoredBackup> {
-  const { plan, context, chain, clock } = options
+export async function consolidate(asked: ConsolidateOptions): Promise<StoredBackup> {
+  const options = await opened(asked)
+  const { plan, context, clock } = options
   const started = clock.monotonic()
   const folder = join(plan.folder, 'consolidate')
   await assertRoom(options)
@@ -58,9 +63,11 @@ export async function consolidate(options: ConsolidateOptions): Promise<StoredBa
     const [repository] = options.repositories
     const writer = await repository.beginBackup(id, { runId: context.runId, signal: context.signal })
     try {
-      const artifacts = await storeAll(options, made, { id, writer })
-      const manifest = manifestOf(options, id, (clock.monotonic() - started) / 1000)
-      context.log.info({ backup: id, from: chain.map(({ backupId }) => backupId) }, 'a chain was put together')
+      const sealed = sealing(writer, plan.encrypt, context.signal)
+      const seconds = () => (clock.monotonic() - started) / 1000
+      const { artifacts, manifest } = await storeAll(options, made, { id, writer: sealed, seconds })
+      const from = options.chain.map(({ backupId }) => backupId)
+      context.log.info({ backup: id, from }, 'a chain was put together')
       return { repository, writer, artifacts, manifest }
     } catch (error) {
       await writer.abandon()
@@ -69,6 +76,13 @@ export async function consolidate(options: ConsolidateOptions): Promise<StoredBa
   } finally {
     await rm(folder, { recursive: true, force: true })
   }
+}
+
+/** With what the manifest of the last one keeps to itself: the new one takes it over. */
+async function opened(options: ConsolidateOptions): Promise<ConsolidateOptions> {
+  const { chain, config, repositories, context } = options
+  const last = await unseal(config.encryption, lastOf(chain), { repositories, signal: context.signal })
+  return { ...options, chain: [...chain.slice(0, -1), last] }
 }
 
 /** All members lie there unpacked, and beside them what is made of them. */
@@ -101,6 +115,7 @@ async function putTogether(options: ConsolidateOptions, folder: string): Promise
     chain: chain.map((manifest) => ({ manifest, repositories })),
     installation: plan.installation,
     ...{ owner: null, signal, clock, durable: 'never', verbatim: true },
+    encryption: options.config.encryption,
     onProgress: (done, total, message) => context.progress({ done, total, unit: 'bytes', message }),
   })
   tell(context, 'checking what was put together')
@@ -111,9 +126,9 @@ async function putTogether(options: ConsolidateOptions, folder: string): Promise
 async function storeAll(
   options: ConsolidateOptions,
   made: Made,
-  { id, writer }: { readonly id: string; readonly writer: BackupWriter },
-): Promise<readonly Artifact[]> {
-  const { chain, context } = options
+  { id, writer, seconds }: { readonly id: string; readonly writer: SealingWriter; readonly seconds: () => number },
+): Promise<Pick<StoredBackup, 'artifacts' | 'manifest'>> {
+  const { chain, config, context } = options
   const { physical } = lastOf(chain)
   const artifacts: Artifact[] = []
   const archives = [
@@ -127,22 +142,29 @@ async function storeAll(
     tell(context, `storing ${name}`)
     artifacts.push(await storeArchive(options, writer, { name, directory, folder: join(made.folder, `${name}.fifos`) }))
   }
-  artifacts.push(await writer.put('backup_manifest', createReadStream(join(made.dataDirectory, 'backup_manifest'))))
-  const config = await copyConfig(options, writer)
-  if (config !== null) artifacts.push(config)
-  artifacts.push(await writer.put('RESTORE.md', instructions(options, id, artifacts)))
-  return artifacts
+  const listing = join(made.dataDirectory, 'backup_manifest')
+  if (writer.encrypt !== null)
+    await keepManifest(config.stateDir, id, listing).catch((error: unknown) => context.log.warn(toFailure(error)))
+  artifacts.push(await writer.put('backup_manifest', createReadStream(listing)))
+  const saved = await copyConfig(options, made, writer)
+  if (saved !== null) artifacts.push(saved)
+  const sealed = await writer.seal(manifestOf(options, id, seconds()))
+  artifacts.push(...sealed.artifacts)
+  artifacts.push(await writer.putOpen('RESTORE.md', instructions(options, id, artifacts)))
+  return { artifacts, manifest: sealed.body }
 }
 
 async function storeArchive(
   { config, plan, context: { signal } }: ConsolidateOptions,
-  writer: BackupWriter,
+  writer: SealingWriter,
   { name, directory, folder }: { readonly name: string; readonly directory: string; readonly folder: string },
 ): Promise<Artifact> {
   const { compression } = config.physical
   const source = await archiveProgram(directory, plan.env)
-  return packTar({ source, folder, env: plan.env, hasher: plan.hasher, compression, signal }, (packed, plain) =>
-    writer.put(name, packed, plain),
+  const { env, hasher } = plan
+  const { encrypt } = writer
+  return packTar({ source, folder, env, hasher, compression, encrypt, signal }, (packed, plain) =>
+    writer.putSealed(name, packed, plain),
   )
 }
 
@@ -171,21 +193,20 @@ async function archiveProgram(directory: string, env: Readonly<Record<string, st
   }
 }
 
-/** Null where the last one of the chain has none. */
+/** Null where the last one of the chain has none. It is encrypted anew, for whom backups are encrypted now. */
 async function copyConfig(
-  { chain, repositories, context: { signal } }: ConsolidateOptions,
-  writer: BackupWriter,
+  { chain, repositories, config, plan, clock, context: { signal } }: ConsolidateOptions,
+  { folder }: Made,
+  writer: SealingWriter,
 ): Promise<Artifact | null> {
-  const last = lastOf(chain)
-  const saved = last.artifacts.find(({ name }) => name === 'config.tar')
-  if (saved === undefined) return null
-  const copy = await writer.put(
-    'config.tar',
-    await repositories[0].readArtifact(last.backupId, 'config.tar', { signal }),
-    async () => saved.plain,
-  )
-  if (copy.stored.sha256 === saved.stored.sha256) return copy
-  throw new LifeboatError('artifact-invalid', `config.tar of ${last.backupId} does not hold the bytes that were stored`)
+  const manifest = lastOf(chain)
+  if (findArtifact(manifest, 'config.tar') === undefined) return null
+  const path = join(folder, 'config.tar')
+  const { env } = plan
+  const { encryption } = config
+  const fetcher = new ArtifactFetcher({ folder, owner: null, env, clock, encryption, onBytes: () => {} })
+  await fetcher.read({ manifest, repositories }, 'config.tar', path, signal)
+  return writer.put('config.tar', createReadStream(path))
 }
 
 function instructions({ config, chain }: ConsolidateOptions, backupId: string, artifacts: readonly Artifact[]): Buffer {

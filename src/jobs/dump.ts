@@ -3,8 +3,9 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Clock } from '../clock.ts'
 import type { ValidatedConfig } from '../config/validated.ts'
-import { backupId } from '../domain/backup.ts'
+import { backupId, isEncrypted, type Manifest } from '../domain/backup.ts'
 import { type Failure, LifeboatError, toFailure } from '../domain/errors.ts'
+import { provenStage } from '../encryption/proven.ts'
 import { clientEnvironment } from '../postgres/client-environment.ts'
 import {
   type ClusterFacts,
@@ -17,12 +18,13 @@ import {
 import { withSession } from '../postgres/connection.ts'
 import { chooseCompression } from '../postgres/dump.ts'
 import { chooseClient, findInstallations, type Installation } from '../postgres/installations.ts'
+import type { ProgramOptions } from '../postgres/programs.ts'
 import type { Repository } from '../repository/repository.ts'
 import type { FailedAttempt, Job, JobContext, JobParams } from '../runner/job.ts'
 import { stageDump } from './dump-database.ts'
 import { dumpWarnings } from './dump-warnings.ts'
 import { withRetries } from './retry.ts'
-import { storeDump } from './store-dump.ts'
+import { copyDump, storeDump } from './store-dump.ts'
 import { makeWorkFolder, removeWorkFolder } from './work-folder.ts'
 import { leaveOut, type Writable } from './writable.ts'
 
@@ -93,6 +95,8 @@ interface Plan {
   readonly compression: string
   readonly env: Readonly<Record<string, string>>
   readonly folder: string
+  /** What encrypts; null: nothing is encrypted. */
+  readonly encrypt: ProgramOptions | null
   /** For every manifest of this run. */
   readonly warnings: readonly string[]
 }
@@ -125,7 +129,8 @@ async function preparePlan(
   const env = await clientEnvironment({ source: config.postgres, serverMajor: cluster.serverMajor, workFolder: folder })
   const { systemIdentifier } = cluster
   const warnings = await dumpWarnings({ repositories, systemIdentifier, clockOffsetSeconds: offset, signal, log })
-  return { cluster, databases: selected, missing, installation, compression, env, folder, warnings }
+  const encrypt = await provenStage(config.encryption, signal)
+  return { cluster, databases: selected, missing, installation, compression, env, folder, encrypt, warnings }
 }
 
 /** Dumps and stores one database. Gives the failure when that failed, wholly or in some repositories; cancellation is thrown. */
@@ -163,12 +168,17 @@ async function dumpOne(
     const staged = { ...dumped, warnings: [...plan.warnings, ...dumped.warnings] }
     let first: Failure | null = null
     const failedIn: string[] = []
+    let copied: { readonly repository: Repository; readonly manifest: Manifest } | null = null
     for (const repository of repositories) {
       report(0.95, `storing ${database.name} in ${repository.name}`)
       try {
         const about = { id, cluster: config.cluster, database, version: options.version, durationSeconds }
-        const store = () =>
-          storeDump({ ...plan, ...about, facts: plan.cluster, staged, jobs: config.dump.jobs, repository }, context)
+        const store = async () => {
+          if (copied !== null) return copyDump(copied, repository, context)
+          const all = { ...plan, ...about, facts: plan.cluster, staged, jobs: config.dump.jobs, repository }
+          const manifest = await storeDump(all, context)
+          if (isEncrypted(manifest)) copied = { repository, manifest }
+        }
         await retrying(options, context, `storing in ${repository.name}`, store)
         context.item({
           ...itemOf(database.name, clock),

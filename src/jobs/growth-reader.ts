@@ -1,7 +1,10 @@
 import type { Readable } from 'node:stream'
 import { Worker } from 'node:worker_threads'
+import { encryptedSuffix } from '../domain/backup.ts'
 import { LifeboatError } from '../domain/errors.ts'
 import type { GrowthComparison } from '../domain/growth-tables.ts'
+import type { EncryptionConfig } from '../encryption/age.ts'
+import { decryptBytes } from '../encryption/filter.ts'
 import type { Repository } from '../repository/repository.ts'
 import { scriptUrl } from '../scripts.ts'
 
@@ -35,19 +38,32 @@ const mostBytes = 64 * 1024 * 1024
 export function readGrowth(
   repositories: readonly { readonly repository: Repository }[],
   name: string,
-  signal: AbortSignal,
+  { encryption, signal }: { readonly encryption: EncryptionConfig; readonly signal: AbortSignal },
 ): GrowthReader {
   const repository = repositories.find((one) => one.repository.name === name)?.repository
   let thread: Thread | null = null
 
   async function ask(what: Question['what'], backupId: string): Promise<{ result: GrowthComparison | null } | null> {
-    const info = await repository?.headArtifact(backupId, 'fingerprint.json', { signal })
-    if (repository === undefined || info == null || info.bytes > mostBytes) return null
-    const chunks = await chunksOf(await repository.readArtifact(backupId, 'fingerprint.json', { signal }))
+    const chunks = repository === undefined ? null : await read(repository, backupId)
+    if (chunks === null) return null
     thread ??= startThread()
     const answer = await thread.ask({ what, chunks }, signal)
     if ('result' in answer) return answer
     throw new LifeboatError('artifact-invalid', `the fingerprint of ${backupId} cannot be used: ${answer.problem}`)
+  }
+
+  /** Null where there is none, or none that can be opened here. */
+  async function read(from: Repository, backupId: string): Promise<Uint8Array<ArrayBuffer>[] | null> {
+    const name = 'fingerprint.json'
+    const info = await from.headArtifact(backupId, name, { signal })
+    if (info !== null)
+      return info.bytes > mostBytes ? null : chunksOf(await from.readArtifact(backupId, name, { signal }))
+    if (encryption.identityFile === null) return null
+    const hidden = `${name}${encryptedSuffix}`
+    const found = await from.headArtifact(backupId, hidden, { signal })
+    if (found === null || found.bytes > mostBytes) return null
+    const stored = await from.readArtifact(backupId, hidden, { signal })
+    return [new Uint8Array(await decryptBytes(encryption, stored, { mostBytes, signal }))]
   }
 
   return {

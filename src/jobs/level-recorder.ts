@@ -31,6 +31,9 @@ const surroundings: Readonly<Record<string, string>> = {
   'storage-credentials': 'repository-unreadable',
   'server-unreachable': 'scratch-server-lost',
   'usage-invalid': 'scratch-server-unusable',
+  'identity-missing': 'identity-missing',
+  'identity-mismatch': 'identity-mismatch',
+  'config-invalid': 'identity-unusable',
 }
 
 function defaultCause({ name, verdict }: Check): string {

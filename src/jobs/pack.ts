@@ -4,8 +4,8 @@ import type { Readable } from 'node:stream'
 import type { Artifact } from '../domain/backup.ts'
 import { LifeboatError } from '../domain/errors.ts'
 import { withCause } from '../postgres/failures.ts'
-import { inDirectory } from '../postgres/packed-tar.ts'
-import { assertSucceeded, runProgram, startProgram } from '../postgres/programs.ts'
+import { Group, inDirectory } from '../postgres/packed-tar.ts'
+import { assertSucceeded, type ProgramOptions, runProgram, startProgram } from '../postgres/programs.ts'
 
 export interface PackOptions {
   readonly directory: string
@@ -55,18 +55,33 @@ export async function packDirectory(
  * @throws LifeboatError `program-failed` when the archive is broken; `artifact-invalid` when it holds anything but files
  * and directories; `disk-full`; whatever the stream fails with
  */
-export async function unpackDirectory(options: PackOptions, source: Readable): Promise<void> {
-  await runProgram({
+export async function unpackDirectory(
+  options: PackOptions & { readonly decrypt?: ProgramOptions | null },
+  source: Readable,
+): Promise<void> {
+  const { directory, env, signal, decrypt } = options
+  const tar: ProgramOptions = {
     program: 'tar',
-    args: ['--extract', '--file=-', '--no-same-owner', '--no-same-permissions', ...inDirectory(options.directory)],
-    env: options.env,
-    signal: options.signal,
-    stdin: source,
-  }).catch((error: unknown) => {
-    throw withCause(error)
-  })
+    args: ['--extract', '--file=-', '--no-same-owner', '--no-same-permissions', ...inDirectory(directory)],
+    env,
+  }
+  await (decrypt ? decrypted(decrypt, tar, { source, signal }) : runProgram({ ...tar, signal, stdin: source })).catch(
+    (error: unknown) => {
+      throw withCause(error)
+    },
+  )
   await chmod(options.directory, 0o700)
   await assertPlain(options.directory)
+}
+
+async function decrypted(
+  decrypt: ProgramOptions,
+  tar: ProgramOptions,
+  { source, signal }: { readonly source: Readable; readonly signal: AbortSignal },
+): Promise<void> {
+  await new Group(signal).run([{ ...decrypt, stdin: source }, tar], async (output) => {
+    for await (const _ of output); // it prints nothing
+  })
 }
 
 /**

@@ -1,4 +1,11 @@
-import type { Artifact, PhysicalFacts, WalInterval } from '../domain/backup.ts'
+import {
+  type Artifact,
+  findArtifact,
+  isEncrypted,
+  isEncryptedArtifact,
+  type PhysicalFacts,
+  type WalInterval,
+} from '../domain/backup.ts'
 import { segmentsOf } from './wal-stored.ts'
 
 /** One backup of a chain. */
@@ -44,7 +51,7 @@ export function physicalInstructions(facts: PhysicalInstructionFacts): string {
 A physical backup of the whole cluster ${JSON.stringify(facts.cluster)}, from PostgreSQL ${facts.serverVersion}. With the WAL
 that is stored beside it, every moment after ${facts.stopTime} can be restored, up to the end of the WAL.
 ${isChain ? `\nIt builds on ${chain.length - 1} other backup${chain.length > 2 ? 's' : ''}; all of them are needed:\n${chain.map(({ backupId }) => `- ${backupId}\n`).join('')}` : ''}
-You need: \`sha256sum\`, \`zstd\`, \`tar\`, \`bash\`, and PostgreSQL ${serverMajor} itself, no other major version, with its programs on
+You need: \`sha256sum\`, ${chain.some(isEncrypted) ? '`age` and a private key that it was encrypted for, ' : ''}\`zstd\`, \`tar\`, \`bash\`, and PostgreSQL ${serverMajor} itself, no other major version, with its programs on
 PATH (\`pg_verifybackup\`, ${isChain ? '`pg_combinebackup`, ' : ''}\`pg_controldata\`, \`pg_ctl\`, \`pg_isready\`). Nothing here touches the server whose backup it is, also on its own machine.
 
 ## 0. A place to work, and every byte checked
@@ -65,7 +72,7 @@ SUMS
 The archive holds links to the tablespaces of the server that was backed up. They go before anything else is done.
 
 \`\`\`bash
-${chain.map((member) => unpackCommands(member)).join('\n')}
+${chain.some(isEncrypted) ? keyLines : ''}${chain.map((member) => unpackCommands(member)).join('\n')}
 \`\`\`
 
 ## 2. Check every file
@@ -153,29 +160,54 @@ Switch archiving on only when the old server is gone for good.
 }
 
 function configWords({ fromStandby }: PhysicalInstructionFacts, { artifacts }: ChainMember): string {
-  const isSaved = artifacts.some(({ name }) => name === 'config.tar')
+  const saved = findArtifact({ artifacts }, 'config.tar')
   const what = fromStandby ? 'the files of the primary' : 'the files that lay outside of the data directory'
-  if (isSaved) return `\`config.tar\` holds ${what} (\`tar --extract --file=config.tar\`)`
+  if (saved !== undefined)
+    return isEncryptedArtifact(saved)
+      ? `\`${saved.name}\` holds ${what} (\`age -d -i "$key" ${saved.name} | tar --extract\`)`
+      : `\`config.tar\` holds ${what} (\`tar --extract --file=config.tar\`)`
   const [which, where] = fromStandby
     ? ['the primary', '']
     : ['the old server', ', if it lay outside of the data directory,']
   return `that of ${which}${where} is not in this backup`
 }
 
-function unpackCommands({ backupId, tablespaces }: ChainMember): string {
+/** Put by whoever restores; WAL may need it as well. */
+const keyLines = `# the file with a private key that these were encrypted for
+key=\${LIFEBOAT_KEY:-key.txt}
+test -r "$key"
+`
+
+function unpackCommands(member: ChainMember): string {
+  const { backupId, tablespaces } = member
   const folder = `"$work/${backupId}`
   return `mkdir -p -m 700 ${folder}/data"
-zstd --decompress --stdout ../${backupId}/base.tar.zst | tar --extract --no-same-owner --directory=${folder}/data"
+${unpackArchive(member, 'base.tar.zst', `${folder}/data"`)}
 find ${folder}/data/pg_tblspc" -type l -delete
-cp ../${backupId}/backup_manifest ${folder}/data/backup_manifest"
+${copyListing(member, `${folder}/data/backup_manifest"`)}
 ${tablespaces
   .map(
     ({ oid, artifact }) => `mkdir -m 700 ${folder}/${oid}"
-zstd --decompress --stdout ../${backupId}/${artifact} | tar --extract --no-same-owner --directory=${folder}/${oid}"
+${unpackArchive(member, artifact, `${folder}/${oid}"`)}
 ln -s ${folder}/${oid}" ${folder}/data/pg_tblspc/${oid}"
 `,
   )
   .join('')}`
+}
+
+function unpackArchive({ backupId, artifacts }: ChainMember, name: string, target: string): string {
+  const { name: stored } = findArtifact({ artifacts }, name) ?? { name }
+  const path = `../${backupId}/${stored}`
+  const plain = isEncryptedArtifact({ name: stored })
+    ? `age -d -i "$key" ${path} | zstd --decompress --stdout`
+    : `zstd --decompress --stdout ${path}`
+  return `${plain} | tar --extract --no-same-owner --directory=${target}`
+}
+
+function copyListing({ backupId, artifacts }: ChainMember, target: string): string {
+  const { name } = findArtifact({ artifacts }, 'backup_manifest') ?? { name: 'backup_manifest' }
+  const path = `../${backupId}/${name}`
+  return isEncryptedArtifact({ name }) ? `age -d -i "$key" -o ${target} ${path}` : `cp ${path} ${target}`
 }
 
 function combineSection(chain: readonly ChainMember[], last: ChainMember): string {

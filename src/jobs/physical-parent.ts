@@ -1,12 +1,14 @@
-import { createWriteStream } from 'node:fs'
-import { pipeline } from 'node:stream/promises'
-import type { Manifest } from '../domain/backup.ts'
-import { LifeboatError, toFailure } from '../domain/errors.ts'
+import { rm } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import type { ValidatedConfig } from '../config/validated.ts'
+import { isEncrypted, type Manifest } from '../domain/backup.ts'
+import { toFailure } from '../domain/errors.ts'
 import { chooseParent, type ParentChoice } from '../domain/incremental-parent.ts'
+import { ArtifactFetcher, type FetchOptions } from '../physical/fetch-artifact.ts'
 import type { BackupUse, Repository } from '../repository/repository.ts'
 import type { JobContext } from '../runner/job.ts'
-import { DigestStream } from '../storage/digest.ts'
 import { markInUse } from './in-use.ts'
+import { takeKeptManifest } from './kept-manifests.ts'
 import { readableManifest } from './newest-dumps.ts'
 import type { PhysicalPlan } from './physical-plan.ts'
 
@@ -93,29 +95,26 @@ export async function markParent(
 }
 
 /**
- * Fetches the parent's backup_manifest, from the first repository that has it as its manifest says.
+ * Fetches the parent's backup_manifest, from the first repository that has it as its manifest says. One that is encrypted is
+ * kept here; else a private key opens it.
  *
- * @throws LifeboatError `artifact-invalid` when none has; the last one's failure
+ * @param path is written anew
+ * @throws LifeboatError `artifact-invalid` when none has; `identity-missing`, `identity-mismatch`; the last one's failure
  */
 export async function fetchBackupManifest(
   repositories: readonly Repository[],
-  { backupId, artifacts }: Manifest,
+  manifest: Manifest,
   path: string,
-  signal: AbortSignal,
+  {
+    config,
+    clock,
+    signal,
+  }: Pick<FetchOptions, 'clock'> & { readonly config: ValidatedConfig; readonly signal: AbortSignal },
 ): Promise<void> {
-  const expected = artifacts.find(({ name }) => name === 'backup_manifest')?.plain.sha256
-  let problem: unknown = new LifeboatError('artifact-invalid', `no repository has the backup_manifest of ${backupId}`)
-  for (const repository of repositories) {
-    try {
-      const hashing = new DigestStream()
-      const body = await repository.readArtifact(backupId, 'backup_manifest', { signal })
-      await pipeline(body, hashing, createWriteStream(path, { mode: 0o600 }), { signal })
-      if (hashing.digest().sha256 === expected) return
-      problem = new LifeboatError('artifact-invalid', `backup_manifest of ${backupId} is not what its manifest says`)
-    } catch (error) {
-      signal.throwIfAborted()
-      problem = error
-    }
-  }
-  throw problem
+  await rm(path, { force: true })
+  if (isEncrypted(manifest) && (await takeKeptManifest(config.stateDir, manifest.backupId, path))) return
+  const { encryption } = config
+  const folder = dirname(path)
+  const fetcher = new ArtifactFetcher({ folder, owner: null, env: {}, clock, encryption, onBytes: () => {} })
+  await fetcher.read({ manifest, repositories }, 'backup_manifest', path, signal)
 }

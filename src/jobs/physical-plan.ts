@@ -2,12 +2,14 @@ import { join } from 'node:path'
 import type { Clock } from '../clock.ts'
 import type { ValidatedConfig } from '../config/validated.ts'
 import { LifeboatError, toFailure } from '../domain/errors.ts'
+import { provenStage } from '../encryption/proven.ts'
 import { clientEnvironment } from '../postgres/client-environment.ts'
 import { type ClusterFacts, clockOffsetSeconds, describeCluster } from '../postgres/cluster.ts'
 import { type ConnectionSource, withSession } from '../postgres/connection.ts'
 import { chooseClient, findInstallations, type Installation } from '../postgres/installations.ts'
 import { chooseHasher, type Hasher } from '../postgres/packed-tar.ts'
 import { type PhysicalServerFacts, physicalFacts } from '../postgres/physical-facts.ts'
+import type { ProgramOptions } from '../postgres/programs.ts'
 import type { Repository } from '../repository/repository.ts'
 import type { JobContext } from '../runner/job.ts'
 import { type StagedConfig, stageConfig } from './config-artifact.ts'
@@ -30,6 +32,8 @@ export interface PhysicalPlan {
   readonly detours: readonly string[]
   readonly installation: Installation
   readonly hasher: Hasher
+  /** What encrypts; null: nothing is encrypted. */
+  readonly encrypt: ProgramOptions | null
   readonly env: Readonly<Record<string, string>>
   readonly savedConfig: StagedConfig
   /** Work folder of the run. */
@@ -106,6 +110,7 @@ export async function planPhysical(
     summarizesWal: (standby?.facts ?? facts).summarizesWal,
     installation: chooseClient(await findInstallations(postgres.binDir), serverMajor),
     hasher: await chooseHasher(signal),
+    encrypt: await provenStage(config.encryption, signal),
     env: await clientEnvironment({ source: postgres, serverMajor, workFolder: folder }),
     serverNow: () => new Date(facts.at.getTime() + (clock.monotonic() - planned)),
     warnings: [...warnings, ...savedConfig.warnings],

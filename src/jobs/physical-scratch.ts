@@ -74,6 +74,7 @@ export async function unpackChain(options: PhysicalScratchOptions, plan: ReplayP
       installation,
       owner: account.osUser,
       durable: 'never',
+      encryption: options.config.encryption,
       clock,
       signal: limited,
       onProgress: (done, total, message) => options.onProgress(done / Math.max(1, total), message),

@@ -2,16 +2,18 @@ import { join } from 'node:path'
 import type { Clock } from '../clock.ts'
 import type { ValidatedConfig } from '../config/validated.ts'
 import type { Artifact, Manifest } from '../domain/backup.ts'
-import { LifeboatError } from '../domain/errors.ts'
+import { LifeboatError, toFailure } from '../domain/errors.ts'
 import { parseLsn } from '../domain/lsn.ts'
 import { baseBackupArguments } from '../postgres/base-backup.ts'
 import { zstdArguments } from '../postgres/packed-tar.ts'
 import type { BackupWriter, ManifestBody, Repository } from '../repository/repository.ts'
 import type { JobContext } from '../runner/job.ts'
+import { keepManifest } from './kept-manifests.ts'
 import { physicalInstructions } from './physical-instructions.ts'
 import type { PhysicalPlan } from './physical-plan.ts'
 import { finishAtPrimary, ofStandby, standbyCaughtUp } from './physical-standby.ts'
 import { type BlamingWriter, type TakenBackup, takeBackup } from './physical-take.ts'
+import { sealing } from './seal.ts'
 import { stopTime } from './stop-time.ts'
 import { ArchiverWitness, walMissing } from './wal-stored.ts'
 
@@ -48,16 +50,17 @@ export async function takeInto(options: StoreOptions): Promise<StoredBackup> {
   const { repository, id, context, clock } = options
   const started = clock.monotonic()
   const ofRepository = marking(repository)
-  const writer = await repository.beginBackup(id, { runId: context.runId, signal: context.signal }).catch(ofRepository)
+  const inner = await repository.beginBackup(id, { runId: context.runId, signal: context.signal }).catch(ofRepository)
+  const writer = { ...sealing(marked(inner, ofRepository), options.plan.encrypt, context.signal), blame: ofRepository }
   try {
-    const taken = await timed(options, await readCluster(options, marked(writer, ofRepository)))
-    const artifacts = [
-      ...taken.artifacts,
-      await writer.put('RESTORE.md', instructions(options, taken)).catch(ofRepository),
-    ]
-    return { repository, writer, artifacts, manifest: manifestOf(options, taken, (clock.monotonic() - started) / 1000) }
+    const taken = await timed(options, await readCluster(options, writer))
+    const body = manifestOf(options, taken, (clock.monotonic() - started) / 1000)
+    const sealed = await writer.seal(body)
+    const artifacts = [...taken.artifacts, ...sealed.artifacts]
+    const restoring = await writer.putOpen('RESTORE.md', instructions(options, { ...taken, artifacts }))
+    return { repository, writer: inner, artifacts: [...artifacts, restoring], manifest: sealed.body }
   } catch (error) {
-    await writer.abandon()
+    await inner.abandon()
     throw error
   }
 }
@@ -121,6 +124,7 @@ async function readServer(options: StoreOptions, writer: BlamingWriter): Promise
     return await takeBackup({
       ...{ config, clock, plan, id, writer, signal, parentManifest: options.parentManifest },
       folder: join(plan.folder, id),
+      onManifest: (path) => keepForChildren(options, path),
       news: {
         onProgress: (done, total) => {
           if (watching === undefined) context.progress({ done, total, unit: 'bytes', message: reading })
@@ -135,6 +139,14 @@ async function readServer(options: StoreOptions, writer: BlamingWriter): Promise
     over.abort()
     await watching
   }
+}
+
+/** What the next incremental backup needs, and could not read without a private key. Without it there will be a full one. */
+async function keepForChildren({ config, plan, id, context }: StoreOptions, path: string): Promise<void> {
+  if (plan.encrypt === null) return
+  await keepManifest(config.stateDir, id, path).catch((error: unknown) => {
+    context.log.warn(toFailure(error), 'the backup_manifest could not be kept for an incremental backup')
+  })
 }
 
 function instructions({ config, plan, id, chain }: StoreOptions, taken: TakenBackup): Buffer {
@@ -194,7 +206,7 @@ function manifestOf(
 }
 
 /** The writer, with what its repository fails with marked as such. */
-function marked(writer: BackupWriter, ofRepository: (error: unknown) => never): BlamingWriter {
+function marked(writer: BackupWriter, ofRepository: (error: unknown) => never): BackupWriter {
   return {
     put: async (name, body, plain) => {
       let failedBefore: unknown
@@ -217,7 +229,6 @@ function marked(writer: BackupWriter, ofRepository: (error: unknown) => never): 
     adopt: (name, path, stored) => writer.adopt(name, path, stored).catch(ofRepository),
     publish: (body) => writer.publish(body),
     abandon: () => writer.abandon(),
-    blame: ofRepository,
   }
 }
 

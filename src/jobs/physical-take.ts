@@ -18,14 +18,14 @@ import {
 import { withCause } from '../postgres/failures.ts'
 import { packTar, sha256Of } from '../postgres/packed-tar.ts'
 import { runProgram } from '../postgres/programs.ts'
-import type { BackupWriter } from '../repository/repository.ts'
 import { packDirectory } from './pack.ts'
 import type { PhysicalPlan } from './physical-plan.ts'
+import type { SealingWriter } from './seal.ts'
 import { keepSyncing, syncFile } from './sync-files.ts'
 import { diskFailure } from './work-folder.ts'
 
 /** A writer that marks what its repository fails with. */
-export interface BlamingWriter extends BackupWriter {
+export interface BlamingWriter extends SealingWriter {
   blame(error: unknown): never
 }
 
@@ -40,6 +40,8 @@ export interface TakeOptions {
   /** For what is staged; made and emptied here. */
   readonly folder: string
   readonly news: BaseBackupNews
+  /** Gets the path of the backup_manifest, which is removed thereafter. */
+  readonly onManifest: (path: string) => Promise<void>
   readonly signal: AbortSignal
 }
 
@@ -55,7 +57,7 @@ export interface TakenBackup {
 
 /**
  * Reads the cluster once, into the repository that the writer writes to. From 15 on pg_basebackup compresses by itself, and
- * writes to the repository's own disk where there is one. Else a cluster without tablespaces of its own flows there
+ * writes to the repository's own disk where there is one and nothing is to be encrypted. Else a cluster without tablespaces of its own flows there
  * without a copy on our disk; one that has some is staged, since standard output carries one tar only.
  */
 export async function takeBackup(options: TakeOptions): Promise<TakenBackup> {
@@ -83,6 +85,7 @@ export async function takeBackup(options: TakeOptions): Promise<TakenBackup> {
   }
   stoppedAt ??= plan.serverNow()
   const { wal } = await readBackupManifest(found.manifest)
+  await options.onManifest(found.manifest)
   const artifacts = [...found.artifacts, await writer.put('backup_manifest', createReadStream(found.manifest))]
   const { directory } = plan.savedConfig
   if (directory !== null)
@@ -108,7 +111,7 @@ async function streamed(options: Reading): Promise<Found> {
   const { folder, writer } = options
   const source = programOf(options, { directory: null })
   const base = await packTar({ ...packing(options), source, member: 'backup_manifest' }, (packed, plain) =>
-    writer.put('base.tar.zst', packed, plain),
+    writer.putSealed('base.tar.zst', packed, plain),
   )
   return { artifacts: [base], manifest: join(folder, 'backup_manifest') }
 }
@@ -164,7 +167,7 @@ async function staged(options: Reading): Promise<Found> {
       isCompressed
         ? await writer.put(artifact, createReadStream(path))
         : await packTar({ ...work, source: { program: 'cat', args: ['--', path], env: plan.env } }, (packed, plain) =>
-            writer.put(artifact, packed, plain),
+            writer.putSealed(artifact, packed, plain),
           ),
     )
     await rm(path)
@@ -185,8 +188,9 @@ async function assertExpected(directory: string, files: readonly { readonly file
   if (found.length !== expected.length || !expected.every((name) => found.includes(name))) throw tablespacesChanged()
 }
 
-function packing({ config, plan, folder, signal }: Reading) {
-  return { folder, env: plan.env, hasher: plan.hasher, compression: config.physical.compression, signal }
+function packing({ config, plan, folder, writer, signal }: Reading) {
+  const { env, hasher } = plan
+  return { folder, env, hasher, encrypt: writer.encrypt, compression: config.physical.compression, signal }
 }
 
 function programOf(

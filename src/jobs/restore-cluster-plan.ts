@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import type { Clock } from '../clock.ts'
 import type { ValidatedConfig } from '../config/validated.ts'
-import type { Manifest } from '../domain/backup.ts'
+import { findArtifact, type Manifest } from '../domain/backup.ts'
 import { majorOf } from '../domain/chain.ts'
 import { LifeboatError } from '../domain/errors.ts'
 import type { RecoveryCosts } from '../domain/recovery-costs.ts'
@@ -29,6 +29,7 @@ import type { Run } from '../runner/job.ts'
 import { canonicalParams } from '../runner/params.ts'
 import type { LiveServer } from './newest-dumps.ts'
 import { ownerOf } from './restore-cluster-owner.ts'
+import { unseal } from './unseal.ts'
 
 export interface ClusterRestoreOptions {
   readonly config: ValidatedConfig
@@ -86,7 +87,7 @@ export async function prepareClusterRestore(
       `WAL is missing, and there is more after that: ${answer.warnings.find(({ code }) => code === 'ends-at-hole')?.message ?? 'see lifeboat wal gaps'}`,
       { hint: 'find the missing segments; or say --missing-is-end to restore what comes before them' },
     )
-  const chain = await readChain(plan, answer.repository, options.repositories, signal)
+  const chain = await readChain(plan, answer.repository, options, signal)
   const manifest = (chain.at(-1) as ChainMember).manifest
   const tablespaces = mapTablespaces(manifest, wish)
   if (left === null)
@@ -205,11 +206,11 @@ function refusal({ refused, repository }: RecoveryAnswer): LifeboatError {
   return new LifeboatError(code, `${repository}: ${message}`, hint === undefined ? {} : { hint })
 }
 
-/** The members of the chain, each with the repositories that have it: that of the plan first. */
+/** The members of the chain, opened, each with the repositories that have it: that of the plan first. */
 async function readChain(
   { chain }: RecoveryPlan,
   planned: string,
-  repositories: readonly Repository[],
+  { repositories, config }: ClusterRestoreOptions,
   signal: AbortSignal,
 ): Promise<readonly ChainMember[]> {
   const nearest = repositories.toSorted((a, b) => Number(b.name === planned) - Number(a.name === planned))
@@ -228,7 +229,9 @@ async function readChain(
     const [first] = copies
     if (first === undefined) throw problem
     const same = copies.filter(({ manifest }) => manifest.checksum === first.manifest.checksum)
-    members.push({ manifest: first.manifest, repositories: same.map(({ repository }) => repository) })
+    const holders = same.map(({ repository }) => repository)
+    const manifest = await unseal(config.encryption, first.manifest, { repositories: holders, signal })
+    members.push({ manifest, repositories: holders })
   }
   return members
 }
@@ -242,19 +245,18 @@ function mapTablespaces({ backupId, physical }: Manifest, wish: RestoreWish): Re
       throw new LifeboatError('usage-invalid', `${backupId} has no tablespace in ${JSON.stringify(old)}`, {
         hint: known.length === 0 ? 'it has none besides the default ones' : `it has: ${listed(known)}`,
       })
-    if (places.has(found.oid))
-      throw new LifeboatError('usage-invalid', `the tablespace ${found.oid} is mapped twice: it was in ${found.path}`)
+    if (places.has(found.oid)) throw new LifeboatError('usage-invalid', `the tablespace ${found.oid} is mapped twice`)
     places.set(found.oid, place)
   }
   const left = known.filter(({ oid }) => !places.has(oid))
   if (left.length === 0) return places
   throw new LifeboatError('usage-invalid', `${backupId} has tablespaces that need a new place: ${listed(left)}`, {
-    hint: left.map(({ path }) => `--tablespace-map ${path}=NEW-DIRECTORY`).join(' '),
+    hint: left.map(({ oid, path }) => `--tablespace-map ${path ?? oid}=NEW-DIRECTORY`).join(' '),
   })
 }
 
-function listed(tablespaces: readonly { readonly oid: number; readonly path: string }[]): string {
-  return tablespaces.map(({ oid, path }) => `${path} (${oid})`).join(', ')
+function listed(tablespaces: readonly { readonly oid: number; readonly path: string | null }[]): string {
+  return tablespaces.map(({ oid, path }) => (path === null ? String(oid) : `${path} (${oid})`)).join(', ')
 }
 
 function roomNeeded(
@@ -265,7 +267,7 @@ function roomNeeded(
   const elsewhere = [...tablespaces].map(([oid, path]) => {
     const sizes = chain.map(({ manifest }) => {
       const name = manifest.physical?.tablespaces.find((one) => one.oid === oid)?.artifact
-      return manifest.artifacts.find((one) => one.name === name)?.plain.bytes ?? 0
+      return name === undefined ? 0 : (findArtifact(manifest, name)?.plain.bytes ?? 0)
     })
     return { path, bytes: Math.max(0, ...sizes) }
   })

@@ -105,6 +105,7 @@ class ClusterRestore {
     const { runId, signal, log } = this.#context
     const { phases, bytes } = await materialize({
       ...{ chain, tablespaces, installation, owner, signal, clock: this.#options.clock },
+      encryption: this.#options.config.encryption,
       dataDirectory: to,
       folder: unpackFolder(to, runId),
       compared: new Set(plan.chain.filter(({ isProven }) => isProven).map(({ id }) => id)),
@@ -116,7 +117,10 @@ class ClusterRestore {
     Object.assign(this.#phases, phases)
     log.info({ directory: to, bytes, phases }, 'the data directory is whole')
     this.#warnings.push(
-      ...(await unpackConfig(chain.at(-1), { dataDirectory: to, owner, signal, clock: this.#options.clock })),
+      ...(await unpackConfig(chain.at(-1), {
+        ...{ dataDirectory: to, owner, signal, clock: this.#options.clock },
+        encryption: this.#options.config.encryption,
+      })),
     )
   }
 

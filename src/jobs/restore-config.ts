@@ -3,7 +3,9 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Clock } from '../clock.ts'
+import { findArtifact } from '../domain/backup.ts'
 import { toFailure } from '../domain/errors.ts'
+import type { EncryptionConfig } from '../encryption/age.ts'
 import { ArtifactFetcher } from '../physical/fetch-artifact.ts'
 import type { ChainMember } from '../physical/materialize.ts'
 import { makeOwnedDirectory } from '../physical/owned-files.ts'
@@ -14,6 +16,7 @@ import { unpackDirectory } from './pack.ts'
 export interface UnpackConfigOptions {
   readonly dataDirectory: string
   readonly owner: OsUser | null
+  readonly encryption: EncryptionConfig
   readonly clock: Clock
   readonly signal: AbortSignal
 }
@@ -27,14 +30,14 @@ const configFolder = 'config'
  */
 export async function unpackConfig(
   member: ChainMember | undefined,
-  { dataDirectory, owner, clock, signal }: UnpackConfigOptions,
+  { dataDirectory, owner, encryption, clock, signal }: UnpackConfigOptions,
 ): Promise<readonly string[]> {
-  if (member === undefined || !member.manifest.artifacts.some(({ name }) => name === 'config.tar')) return []
+  if (member === undefined || findArtifact(member.manifest, 'config.tar') === undefined) return []
   const folder = await mkdtemp(join(tmpdir(), 'lifeboat-'))
   const target = join(dataDirectory, restoreFolder, configFolder)
   try {
     const archive = join(folder, 'config.tar')
-    const fetcher = new ArtifactFetcher({ folder, owner: null, env: {}, clock, onBytes: () => {} })
+    const fetcher = new ArtifactFetcher({ folder, owner: null, env: {}, clock, encryption, onBytes: () => {} })
     await fetcher.read(member, 'config.tar', archive, signal)
     await makeOwnedDirectory(join(dataDirectory, restoreFolder), owner)
     await mkdir(target, { recursive: true, mode: 0o700 })

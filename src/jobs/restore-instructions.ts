@@ -1,4 +1,4 @@
-import type { Artifact } from '../domain/backup.ts'
+import { type Artifact, isEncrypted, isEncryptedArtifact, plainName } from '../domain/backup.ts'
 import { settingsOption } from '../postgres/connection.ts'
 import { restoreSettings } from '../postgres/restore.ts'
 import { suffixedName } from '../postgres/swap-databases.ts'
@@ -28,14 +28,14 @@ export function restoreInstructions(facts: InstructionFacts): string {
 A dump of the database ${name} of the cluster ${JSON.stringify(facts.cluster)}, as it was at ${facts.snapshotTime},
 from PostgreSQL ${facts.serverVersion}. Everything committed before that moment is in it.
 
-You need: a copy of this folder, \`sha256sum\`, \`tar\`, and the client programs of PostgreSQL ${facts.clientMajor} or newer
+You need: a copy of this folder, \`sha256sum\`, ${isEncrypted(facts) ? '`age` and a private key that it was encrypted for, ' : ''}\`tar\`, and the client programs of PostgreSQL ${facts.clientMajor} or newer
 (\`psql\`, \`pg_restore\`). Restore into a server of PostgreSQL ${facts.serverMajor} or newer.
 
 ## 0. Work on a copy, as the right user
 
 Never work in the repository: what is unpacked there gets in the way of Lifeboat, and a slip costs a backup. Begin in this
 folder, as a user that may read it (root, or the one that Lifeboat runs as). The copy needs room for the folder and
-once more for the unpacked dump; set TMPDIR where /tmp has not got that.
+once more for the unpacked dump${isEncrypted(facts) ? ', and once more for the decrypted files' : ''}; set TMPDIR where /tmp has not got that.
 
 \`\`\`sh
 work=$(mktemp -d)
@@ -54,7 +54,7 @@ sha256sum --check <<'SUMS'
 ${sums}
 SUMS
 \`\`\`
-
+${decryptSection(facts.artifacts)}
 ## 2. Unpack
 
 \`\`\`sh
@@ -100,6 +100,21 @@ pg_restore --create --exit-on-error --jobs=4 --dbname=template1 dump
 
 \`fingerprint.json\` holds the row count and a hash of every table at the moment of the dump. Count some tables and compare,
 then run ANALYZE, since statistics are not restored. At the end remove the copy: \`rm -r "$work"\`, as root.
+`
+}
+
+function decryptSection(artifacts: readonly Artifact[]): string {
+  const encrypted = artifacts.filter(isEncryptedArtifact)
+  if (encrypted.length === 0) return ''
+  const commands = encrypted.map((one) => `age -d -i "$key" -o ${plainName(one)} ${one.name}`)
+  return `
+Then decrypt. Without the private key of one of its recipients nobody can: the sums above say no more than that these are the
+files. Put the path of the key's file for key.txt; what it decrypts is as confidential as the database.
+
+\`\`\`sh
+key=\${LIFEBOAT_KEY:-key.txt}
+${commands.join('\n')}
+\`\`\`
 `
 }
 

@@ -12,6 +12,7 @@ import { LevelRecorder } from './level-recorder.ts'
 import { compareDumps, hintOfOthers, ofLiveCluster } from './newest-dumps.ts'
 import type { RestoreJobOptions } from './restore.ts'
 import { newestSoundDumps } from './sound-dumps.ts'
+import { unseal } from './unseal.ts'
 import { type FetchedArtifacts, verifyArtifacts } from './verify-artifacts.ts'
 
 /** One copy of a backup. */
@@ -134,11 +135,15 @@ async function fetchWhole(
     signal: AbortSignal
   },
 ): Promise<FetchedArtifacts> {
+  const { repository, signal } = work
+  await unseal(config.encryption, work.manifest, { repositories: [repository], signal })
   const recorder = new LevelRecorder(clock)
   const fetched = await verifyArtifacts(
     {
       ...work,
       clock,
+      encryption: config.encryption,
+      isOpen: true,
       env: cleanEnvironment({ [workMarker]: work.folder }),
       earlier: null,
       reproofSeconds: config.verification.reproofSeconds,

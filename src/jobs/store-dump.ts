@@ -1,13 +1,16 @@
-import type { Artifact } from '../domain/backup.ts'
+import type { Artifact, Manifest } from '../domain/backup.ts'
 import type { ClusterFacts, DatabaseFacts } from '../postgres/cluster.ts'
 import { dumpArguments } from '../postgres/dump.ts'
 import { withBootstrapSuperuser } from '../postgres/globals.ts'
 import type { Installation } from '../postgres/installations.ts'
+import type { ProgramOptions } from '../postgres/programs.ts'
 import type { Repository } from '../repository/repository.ts'
 import type { JobContext } from '../runner/job.ts'
 import type { StagedDump } from './dump-database.ts'
 import { packDirectory } from './pack.ts'
+import { copyArtifacts } from './physical-copy.ts'
 import { restoreInstructions } from './restore-instructions.ts'
+import { sealing } from './seal.ts'
 
 export interface StoreDumpOptions {
   readonly repository: Repository
@@ -21,6 +24,8 @@ export interface StoreDumpOptions {
   readonly compression: string
   readonly jobs: number
   readonly env: Readonly<Record<string, string>>
+  /** What encrypts; null: nothing is encrypted. */
+  readonly encrypt: ProgramOptions | null
   /** Lifeboat's own version. */
   readonly version: string
   /** Must give the same for every repository: their manifests are equal. */
@@ -34,9 +39,10 @@ export interface StoreDumpOptions {
 export async function storeDump(
   options: StoreDumpOptions,
   { signal, runId }: Pick<JobContext, 'signal' | 'runId'>,
-): Promise<void> {
-  const { repository, id, facts, database, staged, installation, env } = options
-  const writer = await repository.beginBackup(id, { runId, signal })
+): Promise<Manifest> {
+  const { repository, id, facts, database, staged, installation, env, encrypt } = options
+  const inner = await repository.beginBackup(id, { runId, signal })
+  const writer = sealing(inner, encrypt, signal)
   const putText = (name: string, text: string) => writer.put(name, Buffer.from(text))
   try {
     const artifacts: Artifact[] = [
@@ -47,19 +53,7 @@ export async function storeDump(
       await writer.put('globals.sql', withBootstrapSuperuser(staged.globals, facts.bootstrapSuperuser)),
     ]
     const snapshotTime = staged.snapshot.at.toISOString()
-    const instructions = restoreInstructions({
-      backupId: id,
-      cluster: options.cluster,
-      database: database.name,
-      serverVersion: facts.serverVersion,
-      serverMajor: facts.serverMajor,
-      clientMajor: installation.major,
-      snapshotTime,
-      bootstrapSuperuser: facts.bootstrapSuperuser,
-      artifacts,
-    })
-    await putText('RESTORE.md', instructions)
-    await writer.publish({
+    const sealed = await writer.seal({
       backupId: id,
       type: 'dump',
       cluster: options.cluster,
@@ -79,6 +73,39 @@ export async function storeDump(
       warnings: staged.warnings,
       durationSeconds: options.durationSeconds(),
     })
+    const instructions = restoreInstructions({
+      backupId: id,
+      cluster: options.cluster,
+      database: database.name,
+      serverVersion: facts.serverVersion,
+      serverMajor: facts.serverMajor,
+      clientMajor: installation.major,
+      snapshotTime,
+      bootstrapSuperuser: facts.bootstrapSuperuser,
+      artifacts: [...artifacts, ...sealed.artifacts],
+    })
+    await writer.putOpen('RESTORE.md', Buffer.from(instructions))
+    return await writer.publish(sealed.body)
+  } catch (error) {
+    await writer.abandon()
+    throw error
+  }
+}
+
+/**
+ * Copies a backup into another repository. Encrypting the same once more gives other bytes, and every repository is to have
+ * the same ones.
+ */
+export async function copyDump(
+  from: { readonly repository: Repository; readonly manifest: Manifest },
+  to: Repository,
+  { signal, runId }: Pick<JobContext, 'signal' | 'runId'>,
+): Promise<void> {
+  const { artifacts, checksum: _, formatVersion: __, ...body } = from.manifest
+  const writer = await to.beginBackup(body.backupId, { runId, signal })
+  try {
+    await copyArtifacts({ repository: from.repository, id: body.backupId }, artifacts, writer, signal)
+    await writer.publish(body)
   } catch (error) {
     await writer.abandon()
     throw error

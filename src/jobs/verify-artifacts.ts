@@ -3,9 +3,18 @@ import { join } from 'node:path'
 import { pipeline, type TransformCallback } from 'node:stream'
 import { finished } from 'node:stream/promises'
 import type { Clock } from '../clock.ts'
-import type { Artifact, Digest, Manifest } from '../domain/backup.ts'
+import {
+  type Artifact,
+  type Digest,
+  isEncrypted,
+  isEncryptedArtifact,
+  type Manifest,
+  plainName,
+} from '../domain/backup.ts'
 import { toFailure } from '../domain/errors.ts'
 import type { HashedArtifact, Proof } from '../domain/proof.ts'
+import { ageFailure, decryptStage, type EncryptionConfig } from '../encryption/age.ts'
+import { decryptBytes } from '../encryption/filter.ts'
 import { wasKilled } from '../postgres/failures.ts'
 import { chooseClient, type Installation } from '../postgres/installations.ts'
 import { listContents, readWholeDump } from '../postgres/restore.ts'
@@ -37,6 +46,9 @@ export interface ArtifactOptions extends ReadOptions, KnownOptions {
   readonly folder: string
   readonly installations: readonly Installation[]
   readonly env: Readonly<Record<string, string>>
+  readonly encryption: EncryptionConfig
+  /** It is not encrypted, or the identities open it. Otherwise it is hashed, and nothing more. */
+  readonly isOpen: boolean
   /** The dump is needed unpacked, for a restore. */
   readonly unpack: boolean
 }
@@ -55,7 +67,7 @@ const small = 64 * 1024 * 1024
 
 /**
  * The level `artifact`: every artifact that the manifest names is there, with its size and its SHA-256; the dump is a
- * whole archive whose every member can be read to its end.
+ * whole archive whose every member can be read to its end, if it can be opened at all.
  */
 export async function verifyArtifacts(
   options: ArtifactOptions,
@@ -70,13 +82,14 @@ export async function verifyArtifacts(
     const outcome = await recorder.look(name, 'artifact-unreadable', signal, async () => {
       const version = await present(options, artifact)
       const known = unchanged(options, artifact, version)
-      const isDump = artifact.name === 'dump.tar'
+      const isDump = plainName(artifact) === 'dump.tar'
+      const isText = !isDump && artifact.stored.bytes <= small && isReadable(options, artifact)
       if (known !== null && !(isDump && options.unpack)) {
-        if (!isDump && artifact.stored.bytes <= small) files.set(artifact.name, await readText(options, artifact))
+        if (isText) files.set(plainName(artifact), await readText(options, artifact))
         return { entry: known, detail: `unchanged since ${known.hashedAt}` }
       }
-      if (isDump) directory = await fetchDump(options, artifact)
-      else if (artifact.stored.bytes <= small) files.set(artifact.name, await readText(options, artifact))
+      if (isDump && isReadable(options, artifact)) directory = await fetchDump(options, artifact)
+      else if (isText) files.set(plainName(artifact), await readText(options, artifact))
       else await readThrough(options, artifact)
       return { entry: hashedEntry(options, artifact, version), detail: undefined }
     })
@@ -85,11 +98,17 @@ export async function verifyArtifacts(
     recorder.pass(name, outcome.detail)
   }
   if (recorder.verdict !== 'pass') return null
+  if (!options.isOpen && isEncrypted(manifest))
+    recorder.pass('contents', 'encrypted, and not opened: they were not looked at')
   if (directory !== null)
     await recorder.look('contents', 'contents-unreadable', signal, () =>
       readContents(options, directory as string, recorder),
     )
   return recorder.verdict === 'pass' ? { hashed, directory, files } : null
+}
+
+function isReadable({ isOpen }: ArtifactOptions, artifact: Artifact): boolean {
+  return isOpen || !isEncryptedArtifact(artifact)
 }
 
 /** @throws VerdictError `artifact-missing`, `size-mismatch` */
@@ -149,9 +168,10 @@ async function fetchDump(options: ArtifactOptions, artifact: Artifact): Promise<
     )
   }
   const bytes = await read(options, artifact)
-  const unpacked = await unpackDirectory({ directory, env, signal }, bytes).then(
+  const decrypt = isEncryptedArtifact(artifact) ? await decryptStage(options.encryption) : null
+  const unpacked = await unpackDirectory({ directory, env, decrypt, signal }, bytes).then(
     () => null,
-    (error: unknown) => error,
+    (error: unknown) => ageFailure(error),
   )
   signal.throwIfAborted()
   // A broken archive whose bytes differ was altered; one whose bytes are right was broken from the start.
@@ -160,11 +180,13 @@ async function fetchDump(options: ArtifactOptions, artifact: Artifact): Promise<
   return directory
 }
 
-/** tar stops at the first fault, so the bytes are read again to tell which of them it is. */
+/** age and tar stop at the first fault, so the bytes are read again to tell which of them it is. */
 async function explainBroken(options: ArtifactOptions, artifact: Artifact, error: unknown): Promise<never> {
   const { code } = toFailure(error)
-  if ((code !== 'program-failed' && code !== 'artifact-invalid') || wasKilled(error)) throw error
+  const isOfKeys = code === 'identity-mismatch' // or of a damaged header
+  if ((code !== 'program-failed' && code !== 'artifact-invalid' && !isOfKeys) || wasKilled(error)) throw error
   await readThrough(options, artifact)
+  if (isOfKeys) throw error
   throw new VerdictError(
     'fail',
     'archive-broken',
@@ -178,7 +200,10 @@ async function readText(options: ArtifactOptions, artifact: Artifact): Promise<s
   const chunks: Buffer[] = []
   for await (const chunk of bytes) chunks.push(chunk as Buffer)
   assertSame(artifact, bytes.digest())
-  return Buffer.concat(chunks).toString('utf8')
+  const stored = Buffer.concat(chunks)
+  if (!isEncryptedArtifact(artifact)) return stored.toString('utf8')
+  const opened = await decryptBytes(options.encryption, stored, { mostBytes: small, signal: options.signal })
+  return opened.toString('utf8')
 }
 
 /** @throws VerdictError `checksum-mismatch`; what the repository fails with */

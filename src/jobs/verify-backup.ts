@@ -14,6 +14,7 @@ import { Phases } from './phases.ts'
 import type { ReplayTarget } from './replay-target.ts'
 import { removeScratch, restoreIntoScratch } from './scratch-restore.ts'
 import { withinTime } from './target-time.ts'
+import { isOfKeys, unseal } from './unseal.ts'
 import { type FetchedArtifacts, verifyArtifacts } from './verify-artifacts.ts'
 import { verifyData } from './verify-data.ts'
 import { type SeenPhysical, verifyPhysical } from './verify-physical.ts'
@@ -113,12 +114,20 @@ async function verifyLevels(
     return { seen, ...(await verifyPhysical({ ...options, earlier }, seen, { levels, phases, artifacts })) }
   }
   const installations = await findInstallations(config.postgres.binDir)
-  const fetched = await phases.time('fetch', () => fetch(options, manifest, installations, artifacts))
+  const closed = await tryOpening(options, manifest)
+  const isOpen = closed === null
+  const fetched = await phases.time('fetch', () => fetch(options, { manifest, isOpen }, installations, artifacts))
   levels.artifact = artifacts.result()
   const hashed = fetched?.hashed ?? []
-  if (fetched === null || fetched.directory === null || level === 'artifact') return { seen, hashed }
+  if (fetched === null || level === 'artifact') return { seen, hashed }
 
   const restoring = new LevelRecorder(clock)
+  if (closed !== null) {
+    await restoring.look('decrypt', 'artifact-unreadable', signal, () => Promise.reject(closed))
+    levels.restore = restoring.result()
+    return { seen, hashed }
+  }
+  if (fetched.directory === null) return { seen, hashed }
   const fingerprint = await restoring.look('fingerprint', 'fingerprint-invalid', signal, async () => {
     assertHeld(manifest, fetched)
     return parseFingerprint(fetched.files)
@@ -198,7 +207,7 @@ async function readManifest(
 
 async function fetch(
   options: VerifyBackupOptions,
-  manifest: Manifest,
+  { manifest, isOpen }: { readonly manifest: Manifest; readonly isOpen: boolean },
   installations: Awaited<ReturnType<typeof findInstallations>>,
   recorder: LevelRecorder,
 ): Promise<FetchedArtifacts | null> {
@@ -220,7 +229,9 @@ async function fetch(
       env: cleanEnvironment({ [workMarker]: folder }),
       earlier: await earlierProof(options, manifest.backupId),
       reproofSeconds: config.verification.reproofSeconds,
-      unpack: level !== 'artifact',
+      encryption: config.encryption,
+      isOpen,
+      unpack: level !== 'artifact' && isOpen,
       onBytes: (bytes) => {
         done += bytes
         options.onProgress(0.3 * Math.min(1, done / total), 'reading')
@@ -228,6 +239,23 @@ async function fetch(
     },
     recorder,
   )
+}
+
+/**
+ * Whether the identities open a backup: null, or why they do not. What is wrong with what is stored is for the artifacts to
+ * show.
+ */
+async function tryOpening(
+  { config, repository, signal }: VerifyBackupOptions,
+  manifest: Manifest,
+): Promise<LifeboatError | null> {
+  try {
+    await unseal(config.encryption, manifest, { repositories: [repository], signal })
+  } catch (error) {
+    signal.throwIfAborted()
+    if (isOfKeys(error)) return error
+  }
+  return null
 }
 
 /** A proof that cannot be read vouches for nothing: everything is hashed again. */

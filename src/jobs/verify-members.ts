@@ -1,8 +1,9 @@
 import { join } from 'node:path'
 import type { Clock } from '../clock.ts'
-import type { Artifact } from '../domain/backup.ts'
+import { type Artifact, isEncrypted, plainName } from '../domain/backup.ts'
 import { LifeboatError } from '../domain/errors.ts'
 import type { HashedArtifact, LevelResult, Proof } from '../domain/proof.ts'
+import type { EncryptionConfig } from '../encryption/age.ts'
 import { checkMember, linkTablespaces } from '../physical/check-member.ts'
 import { ArtifactFetcher } from '../physical/fetch-artifact.ts'
 import { emptyDirectory, makePrivate } from '../physical/places.ts'
@@ -22,6 +23,9 @@ export interface MemberOptions {
   readonly chain: readonly SeenMember[]
   readonly installation: Installation
   readonly owner: OsUser | null
+  readonly encryption: EncryptionConfig
+  /** The identities open what is encrypted. Otherwise that is hashed, and nothing more. */
+  readonly isOpen: boolean
   /** Whoever owns the unpacked files can enter it. */
   readonly folder: string
   readonly clock: Clock
@@ -65,6 +69,11 @@ async function verifyMember(options: MemberOptions, member: SeenMember): Promise
     for (const { name, hashedAt } of known) recorder.pass(`checksum ${name}`, `unchanged since ${hashedAt}`)
     return { member, hashed: known, result: recorder.result() }
   }
+  if (!options.isOpen && isEncrypted(manifest)) {
+    const hashed = await hashAll(options, member, { artifacts: manifest.artifacts, recorder })
+    if (recorder.verdict === 'pass') recorder.pass('contents', 'encrypted, and not opened: they were not looked at')
+    return { member, hashed, result: recorder.result() }
+  }
   const hashed = await recorder.look('unpack', 'artifact-unreadable', signal, () =>
     unpackAndCheck(options, member, recorder),
   )
@@ -86,7 +95,7 @@ async function knownArtifacts(options: MemberOptions, { manifest }: SeenMember):
 }
 
 async function unpackAndCheck(
-  { repository, installation, owner, folder: parent, clock, signal, onBytes }: MemberOptions,
+  { repository, installation, owner, encryption, folder: parent, clock, signal, onBytes }: MemberOptions,
   { manifest }: SeenMember,
   recorder: LevelRecorder,
 ): Promise<readonly HashedArtifact[]> {
@@ -106,7 +115,7 @@ async function unpackAndCheck(
     await makePassable(folder)
     const env = { [workMarker]: parent }
     const member = { manifest, repositories: [repository] }
-    const fetcher = new ArtifactFetcher({ folder, owner, env, clock, onBytes })
+    const fetcher = new ArtifactFetcher({ folder, owner, env, encryption, clock, onBytes })
     const dataDirectory = join(folder, 'data')
     for (const [name = '', place = ''] of archives) {
       const directory = join(folder, place)
@@ -138,12 +147,20 @@ export function entryOf({ name, version, stored, hashedAt }: HashedArtifact): Ha
 /** Hashes the artifacts that are not needed to make a data directory. */
 export async function verifyOthers(
   options: Pick<MemberOptions, 'repository' | 'clock' | 'signal' | 'onBytes'>,
-  { manifest }: SeenMember,
+  member: SeenMember,
   recorder: LevelRecorder,
 ): Promise<readonly HashedArtifact[]> {
-  const { repository, clock, signal, onBytes } = options
+  const artifacts = member.manifest.artifacts.filter((one) => !isUnpacked(one))
+  return hashAll(options, member, { artifacts, recorder })
+}
+
+async function hashAll(
+  { repository, clock, signal, onBytes }: Pick<MemberOptions, 'repository' | 'clock' | 'signal' | 'onBytes'>,
+  { manifest }: SeenMember,
+  { artifacts, recorder }: { readonly artifacts: readonly Artifact[]; readonly recorder: LevelRecorder },
+): Promise<readonly HashedArtifact[]> {
   const hashed: HashedArtifact[] = []
-  for (const artifact of manifest.artifacts.filter(({ name }) => !isUnpacked(name))) {
+  for (const artifact of artifacts) {
     const name = `checksum ${artifact.name}`
     const entry = await recorder.look(name, 'artifact-unreadable', signal, async () => {
       const version = await present({ repository, manifest, signal, onBytes }, artifact)
@@ -157,13 +174,14 @@ export async function verifyOthers(
   return hashed
 }
 
-function isUnpacked(name: string): boolean {
+function isUnpacked(artifact: Artifact): boolean {
+  const name = plainName(artifact)
   return name.endsWith('.tar.zst') || name === 'backup_manifest'
 }
 
 /** What the archives take once they are unpacked. */
 export function unpackedBytes(artifacts: readonly Artifact[]): number {
-  return artifacts.filter(({ name }) => isUnpacked(name)).reduce((sum, { plain }) => sum + plain.bytes, 0)
+  return artifacts.filter(isUnpacked).reduce((sum, { plain }) => sum + plain.bytes, 0)
 }
 
 /** Which backup, and which of its parts, an error of the module that unpacks says to be wrong; null: it says no such thing. */

@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import type { Manifest } from '../domain/backup.ts'
 import { LifeboatError } from '../domain/errors.ts'
 import type { HashedArtifact, LevelResult, RestoredCluster, VerificationLevel } from '../domain/proof.ts'
 import type { Materialized } from '../physical/materialize.ts'
@@ -9,6 +10,7 @@ import type { Phases } from './phases.ts'
 import { type PhysicalScratchOptions, replayInScratch, unpackChain } from './physical-scratch.ts'
 import { assertAfterBackup, planReplay } from './replay-plan.ts'
 import { scratchAccount } from './scratch-account.ts'
+import { isOfKeys, unseal } from './unseal.ts'
 import type { VerifyBackupOptions } from './verify-backup.ts'
 import { readChain, type SeenMember } from './verify-chain.ts'
 import { verifyCluster } from './verify-cluster.ts'
@@ -52,6 +54,7 @@ export async function verifyPhysical(
   assertAfterBackup(seen.manifest, target)
   const beganAt = clock.monotonic()
   const chain = await artifacts.look('chain', 'chain-broken', signal, () => readChain(repository, seen, signal))
+  const opened = await openChain(options, chain ?? [])
   if (chain !== null) artifacts.pass('chain', chain.map(({ manifest }) => manifest.backupId).join(', '))
   const place = join(folder, 'scratch')
   const means =
@@ -61,7 +64,7 @@ export async function verifyPhysical(
           const major = Math.floor(seen.manifest.serverVersionNum / 10_000)
           const installation = chooseServer(await findInstallations(config.postgres.binDir), major)
           // Where the tablespaces of the server are, if it is on this machine.
-          const others = seen.manifest.physical?.tablespaces.map(({ path }) => path) ?? []
+          const others = tablespacePlaces(opened.chain)
           const account = await scratchAccount(config, [folder, installation.directory], signal, others)
           await makeOwned(place, account.osUser)
           return { installation, account }
@@ -76,19 +79,24 @@ export async function verifyPhysical(
     phases.time('artifacts', () =>
       verifyMembers({
         ...{ repository, chain, clock, signal, folder: place, rehash: options.rehash },
+        ...{ encryption: config.encryption, isOpen: opened.closed === null },
         ...{ installation: means.installation, owner: means.account.osUser },
         reproofSeconds: config.verification.reproofSeconds,
         earlier: options.earlier,
         onBytes: bytesOf(chain, (ratio) => options.onProgress(ratio, 'reading')),
       }),
     )
-  if (level === 'artifact') {
+  const restoring = new LevelRecorder(clock)
+  if (level === 'artifact' || opened.closed !== null) {
     found.take(await members())
     levels.artifact = artifacts.result()
+    if (level !== 'artifact' && levels.artifact.verdict === 'pass') {
+      await restoring.look('decrypt', 'artifact-unreadable', signal, () => Promise.reject(opened.closed))
+      levels.restore = restoring.result()
+    }
     return { ...found.all(), restored: null }
   }
 
-  const restoring = new LevelRecorder(clock)
   // A history that nobody can read is none of the backup's.
   const look = () => planReplay(repository, chain.at(-1)?.manifest ?? never(), target, signal)
   const plan = await restoring.look('wal', 'wal-unknown', signal, look, 'inconclusive')
@@ -132,6 +140,31 @@ export async function verifyPhysical(
   } finally {
     await copy.close()
   }
+}
+
+/** The chain with what its manifests keep to themselves, as far as that can be had; and why the identities do not open it. */
+async function openChain(
+  options: VerifyBackupOptions,
+  chain: readonly SeenMember[],
+): Promise<{ readonly chain: readonly Manifest[]; readonly closed: LifeboatError | null }> {
+  const { config, repository, signal } = options
+  const opened: Manifest[] = []
+  let closed: LifeboatError | null = null
+  for (const { manifest } of chain) {
+    try {
+      opened.push(await unseal(config.encryption, manifest, { repositories: [repository], signal }))
+    } catch (error) {
+      signal.throwIfAborted()
+      if (isOfKeys(error)) closed ??= error
+      // What is wrong with what is stored is for the artifacts to show.
+    }
+  }
+  return { chain: opened, closed }
+}
+
+function tablespacePlaces(chain: readonly Manifest[]): readonly string[] {
+  const places = chain.at(-1)?.physical?.tablespaces ?? []
+  return places.flatMap(({ path }) => (path === null ? [] : [path]))
 }
 
 /** Gives the error as a value. What the signal's reason says is for the recorders. */

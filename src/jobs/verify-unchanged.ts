@@ -1,4 +1,4 @@
-import type { Manifest } from '../domain/backup.ts'
+import { type Manifest, plainName } from '../domain/backup.ts'
 import type { HashedArtifact, LevelResult } from '../domain/proof.ts'
 import type { Repository } from '../repository/repository.ts'
 import { VerdictError } from './level-recorder.ts'
@@ -41,7 +41,7 @@ export async function assertUnchanged(
  */
 export function assertHeld({ artifacts }: Manifest, { files }: FetchedArtifacts): void {
   const missing = artifacts.find(
-    ({ name }) => (name === 'globals.sql' || name === 'fingerprint.json') && !files.has(name),
+    (one) => ['globals.sql', 'fingerprint.json'].includes(plainName(one)) && !files.has(plainName(one)),
   )
   if (missing === undefined) return
   const words = `${missing.name} has ${missing.stored.bytes} bytes, more than this version can handle`

@@ -4,11 +4,13 @@ import { join } from 'node:path'
 import { type Readable, Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { Clock } from '../clock.ts'
-import type { Artifact, Digest, Manifest } from '../domain/backup.ts'
+import { type Artifact, type Digest, findArtifact, isEncryptedArtifact, type Manifest } from '../domain/backup.ts'
 import { LifeboatError } from '../domain/errors.ts'
 import type { HashedArtifact } from '../domain/proof.ts'
+import { ageFailure, decryptStage, type EncryptionConfig } from '../encryption/age.ts'
+import { filterThrough } from '../encryption/filter.ts'
 import { wasKilled, withCause } from '../postgres/failures.ts'
-import type { OsUser } from '../postgres/programs.ts'
+import type { OsUser, ProgramOptions } from '../postgres/programs.ts'
 import { chooseTools, type UnpackTools, unpackTar } from '../postgres/unpacked-tar.ts'
 import type { Repository } from '../repository/repository.ts'
 import { DigestStream } from '../storage/digest.ts'
@@ -32,6 +34,8 @@ export interface FetchOptions {
   readonly owner: OsUser | null
   readonly env: Readonly<Record<string, string>>
   readonly clock: Clock
+  /** For what is encrypted. */
+  readonly encryption: EncryptionConfig
   /** Of what is stored; negative for what is read again. */
   readonly onBytes: (bytes: number) => void
 }
@@ -70,13 +74,14 @@ export class ArtifactFetcher {
     name: string,
     { directory, clear, signal }: { directory: string; clear: () => Promise<void>; signal: AbortSignal },
   ): Promise<void> {
-    await this.#fromAny(member, name, { signal, clear }, async (copy, source, count) => {
+    this.#tools ??= chooseTools(signal)
+    const tools = await this.#tools // before there is a source that could fail, and nobody who listens
+    await this.#fromAny(member, name, { signal, clear }, async (copy, source, { count, decrypt }) => {
       const { folder, owner, env } = this.#options
-      this.#tools ??= chooseTools(signal)
       const fifo = join(folder, `${++this.#fifos}.fifo`)
       const descriptor = source instanceof FileStream ? source.whole : null
       const stop = descriptor === null ? count.follow(source) : count.watch(descriptor)
-      const how = { directory, exclude: leftOut, owner, fifo, env, tools: await this.#tools, signal }
+      const how = { directory, exclude: leftOut, owner, fifo, env, decrypt, tools, signal }
       const sha256 = await unpackTar({ source, descriptor, ...how })
         .catch((error: unknown) => this.#explain(copy, error, signal))
         .finally(stop)
@@ -87,13 +92,20 @@ export class ArtifactFetcher {
   /** Reads an artifact into a file, which must not be there. @throws LifeboatError as `unpack` */
   async read(member: ChainMember, name: string, path: string, signal: AbortSignal): Promise<void> {
     const clear = () => rm(path, { force: true })
-    await this.#fromAny(member, name, { signal, clear }, async (copy, source, count) => {
+    await this.#fromAny(member, name, { signal, clear }, async (copy, source, { count, decrypt }) => {
       count.follow(source)
       const hashing = new DigestStream()
       const file = createWriteStream(path, { flags: 'wx', mode: 0o600 })
-      await pipeline(source, hashing, file, { signal }).catch((error: unknown) => {
+      const failed = (error: unknown) => {
         throw storageFailure(`cannot write ${path}`, error)
-      })
+      }
+      if (decrypt === null) await pipeline(source, hashing, file, { signal }).catch(failed)
+      else {
+        pipeline(source, hashing).catch(() => {}) // it fails with what the source does
+        await filterThrough(decrypt, hashing, signal, (output) =>
+          pipeline(output, file, { signal }).catch(failed),
+        ).catch((error: unknown) => this.#explain(copy, error, signal))
+      }
       assertSame(copy, hashing.digest())
       const { owner } = this.#options
       if (owner !== null) await chown(path, owner.uid, owner.gid)
@@ -104,21 +116,26 @@ export class ArtifactFetcher {
     member: ChainMember,
     name: string,
     { signal, clear }: { readonly signal: AbortSignal; readonly clear: () => Promise<void> },
-    use: (copy: Copy, source: Readable, count: ByteCount) => Promise<void>,
+    use: (
+      copy: Copy,
+      source: Readable,
+      how: { readonly count: ByteCount; readonly decrypt: ProgramOptions | null },
+    ) => Promise<void>,
   ): Promise<void> {
     const { backupId, artifacts } = member.manifest
-    const artifact = artifacts.find((one) => one.name === name)
+    const artifact = findArtifact({ artifacts }, name)
     if (artifact === undefined) throw new LifeboatError('artifact-invalid', `${backupId} has no ${name}`)
+    const decrypt = isEncryptedArtifact(artifact) ? await decryptStage(this.#options.encryption) : null
     const problems: unknown[] = []
     for (const repository of member.repositories) {
       const copy = { repository, backupId, artifact }
       const count = new ByteCount(this.#options)
       try {
         const version = await present(copy, signal)
-        await use(copy, await repository.readArtifact(backupId, name, { signal }), count)
+        await use(copy, await repository.readArtifact(backupId, artifact.name, { signal }), { count, decrypt })
         count.set(artifact.stored.bytes)
         const hashedAt = this.#options.clock.now().toISOString()
-        this.hashed.push({ backupId, name, version, stored: artifact.stored, hashedAt })
+        this.hashed.push({ backupId, name: artifact.name, version, stored: artifact.stored, hashedAt })
         return
       } catch (error) {
         count.set(0) // it is read again, or not at all
@@ -131,23 +148,31 @@ export class ArtifactFetcher {
     throw together(problems) ?? new LifeboatError('not-recoverable', `no repository is left that has ${backupId}`)
   }
 
-  /** zstd and tar stop at the first fault, so the bytes are read again to tell whether they are the ones that were stored. */
+  /** age, zstd and tar stop at the first fault, so the bytes are read again to tell whether they are the ones that were stored. */
   async #explain(copy: Copy, error: unknown, signal: AbortSignal): Promise<never> {
-    const told = withCause(error)
-    if (!(told instanceof LifeboatError) || told.code !== 'program-failed' || wasKilled(error)) throw told
+    const told = ageFailure(withCause(error))
+    if (!(told instanceof LifeboatError) || !mayBeDamage.has(told.code) || wasKilled(error)) throw told
     const hashing = new DigestStream()
     const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() })
     const { backupId, artifact, repository } = copy
     await pipeline(await repository.readArtifact(backupId, artifact.name, { signal }), hashing, nowhere, { signal })
     assertSame(copy, hashing.digest())
+    if (told.code === 'identity-mismatch') throw told // the bytes are right
     throw invalid(copy, 'archive-broken', `was broken when it was stored: ${told.message}`)
   }
 }
 
+/** What age, zstd and tar fail with at damaged bytes; a damaged header looks like one for other keys. */
+const mayBeDamage = new Set(['program-failed', 'artifact-invalid', 'identity-mismatch'])
+
+const ours = new Set([
+  ...['disk-full', 'program-missing', 'program-failed'],
+  ...['identity-missing', 'identity-mismatch', 'config-invalid'],
+])
+
 /** What no other repository can mend. */
 function isOurs(error: unknown): boolean {
-  if (!(error instanceof LifeboatError)) return true
-  return error.code === 'disk-full' || error.code === 'program-missing' || error.code === 'program-failed'
+  return !(error instanceof LifeboatError) || ours.has(error.code)
 }
 
 /** The first of several failures, with the words of the others. */

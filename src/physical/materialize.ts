@@ -1,10 +1,11 @@
 import { chmod, mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Clock, systemClock } from '../clock.ts'
-import type { Manifest } from '../domain/backup.ts'
+import { type Manifest, plainName } from '../domain/backup.ts'
 import { assertChain, majorOf } from '../domain/chain.ts'
 import { LifeboatError } from '../domain/errors.ts'
 import type { HashedArtifact } from '../domain/proof.ts'
+import { type EncryptionConfig, noEncryption } from '../encryption/age.ts'
 import type { Installation } from '../postgres/installations.ts'
 import { workMarker } from '../postgres/orphans.ts'
 import { type OsUser, runProgram } from '../postgres/programs.ts'
@@ -34,6 +35,8 @@ export interface MaterializeOptions {
   readonly tablespaces: ReadonlyMap<number, string>
   /** Of the backup's own major version. */
   readonly installation: Installation
+  /** For the backups that are encrypted; left out: there is no key for them. */
+  readonly encryption?: EncryptionConfig
   /** Who owns the files in the end; null: whoever we are. */
   readonly owner: OsUser | null
   readonly signal: AbortSignal
@@ -110,7 +113,7 @@ function assertPossible({ chain, tablespaces, installation }: MaterializeOptions
   if (left !== undefined) {
     throw new LifeboatError(
       'usage-invalid',
-      `there is no new place for the tablespace ${left.oid}, which was in ${left.path}`,
+      `there is no new place for the tablespace ${left.oid}, which was in ${left.path ?? 'a place that is encrypted'}`,
       {
         hint: 'map every tablespace to a directory of its own: the old one may still belong to the old server',
       },
@@ -159,10 +162,10 @@ class Materialization {
   }
 
   async #fetch() {
-    const { chain, folder, owner, compared } = this.#options
+    const { chain, folder, owner, compared, encryption = noEncryption } = this.#options
     const began = this.#clock.monotonic()
     const fetcher = new ArtifactFetcher({
-      ...{ folder, owner, clock: this.#clock, env: this.#env },
+      ...{ folder, owner, encryption, clock: this.#clock, env: this.#env },
       onBytes: (bytes) => {
         this.#doneBytes += bytes
         this.#tell()
@@ -295,5 +298,5 @@ function archivesOf({ manifest, dataDirectory, tablespaces }: UnpackedMember): r
 
 function neededBytes({ artifacts, physical }: Manifest): number {
   const needed = ['base.tar.zst', 'backup_manifest', ...(physical?.tablespaces ?? []).map(({ artifact }) => artifact)]
-  return artifacts.filter(({ name }) => needed.includes(name)).reduce((sum, { stored }) => sum + stored.bytes, 0)
+  return artifacts.filter((one) => needed.includes(plainName(one))).reduce((sum, { stored }) => sum + stored.bytes, 0)
 }

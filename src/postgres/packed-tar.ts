@@ -41,6 +41,8 @@ export interface PackOptions {
   readonly env: Readonly<Record<string, string>>
   readonly hasher: Hasher
   readonly compression: Compression
+  /** What encrypts, the last in the pipe; null or left out: nothing does. */
+  readonly encrypt?: ProgramOptions | null
   /** A file that the tar must hold, which is unpacked into the folder. */
   readonly member?: string
   readonly signal: AbortSignal
@@ -58,7 +60,7 @@ export async function chooseHasher(signal: AbortSignal): Promise<Hasher> {
 }
 
 /**
- * Hands the compressed bytes of a tar to `store`, which asks for what is known of the plain ones when it has them all: that
+ * Hands the compressed, and maybe encrypted, bytes of a tar to `store`, which asks for what is known of the plain ones when it has them all: that
  * fails unless every program has done its work.
  *
  * @throws LifeboatError what the program failed with that failed first; what `store` throws
@@ -78,7 +80,12 @@ export async function packTar<T>(
     options.member === undefined ? countOf(toLook, { env, signal }) : lookInto(options, toLook, signal),
   )
   return group.run(
-    [source, tee([toHash, toLook], env), { program: 'zstd', args: zstdArguments(compression), env }],
+    [
+      source,
+      tee([toHash, toLook], env),
+      { program: 'zstd', args: zstdArguments(compression), env },
+      ...(options.encrypt ? [options.encrypt] : []),
+    ],
     (packed) => store(packed, async () => ({ bytes: await group.whole(look), sha256: await group.whole(hash) })),
   )
 }

@@ -35,8 +35,10 @@ async function chooseUnpacker(signal: AbortSignal): Promise<UnpackTools['unpacke
 }
 
 export interface UnpackOptions {
-  /** Compressed. Taken over: read to its end or destroyed. */
+  /** Compressed, and encrypted where there is something to decrypt it. Taken over: read to its end or destroyed. */
   readonly source: Readable
+  /** What decrypts; null: nothing is encrypted. */
+  readonly decrypt: ProgramOptions | null
   /** The file that the source would read, where it is one: it is read without us then. */
   readonly descriptor: number | null
   /** Must be there, and the owner's. */
@@ -53,7 +55,7 @@ export interface UnpackOptions {
 }
 
 /**
- * Unpacks a compressed tar and gives the SHA-256 of the compressed bytes. Until that is compared, what was unpacked is
+ * Unpacks a compressed tar and gives the SHA-256 of the bytes as they were stored. Until that is compared, what was unpacked is
  * anybody's: both programs keep it inside of the directory, and what it is is for the caller to look at.
  *
  * @throws LifeboatError `program-failed` when it cannot be decompressed or unpacked; `disk-full`; what the source fails with
@@ -70,6 +72,7 @@ export async function unpackTar(options: UnpackOptions): Promise<string> {
     const hash = group.add(sha256Of(tools.hasher, fifo, { env, signal: group.signal }))
     const stages: readonly ProgramOptions[] = [
       { ...tee([fifo], env), stdin: descriptor ?? source },
+      ...(options.decrypt === null ? [] : [options.decrypt]),
       ...(tools.unpacker === 'bsdtar'
         ? []
         : [{ program: 'zstd', args: ['--decompress', '--stdout', '--quiet'], env, user: owner }]),

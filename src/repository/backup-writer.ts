@@ -22,7 +22,7 @@ export interface BackupWriter {
    * @param plain what was compressed into the body; asked once all of the body is stored, and its failure is that of the
    * put. Left out: the body is as plain as it gets.
    */
-  put(name: string, body: Readable | Uint8Array, plain?: () => Promise<Digest>): Promise<Artifact>
+  put(name: string, body: Readable | Uint8Array, plain?: () => Promise<Artifact['plain']>): Promise<Artifact>
   /**
    * An empty directory on the repository's own disk, for artifacts that a program writes by itself; null where there is no
    * such place. It is gone when the backup is published or abandoned, or when it is asked for again.
@@ -102,7 +102,7 @@ class FolderWriter implements BackupWriter {
     this.#heartbeat = new Heartbeat({ storage, clock, key, claim: mine, ended: this.#ended.signal, fenced: true })
   }
 
-  async put(name: string, body: Readable | Uint8Array, plain?: () => Promise<Digest>): Promise<Artifact> {
+  async put(name: string, body: Readable | Uint8Array, plain?: () => Promise<Artifact['plain']>): Promise<Artifact> {
     try {
       return await this.#tracked(this.#put(name, body, plain))
     } catch (error) {
@@ -135,7 +135,7 @@ class FolderWriter implements BackupWriter {
     this.#stage = null
   }
 
-  #put(name: string, body: Readable | Uint8Array, plain?: () => Promise<Digest>): Promise<Artifact> {
+  #put(name: string, body: Readable | Uint8Array, plain?: () => Promise<Artifact['plain']>): Promise<Artifact> {
     return this.#taking(name, async (key) => {
       const stored = await this.#store(key, body)
       return { name, plain: (await plain?.()) ?? stored, stored }

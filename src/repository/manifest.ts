@@ -3,11 +3,14 @@ import {
   backupTypes,
   type Digest,
   type DumpedDatabase,
+  findArtifact,
   isBackupId,
+  isEncryptedArtifact,
   type Manifest,
   manifestFormatVersion,
   type PhysicalFacts,
   parseBackupId,
+  plainName,
   type WalMoment,
 } from '../domain/backup.ts'
 import { LifeboatError } from '../domain/errors.ts'
@@ -41,7 +44,7 @@ export const digestShape = objectOf<Digest>({ bytes: integer(0), sha256 })
 
 const artifactShape = objectOf<Artifact>({
   name: textThat('the name of an artifact', isArtifactName),
-  plain: digestShape,
+  plain: objectOf<Artifact['plain']>({ bytes: integer(0), sha256: nullable(sha256) }),
   stored: digestShape,
 })
 
@@ -59,7 +62,7 @@ const physicalShape = objectOf<PhysicalFacts>(
     tablespaces: listOf(
       objectOf<PhysicalFacts['tablespaces'][number]>({
         oid,
-        path: nonEmptyText,
+        path: nullable(nonEmptyText),
         artifact: textThat('the name of an artifact', isArtifactName),
       }),
     ),
@@ -185,11 +188,15 @@ function checkManifest(value: Record<string, unknown>): Manifest {
   if (artifacts.length === 0) throw new ShapeError('artifacts must not be empty')
   if (new Set(artifacts.map(({ name }) => name)).size < artifacts.length)
     throw new ShapeError('artifacts has a name twice')
+  if (new Set(artifacts.map(plainName)).size < artifacts.length)
+    throw new ShapeError('artifacts has one both plain and encrypted')
+  if (artifacts.some((one) => isEncryptedArtifact(one) !== (one.plain.sha256 === null)))
+    throw new ShapeError('plain.sha256 must be null for what is encrypted, only')
   if ((type === 'dump') === (manifest.physical !== undefined))
     throw new ShapeError('physical must be given for a physical backup, only')
   const required = type === 'dump' ? requiredOfDump : requiredOfPhysical
   const tablespaces = manifest.physical?.tablespaces.map(({ artifact }) => artifact) ?? []
-  const missing = [...required, ...tablespaces].filter((wanted) => !artifacts.some(({ name }) => name === wanted))
+  const missing = [...required, ...tablespaces].filter((wanted) => findArtifact({ artifacts }, wanted) === undefined)
   if (missing.length > 0) throw new ShapeError(`artifacts has no ${missing.join(', no ')}`)
   return manifest
 }

@@ -3,6 +3,7 @@ import { mkdirSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { systemClock } from '../../src/clock.ts'
+import { noEncryption } from '../../src/encryption/age.ts'
 import { readGrowth } from '../../src/jobs/growth-reader.ts'
 import { Repository } from '../../src/repository/repository.ts'
 import { LocalStorage } from '../../src/storage/local.ts'
@@ -34,7 +35,7 @@ function reading(t: Test, files: Readonly<Record<string, string | null>>, signal
   }
   const storage = new LocalStorage({ root })
   const repository = new Repository({ name: 'local', cluster: 'prod', storage, clock: systemClock })
-  const reader = readGrowth([{ repository }], 'local', signal)
+  const reader = readGrowth([{ repository }], 'local', { encryption: noEncryption, signal })
   t.teardown(() => reader.end())
   return { reader, repository, fileOf: (id: string) => join(root, 'prod', 'backups', id, 'fingerprint.json') }
 }
@@ -60,7 +61,13 @@ t.test('without a fingerprint no thread is begun, and what was begun ends', asyn
   await repository.headArtifact(first, 'fingerprint.json')
   const before = alive.size
   t.equal(await reader.hold(first), false)
-  t.equal(await readGrowth([{ repository }], 'other', new AbortController().signal).hold(second), false)
+  t.equal(
+    await readGrowth([{ repository }], 'other', {
+      encryption: noEncryption,
+      signal: new AbortController().signal,
+    }).hold(second),
+    false,
+  )
   t.equal(alive.size, before)
   t.equal(await reader.hold(second), true)
   t.equal(alive.size, before + 1)

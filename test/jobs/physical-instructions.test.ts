@@ -2,6 +2,7 @@ import { readdir, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import t from 'tap'
 import { withSession } from '../../src/postgres/connection.ts'
+import { ageKey, encryptingFor, encryptionYaml } from '../support/age.ts'
 import { makeTablespace, physicalCluster } from '../support/archiving-cluster.ts'
 import { allShipped, followInstructions, followPage } from '../support/follow.ts'
 import { type Cluster, cannotHave } from '../support/postgres.ts'
@@ -18,6 +19,17 @@ for (const major of [15, 17, 18] as const) {
     // It would archive into the directory of the server that was backed up.
     await cluster.sql(`alter system set archive_cleanup_command = 'touch ${archive}/.never'`)
     const { sidecar: one } = await sidecar(t)
+    // The full backup lies open, those that build on it are encrypted.
+    const key = major === 17 ? await ageKey(await openDirectory(t)) : null
+    const encrypting =
+      key === null
+        ? one
+        : (
+            await sidecar(t, {
+              ...{ ships: false, directory: one.directory },
+              yaml: { wal: { archive }, ...encryptionYaml(encryptingFor([key], null)) },
+            })
+          ).sidecar
     const jobs = major === 15 ? (['full'] as const) : (['full', 'incremental', 'incremental'] as const)
     for (const [index, job] of jobs.entries()) {
       // One that the full backup does not know.
@@ -25,7 +37,7 @@ for (const major of [15, 17, 18] as const) {
         await makeTablespace(t, cluster, 'later')
         await cluster.sql('alter table moved set tablespace later', 'app')
       }
-      t.match(await one.run(job), { state: 'succeeded', items: [{ backupType: job }] })
+      t.match(await (index === 0 ? one : encrypting).run(job), { state: 'succeeded', items: [{ backupType: job }] })
       await cluster.sql(
         'insert into t select 1; delete from t where i between 500 and 600; insert into far select 1',
         'app',
@@ -39,7 +51,12 @@ for (const major of [15, 17, 18] as const) {
     if (manifest === undefined) return t.fail('there is no backup')
     const files = await readdir(location, { recursive: true })
 
-    const { data, source } = await followInstructions(t, one.folder(manifest), cluster.installation.directory)
+    const { data, source } = await followInstructions(
+      t,
+      one.folder(manifest),
+      cluster.installation.directory,
+      key?.file,
+    )
     const restored = await withSession(source, { database: 'app' }, (session) => session.query<Counts>(counts))
     t.same(restored, [expected], 'all that was committed before the end of the WAL is there')
     await withSession(source, { database: 'app' }, (session) => session.query('drop table far; checkpoint'))

@@ -2,6 +2,7 @@ import { mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { systemClock } from '../../src/clock.ts'
+import { noEncryption } from '../../src/encryption/age.ts'
 import { unpackConfig } from '../../src/jobs/restore-config.ts'
 import { collectOutput } from '../../src/postgres/programs.ts'
 import { Repository } from '../../src/repository/repository.ts'
@@ -22,7 +23,13 @@ async function unpacked(t: Test, fill: (source: string) => Promise<void>) {
   const about = { startedAt: systemClock.now(), lsn: '0/2000028', more: { 'config.tar': stdout } }
   const member = { manifest: await publishFull(repository, about), repositories: [repository] }
   const data = join(directory, 'data')
-  const warnings = await unpackConfig(member, { dataDirectory: data, owner: null, clock: systemClock, signal })
+  const warnings = await unpackConfig(member, {
+    dataDirectory: data,
+    owner: null,
+    encryption: noEncryption,
+    clock: systemClock,
+    signal,
+  })
   return { warnings, folder: join(data, 'lifeboat-restore') }
 }
 

@@ -8,6 +8,7 @@ import { compareFingerprints, type Fingerprint } from '../../src/domain/fingerpr
 import { connect } from '../../src/postgres/connection.ts'
 import { fingerprintSettings, retakeFingerprint } from '../../src/postgres/fingerprint.ts'
 import { suffixedName } from '../../src/postgres/swap-databases.ts'
+import { type AgeKey, ageKey, encryptingFor, encryptionYaml } from '../support/age.ts'
 import { createAwkwardDatabase } from '../support/awkward.ts'
 import { type Cluster, startCluster } from '../support/postgres.ts'
 import { scratchDirectory } from '../support/scratch.ts'
@@ -22,8 +23,11 @@ for (const major of [15, 17] as const) {
     await createSampleDatabase(cluster.source, { name: 'app', scale: 0.02 })
     await cluster.sql('create table t as select 1 as i', 'postgres')
     await createAwkwardDatabase(cluster, hostile)
+    // The other half of them encrypted.
+    const key = await ageKey(await scratchDirectory(t))
     const sidecar = await startSidecar(t, cluster, {
       databases: major === 15 ? ['postgres', 'app', hostile] : [hostile],
+      yaml: encryptionYaml(major === 15 ? null : encryptingFor([key], null)),
     })
     t.match(await sidecar.run('dump'), { state: 'succeeded' })
     for (const manifest of await sidecar.manifests()) {
@@ -39,6 +43,7 @@ for (const major of [15, 17] as const) {
           PGHOST: target.source.host,
           PGPORT: String(target.source.port),
           PGUSER: 'boss',
+          LIFEBOAT_KEY: key.file,
         }
         // All blocks in one shell, as a person would: only what psql says about the existing superuser may go wrong.
         const script = blocksOf(text, 'sh').join('\n')
@@ -57,14 +62,15 @@ for (const major of [15, 17] as const) {
           env: { ...env, TMPDIR: temporary },
         })
         t.same(await readdir(folder), files, 'nothing is done in the repository')
-        t.match(stdout, /dump\.tar: OK/)
+        t.match(stdout, /^dump\.tar(?:\.age)?: OK$/m)
         t.same(
           stderr.split('\n').filter((line) => line.includes('ERROR')),
           [
-            `psql:globals.sql:${lineOf(await readFile(join(folder, 'globals.sql'), 'utf8'), 'CREATE ROLE boss;')}: ERROR:  role "boss" already exists`,
+            `psql:globals.sql:${lineOf(await plain(folder, 'globals.sql', key), 'CREATE ROLE boss;')}: ERROR:  role "boss" already exists`,
           ],
         )
-        t.same(await differences(target, name, folder), [])
+        const fingerprint = await plain(folder, 'fingerprint.json', key)
+        t.same(await differences(target, name, fingerprint), [])
       })
     }
   })
@@ -79,8 +85,15 @@ function lineOf(text: string, line: string): number {
   return text.split('\n').indexOf(line) + 1
 }
 
-async function differences(cluster: Cluster, database: string, folder: string): Promise<readonly unknown[]> {
-  const expected = JSON.parse(await readFile(join(folder, 'fingerprint.json'), 'utf8')) as Fingerprint
+/** An artifact, decrypted where it is encrypted. */
+async function plain(folder: string, name: string, { file }: AgeKey): Promise<string> {
+  const path = join(folder, name)
+  if ((await readdir(folder)).includes(name)) return readFile(path, 'utf8')
+  return (await run('age', ['-d', '-i', file, `${path}.age`])).stdout
+}
+
+async function differences(cluster: Cluster, database: string, fingerprint: string): Promise<readonly unknown[]> {
+  const expected = JSON.parse(fingerprint) as Fingerprint
   const session = await connect(cluster.source, { database, settings: fingerprintSettings })
   try {
     await session.query('begin transaction isolation level repeatable read read only')

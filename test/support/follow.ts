@@ -32,11 +32,11 @@ async function shippedBefore(
 }
 
 /** Follows the RESTORE.md of a backup. */
-export async function followInstructions(t: Test, folder: string, programs: string) {
+export async function followInstructions(t: Test, folder: string, programs: string, key?: string) {
   const text = await readFile(join(folder, 'RESTORE.md'), 'utf8')
   const files = await readdir(folder)
-  const { said, ...restored } = await follow(t, { text, folder, programs })
-  t.match(said, /base\.tar\.zst: OK/)
+  const { said, ...restored } = await follow(t, { text, folder, programs, ...(key === undefined ? {} : { key }) })
+  t.match(said, /base\.tar\.zst(?:\.age)?: OK/)
   t.same(await readdir(folder), files, 'nothing is done in the repository')
   return restored
 }
@@ -70,12 +70,20 @@ export async function followPage(
 /** Carries out the blocks in one shell, as a person would, and the start, which is the last, as the OS user of the server. */
 async function follow(
   t: Test,
-  { text, folder, programs }: { readonly text: string; readonly folder: string; readonly programs: string },
+  {
+    text,
+    folder,
+    programs,
+    key,
+  }: { readonly text: string; readonly folder: string; readonly programs: string; readonly key?: string },
 ) {
   const blocks = [...text.matchAll(/^```bash\n(.*?)^```$/gms)].map(([, block = '']) => block)
   const start = blocks.pop() ?? ''
   const TMPDIR = await scratchDirectory(t)
-  const env = { PATH: `${programs}:/usr/bin:/bin:/usr/sbin:/sbin`, TMPDIR }
+  const env = {
+    ...{ PATH: `${programs}:/usr/bin:/bin:/usr/sbin:/sbin`, TMPDIR },
+    ...(key === undefined ? {} : { LIFEBOAT_KEY: key }),
+  }
   const { stdout } = await run('bash', ['-c', `${blocks.join('\n')}\necho "work=$work data=$data"`], {
     cwd: folder,
     env,

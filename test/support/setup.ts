@@ -21,6 +21,7 @@ try {
       { package: 'prometheus', present: () => onPath('promtool') },
       { package: 'faketime', present: () => onPath('faketime') },
       { package: 'zstd', present: () => onPath('zstd') },
+      { package: 'age', present: () => onPath('age') },
       // What others pack their dumps with, and what signatures and certificates are made with.
       { package: 'xz-utils', present: () => onPath('xz') },
       { package: 'bzip2', present: () => onPath('bzip2') },

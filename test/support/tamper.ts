@@ -23,12 +23,12 @@ export function folderIn(repository: string, { cluster, backupId }: Manifest): s
   return join(repository, cluster, 'backups', backupId)
 }
 
-/** Flips one bit in the middle of a file. */
-export async function flipBit(path: string): Promise<void> {
+/** Flips one bit of a file, in the middle unless it is said where. */
+export async function flipBit(path: string, place?: number): Promise<void> {
   const file = await open(path, 'r+')
   try {
     const { size } = await file.stat()
-    const at = Math.floor(size / 2)
+    const at = place ?? Math.floor(size / 2)
     const byte = Buffer.alloc(1)
     await file.read(byte, 0, 1, at)
     byte[0] = (byte[0] ?? 0) ^ 1
