@@ -3,6 +3,7 @@ import type { Clock } from './clock.ts'
 import type { BucketConfig, ValidatedConfig } from './config/validated.ts'
 import { largeObjectBytes } from './domain/backup-objects.ts'
 import type { BandwidthRule } from './domain/bandwidth.ts'
+import { Cipher } from './encryption/cipher.ts'
 import { isForGood, type ObjectKind, objectKind } from './repository/layout.ts'
 import { RememberedStorage } from './repository/remembered.ts'
 import { type IdentityLedger, Repository } from './repository/repository.ts'
@@ -39,7 +40,7 @@ export interface CoreRepository {
 
 /** The configured repositories; nothing is touched. Without a ledger nobody sees whether they are the ones that they were. */
 export function makeRepositories(
-  { cluster, repositories }: Pick<ValidatedConfig, 'cluster' | 'repositories'>,
+  { cluster, repositories, encryption }: Pick<ValidatedConfig, 'cluster' | 'repositories' | 'encryption'>,
   {
     clock,
     version,
@@ -52,6 +53,7 @@ export function makeRepositories(
     fence?: (name: string, options: { readonly signal?: AbortSignal }) => Promise<void>
   },
 ): readonly CoreRepository[] {
+  const walCipher = new Cipher(encryption)
   return repositories.map(({ name, path, bucket, bandwidth }) => {
     const local = path === null ? null : new LocalStorage({ root: path, clock })
     const remote = path === null ? bucketStorage(bucket, clock) : null
@@ -60,10 +62,10 @@ export function makeRepositories(
     const storage = limited(place, bandwidth, clock)
     const identity = ledger === null ? {} : { identity: { ledger, lifeboat: version, exists: () => storage.exists() } }
     const fenced = fence === undefined ? {} : { fence: fence.bind(null, name) }
-    const repository = new Repository({ name, cluster, storage, clock, ...identity, ...fenced })
+    const repository = new Repository({ name, cluster, storage, clock, walCipher, ...identity, ...fenced })
     const objects = remote === null ? null : new RememberedStorage({ storage: remote, cluster, clock })
     const observed =
-      objects === null ? repository : new Repository({ name, cluster, storage: objects, clock, ...identity })
+      objects === null ? repository : new Repository({ name, cluster, storage: objects, clock, walCipher, ...identity })
     return {
       ...{ path, storage, repository, observed: { repository: observed, objects } },
       capacity: local === null ? null : () => local.capacity(),

@@ -3,6 +3,7 @@ import type { Clock } from './clock.ts'
 import type { ValidatedConfig } from './config/validated.ts'
 import type { Core } from './core.ts'
 import { toFailure } from './domain/errors.ts'
+import { Cipher } from './encryption/cipher.ts'
 import { readOnlyIndex } from './observe/recovery-offline.ts'
 import { createServerProbe } from './observe/server.ts'
 import { StoredWalIndex } from './observe/stored-wal.ts'
@@ -37,6 +38,7 @@ export function shipMeanwhile(
   const probe = createServerProbe(config.postgres)
   const shipper = createShipper({
     ...{ repositories, clock, log, ...config.wal.ship },
+    cipher: new Cipher(config.encryption),
     // As that of the server that is there; what is not of it is seen file by file.
     archive: () => (archived && systemIdentifier !== null ? { ...archived, systemIdentifier } : archived),
     stored: (name) => stored.get(name) ?? null,

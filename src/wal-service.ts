@@ -6,6 +6,7 @@ import type { Core } from './core.ts'
 import { toFailure } from './domain/errors.ts'
 import type { StreamState } from './domain/stream.ts'
 import { firstLsn, parseWalName } from './domain/wal.ts'
+import { Cipher } from './encryption/cipher.ts'
 import { type ArchiverLookOptions, missingFrom } from './observe/archiver.ts'
 import type { Catalog } from './observe/catalog.ts'
 import { createLsnClock } from './observe/lsn-clock.ts'
@@ -137,6 +138,7 @@ function shipperOf(config: ValidatedConfig, core: Core, { clock, log, observer }
     },
     onStored: (repository) => observer().hint(walCollector(repository)),
     ...wal.ship,
+    cipher: new Cipher(config.encryption),
     keepInArchiveMs: wal.keepInArchiveMs,
     clockDoubt: () => core.guard.doubt(() => tracesOf(catalog().repositories))?.message ?? null,
     clock,

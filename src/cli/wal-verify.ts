@@ -15,7 +15,8 @@ import { ProgressLine } from './progress.ts'
 export const walVerifyUsage = 'wal verify [--repository NAME] [--all] [--records] [--limit N] [--json]'
 
 /**
- * `lifeboat wal verify`: reads the stored WAL, each segment once. Gives the exit code: 1 when something is wrong with it.
+ * `lifeboat wal verify`: reads the stored WAL, each segment once. Gives the exit code: 1 when something is wrong with it, 5 when
+ * some of it is encrypted and could not be read.
  *
  * @throws LifeboatError for everything that keeps it from beginning
  */
@@ -70,7 +71,8 @@ export async function verifyStoredWal(argv: readonly string[], context: CliConte
   else for (const one of done) out.write(describe(one))
   for (const failure of failures) err.write(errorText(failure))
   if (failures[0] !== undefined) return errorCodes[failures[0].code].exit
-  return done.some(({ bad }) => bad.length > 0) ? 1 : 0
+  if (done.some(({ bad }) => bad.length > 0)) return 1
+  return done.some(({ unread }) => unread > 0) ? errorCodes['verification-inconclusive'].exit : 0
 }
 
 const withRemedies = (one: WalVerification) => ({
@@ -78,18 +80,20 @@ const withRemedies = (one: WalVerification) => ({
   bad: one.bad.map((bad) => ({ ...bad, remedy: remedyFor(bad.problem) })),
 })
 
-function describe({ repository, read, bytes, known, unread, gone, complete, bad }: WalVerification): string {
+function describe(one: WalVerification): string {
+  const { repository, read, bytes, known, unread, unreadFailure, gone, complete, bad } = one
   const parts = [
     `${read} read (${formatBytes(bytes)})`,
     `${known} known to be whole`,
-    ...(unread > 0 ? [`${unread} encrypted, not read`] : []),
+    ...(unread > 0 ? [`${unread} ENCRYPTED, NOT READ`] : []),
     ...(gone > 0 ? [`${gone} removed meanwhile`] : []),
     ...(complete ? [] : ['more are left: the limit was reached']),
-    bad.length === 0 ? 'nothing wrong' : `${bad.length} BAD`,
+    bad.length > 0 ? `${bad.length} BAD` : unread > 0 ? 'inconclusive' : 'nothing wrong',
   ]
+  const why = unreadFailure === null ? '' : `  not read: ${unreadFailure.message}\n    ${unreadFailure.hint ?? ''}\n`
   const lines = bad.map(
     (one) =>
       `  ${printable(one.name)}${one.hash === null ? '' : `-${one.hash}`} of ${one.systemIdentifier}: ${one.problem}: ${oneLine(one.detail)}\n    ${remedyFor(one.problem)}\n`,
   )
-  return `${printable(repository)}: ${parts.join(', ')}\n${lines.join('')}`
+  return `${printable(repository)}: ${parts.join(', ')}\n${why}${lines.join('')}`
 }

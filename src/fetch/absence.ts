@@ -88,7 +88,7 @@ async function leftLater(
       if (left.timeline !== timeline || left.lsn >> 32n < log) continue
       const why = `${object.name}, which tells that this timeline went on to ${formatLsn(left.lsn)}`
       if (left.lsn >> 32n > log) return why
-      segmentSize ??= (await readSegmentSize(repository.wal, systemIdentifier, signal)).size
+      segmentSize ??= (await readSegmentSize(repository, systemIdentifier, signal)).size
       const file = segmentSize === null ? null : parseWalName(name, segmentSize)
       // Left within this segment: what came before the fork was copied to the new timeline.
       if (file?.kind !== 'segment' || segmentSize === null || left.lsn >= firstLsn(file.segment + 1, segmentSize))

@@ -8,7 +8,7 @@ const mostBytes = 16 * 1024 * 1024
 /** Reads a history or label. */
 export async function readPlain(
   { wal }: Pick<Repository, 'wal'>,
-  object: Pick<StoredWalObject, 'info'>,
+  object: Pick<StoredWalObject, 'info' | 'isEncrypted'>,
   signal: AbortSignal,
 ): Promise<Buffer> {
   if (object.info.bytes > mostBytes)

@@ -71,8 +71,8 @@ export class UpcomingSegments {
       const objects: StoredWalObject[] = []
       const names = new Set<string>()
       for await (const object of repository.wal.list(this.#systemIdentifier, timeline, { from: segment, signal })) {
-        const { kind, isEncrypted, name } = object
-        if (kind !== 'segment' || isEncrypted) continue
+        const { kind, name } = object
+        if (kind !== 'segment') continue
         if (names.size === count && !names.has(name)) break
         names.add(name)
         objects.push(object)

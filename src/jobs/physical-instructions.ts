@@ -97,11 +97,17 @@ chmod 500 "$data/pg_tblspc"
 
 ## 4. Fetch the WAL
 
+What ends in \`.age\` is encrypted, and needs \`age\` and a private key: \`LIFEBOAT_KEY\` says where its file is, if it is not \`key.txt\`.
+
 \`\`\`bash
 mkdir "$work/wal"
-find ../../wal/${facts.systemIdentifier} -type f -name '????????????????????????-????????????.zst' | while read -r file; do
+find ../../wal/${facts.systemIdentifier} -type f -name '????????????????????????-????????????.zst*' | while read -r file; do
   name=$(basename "$file")
-  [[ \${name:8:16} < ${firstSegment.slice(8)} ]] || cp "$file" "$work/wal/\${name%%-*}.zst"
+  if [[ \${name:8:16} < ${firstSegment.slice(8)} ]]; then continue; fi
+  case $name in
+    *.zst) cp "$file" "$work/wal/\${name%%-*}.zst" ;;
+    *.zst.age) age --decrypt --identity "\${LIFEBOAT_KEY:-key.txt}" --output "$work/wal/\${name%%-*}.zst" "$file" ;;
+  esac
 done
 find ../../wal/${facts.systemIdentifier} -maxdepth 1 -name '*.history' -exec cp {} "$work/wal/" ';'
 find "$work/wal" -name '*.history' -exec zstd --quiet --rm {} ';'

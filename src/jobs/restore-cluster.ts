@@ -141,6 +141,7 @@ class ClusterRestore {
       dataDirectory: this.#wish.to,
       cluster: config.cluster,
       repositories: urls.map(({ name, url }) => ({ name, url })),
+      identityFile: config.encryption.identityFile,
       action: this.#wish.action,
       segmentSize: manifest.physical?.segmentSize ?? 0,
       missingIsEnd: this.#missingIsEnd(),

@@ -49,11 +49,15 @@ export class ShelfBuilder {
   readonly contradictions = new Set<number>()
   readonly partials = new Map<string, number>()
   bytes = 0
+  #last = ''
 
+  /** In the order of their keys. The same content twice, plain and encrypted, is one. */
   add(file: ShelfFile, { name, hash, bytes }: WalOnShelf): void {
+    const key = partialKey(name, hash)
     this.bytes += bytes
-    if (file.kind === 'partial') this.partials.set(partialKey(name, hash), bytes)
-    else if (!this.segments.add(file.segment)) this.contradictions.add(file.segment)
+    if (file.kind === 'partial') this.partials.set(key, bytes + (this.partials.get(key) ?? 0))
+    else if (!this.segments.add(file.segment) && key !== this.#last) this.contradictions.add(file.segment)
+    this.#last = key
   }
 }
 

@@ -2,7 +2,7 @@ import type { Logger } from 'pino'
 import type { Clock } from '../clock.ts'
 import { type Failure, LifeboatError, toFailure } from '../domain/errors.ts'
 import type { Repository } from '../repository/repository.ts'
-import { readSegmentSize } from '../repository/wal-segment-size.ts'
+import { readSegmentSize, type SegmentedPlace } from '../repository/wal-segment-size.ts'
 import type { WalIndexRows } from '../runner/wal-index-rows.ts'
 import { StoredHistories } from './stored-histories.ts'
 import { type KnownSystem, StoredNews } from './stored-news.ts'
@@ -13,7 +13,7 @@ import type { StoredWalState } from './wal-state.ts'
 export type { WalOnShelf } from './stored-shelves.ts'
 
 export interface StoredWalOptions {
-  readonly repository: Pick<Repository, 'name' | 'cluster' | 'wal' | 'checkPresence' | 'isNew'>
+  readonly repository: Pick<Repository, 'name' | 'cluster' | 'checkPresence' | 'isNew'> & SegmentedPlace
   readonly records: Pick<WalIndexRows, 'identity' | 'load' | 'save'>
   /** What the server or the archive say of a system; null: nothing. It is then read from a stored segment. */
   readonly segmentSize?: (systemIdentifier: string) => number | null
@@ -163,7 +163,7 @@ export class StoredWalIndex {
       return this.#add(id, told)
     }
     if (clock.monotonic() - (this.#sizeTried.get(id) ?? Number.NEGATIVE_INFINITY) < retryMs) return null
-    const { size, sawSegments } = await readSegmentSize(repository.wal, id, signal)
+    const { size, sawSegments } = await readSegmentSize(repository, id, signal)
     signal.throwIfAborted()
     const meanwhile = this.#systems.get(id)
     if (meanwhile !== undefined) return meanwhile

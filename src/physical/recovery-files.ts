@@ -35,6 +35,8 @@ export interface RecoveryFilesOptions {
   readonly cluster: string
   /** Those that are asked for WAL. */
   readonly repositories: readonly { readonly name: string; readonly url: string }[]
+  /** The private keys for encrypted WAL, which the server's OS user must be able to read; null: none. */
+  readonly identityFile: string | null
   readonly stop: RecoveryStop
   readonly timeline: number
   readonly action: 'promote' | 'pause'
@@ -76,7 +78,9 @@ export async function writeRecoveryFiles(options: RecoveryFilesOptions): Promise
   const lifeboat = await write(join(folder, 'lifeboat'), `#!/bin/sh\nexec ${words} "$@"\n`, 0o700)
   await rm(join(folder, reachedFile), { force: true })
   await write(join(folder, afterTarget), afterTargetScript, 0o700)
-  const config = await write(join(folder, 'lifeboat.yaml'), `${JSON.stringify({ cluster, repositories }, null, 2)}\n`)
+  const encryption = options.identityFile === null ? {} : { encryption: { identityFile: options.identityFile } }
+  const settingsOfFetch = JSON.stringify({ cluster, repositories, ...encryption }, null, 2)
+  const config = await write(join(folder, 'lifeboat.yaml'), `${settingsOfFetch}\n`)
   const ready = join(spoolFolder, await spoolName(dataDirectory))
   const restoreCommand = commandOf(options, { folder, script, lifeboat, config, ready, boot: await bootId() })
   const target = targetSettings({ restoreCommand, timeline, stop, action })

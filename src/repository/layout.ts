@@ -17,7 +17,7 @@ import { isSegment } from '../storage/keys.ts'
  *     <cluster>/wal/<system-id>/<timeline>/<log>/<segment>-<12 hex>.zst[.age]
  *     <cluster>/wal/<system-id>/<timeline>.history
  *     <cluster>/wal/<system-id>/<segment>.<offset>.backup
- *     <cluster>/quarantine/<system-id or unknown>/<name>-<12 hex>.zst
+ *     <cluster>/quarantine/<system-id or unknown>/<name>-<12 hex>.zst[.age]
  */
 
 const manifestName = 'manifest.json'
@@ -213,11 +213,12 @@ export function walKey(cluster: string, wal: Omit<StoredWal, 'kind'>): string {
  */
 export function quarantineKey(
   cluster: string,
-  { systemIdentifier, name, hash }: { systemIdentifier: string | null; name: string; hash: string },
+  file: { systemIdentifier: string | null; name: string; hash: string; isEncrypted?: boolean },
 ): string {
+  const { systemIdentifier, name, hash, isEncrypted = false } = file
   if (walFileKind(name) === null || !walHashPattern.test(hash))
     throw new LifeboatError('usage-invalid', `${JSON.stringify(name)} cannot be stored as a WAL file`)
-  return `${quarantinePrefix(cluster, systemIdentifier, name)}-${hash}.zst`
+  return `${quarantinePrefix(cluster, systemIdentifier, name)}-${hash}.zst${isEncrypted ? '.age' : ''}`
 }
 
 /** All in quarantine under one name begin with it. */

@@ -33,6 +33,7 @@ import type { ProofBody } from './proof.ts'
 import { latestProof, listProofs, type ProofEntry, publishProof, readProof } from './proofs.ts'
 import { type BackupUse, listUses, markUse, type UseEntry, type UseOptions } from './uses.ts'
 import { WalStore } from './wal.ts'
+import type { WalCipher } from './wal-cipher.ts'
 
 export type { BackupFolder } from './backup-folder.ts'
 export type { BackupWriter } from './backup-writer.ts'
@@ -78,6 +79,8 @@ export class Repository {
     readonly identity?: IdentityOptions
     /** See `Place.fence`; without it everybody may write. */
     readonly fence?: (options: Stoppable) => Promise<void>
+    /** Without it no WAL is encrypted, and none that is can be read. */
+    readonly walCipher?: WalCipher
   }) {
     if (!isClusterName(options.cluster)) {
       throw new LifeboatError('usage-invalid', `${JSON.stringify(options.cluster)} cannot be a cluster's folder`)
@@ -90,7 +93,7 @@ export class Repository {
     const { name, cluster, storage, clock, identity } = options
     this.#identified = identity === undefined ? null : { ...identity, name, cluster, storage, clock }
     this.wal = new WalStore({
-      ...{ storage, cluster, fence: this.fence },
+      ...{ storage, cluster, fence: this.fence, cipher: options.walCipher ?? null },
       ensureIdentity: (options) => this.#ensureIdentity(options),
       checkPresence: (options) => this.checkPresence(options),
     })

@@ -1,6 +1,6 @@
 import { pipeline, Writable } from 'node:stream'
 import { createZstdDecompress } from 'node:zlib'
-import { LifeboatError } from '../domain/errors.ts'
+import { isStorageFailure, LifeboatError } from '../domain/errors.ts'
 import { parseHistory, type TimelineHistory } from '../domain/timeline.ts'
 import type { Stoppable } from './backup-folder.ts'
 import type { StoredWalObject, WalStore } from './wal.ts'
@@ -10,17 +10,17 @@ const mostHistoryBytes = 4 * 1024 * 1024
 
 /**
  * The first bytes of what PostgreSQL wrote, from a stored segment or partial; little more than these is read. Fewer where
- * there are no more, or they cannot be decompressed; none of an encrypted one.
+ * there are no more, or they cannot be decompressed; none of one that cannot be decrypted here.
  *
  * @throws LifeboatError `object-missing`, `storage-failed`, `cancelled`
  */
 export async function readWalHead(
-  wal: Pick<WalStore, 'read'>,
+  wal: Pick<WalStore, 'read' | 'isReadable'>,
   object: StoredWalObject,
   bytes: number,
   options: Stoppable = {},
 ): Promise<Buffer> {
-  if (object.isEncrypted) return Buffer.alloc(0)
+  if (!wal.isReadable(object)) return Buffer.alloc(0)
   const chunks: Buffer[] = []
   let size = 0
   const body = await wal.read(object, options)
@@ -33,12 +33,17 @@ export async function readWalHead(
   })
   await new Promise<void>((resolve, reject) => {
     pipeline(body, createZstdDecompress(), enough, (error) => {
-      if (error instanceof LifeboatError) reject(error)
+      if (error instanceof LifeboatError && !(object.isEncrypted && isOfEncryption(error))) reject(error)
       else resolve()
     })
   })
   options.signal?.throwIfAborted()
   return Buffer.concat(chunks).subarray(0, bytes)
+}
+
+/** No key that fits, no age, or nothing that it can decrypt: whatever it is, the storage is in order. */
+function isOfEncryption({ code }: LifeboatError): boolean {
+  return !(isStorageFailure(code) || code === 'object-missing' || code === 'cancelled' || code === 'timed-out')
 }
 
 /** @throws LifeboatError `wal-invalid` when it is not a history of this timeline, and what the storage says */

@@ -1,4 +1,4 @@
-import type { Readable } from 'node:stream'
+import { Readable } from 'node:stream'
 import { LifeboatError } from '../domain/errors.ts'
 import type { Lock, ObjectInfo } from '../storage/storage.ts'
 import { type Place, readWhole, type Stoppable } from './backup-folder.ts'
@@ -13,6 +13,7 @@ import {
   walTimelinePrefix,
 } from './layout.ts'
 import { isLocked } from './locks.ts'
+import type { WalCipher } from './wal-cipher.ts'
 
 /** A stored file of WAL, and the object that it is in. */
 export interface StoredWalObject extends StoredWal {
@@ -21,6 +22,8 @@ export interface StoredWalObject extends StoredWal {
 
 /** What is needed of the repository that the WAL lies in. */
 interface WalPlace extends Place {
+  /** Null: nothing is encrypted, and what is cannot be read. */
+  readonly cipher: WalCipher | null
   readonly ensureIdentity: (options: Stoppable) => Promise<void>
   readonly checkPresence: (options: Stoppable) => Promise<void>
 }
@@ -107,7 +110,8 @@ export class WalStore {
 
   /**
    * All that is stored of one segment: the whole one and its partials, of whatever content. Two whole ones of different
-   * content are possible only where somebody else has written here.
+   * content are possible only where somebody else has written here; one content may be there both plain, which comes first,
+   * and encrypted.
    */
   async ofSegment(
     systemIdentifier: string,
@@ -128,16 +132,17 @@ export class WalStore {
 
   /**
    * Stores one file, durably; `there`: the same name with the same content is stored already. A segment or partial comes
-   * compressed, with the hash of what PostgreSQL wrote; a history or label as it is. The body is taken over.
+   * compressed, and encrypted where it says so, with the hash of what PostgreSQL wrote; a history or label as it is. The
+   * body is taken over.
    *
    * @throws LifeboatError `conflict` for a history or label of which other bytes are stored
    */
   async put(
-    file: Pick<StoredWal, 'systemIdentifier' | 'name' | 'hash'>,
+    file: Pick<StoredWal, 'systemIdentifier' | 'name' | 'hash'> & { readonly isEncrypted?: boolean },
     body: Uint8Array | Readable,
     options: Stoppable = {},
   ): Promise<'stored' | 'there'> {
-    const key = walKey(this.#place.cluster, { ...file, isEncrypted: false })
+    const key = walKey(this.#place.cluster, { isEncrypted: false, ...file })
     if (await this.#putOnce(key, body, options)) return 'stored'
     if (file.hash !== null || !(body instanceof Uint8Array)) return 'there'
     const { bytes } = await readWhole(this.#place.storage, key, body.length, options)
@@ -148,12 +153,12 @@ export class WalStore {
   }
 
   /**
-   * Keeps a file beside the WAL that must not be among it, compressed, for a person to look at.
+   * Keeps a file beside the WAL that must not be among it, compressed, and encrypted as that is, for a person to look at.
    *
    * @param file.systemIdentifier what the file itself says; null: nothing
    */
   async quarantine(
-    file: { readonly systemIdentifier: string | null; readonly name: string; readonly hash: string },
+    file: Parameters<typeof quarantineKey>[1],
     body: Uint8Array | Readable,
     options: Stoppable = {},
   ): Promise<void> {
@@ -182,9 +187,27 @@ export class WalStore {
     return false
   }
 
-  /** Opens the stored bytes, unchecked. Fails with `object-missing`. */
-  async read({ info }: Pick<StoredWalObject, 'info'>, options: Stoppable = {}): Promise<Readable> {
-    return (await this.#place.storage.get(info.key, options)).body
+  /** Whether a stored file can be read, as far as one knows without reading it: one that is encrypted needs a key. */
+  isReadable({ isEncrypted }: Pick<StoredWalObject, 'isEncrypted'>): boolean {
+    return !isEncrypted || this.#place.cipher?.opens === true
+  }
+
+  /**
+   * Opens what was stored, compressed as it is, and decrypted, otherwise unchecked. It, or the stream, fails with `object-missing`;
+   * where it is encrypted with `identity-missing` or `identity-mismatch` when it cannot be decrypted here, which says nothing
+   * about it, and with `wal-invalid` when it is torn or altered.
+   */
+  async read(object: Pick<StoredWalObject, 'info' | 'isEncrypted'>, options: Stoppable = {}): Promise<Readable> {
+    const { cipher, storage } = this.#place
+    const { info, isEncrypted } = object
+    if (isEncrypted && (cipher === null || !cipher.opens))
+      throw new LifeboatError('identity-missing', 'it is encrypted, and no identity is configured that could open it', {
+        hint: 'set encryption.identityFile to the file with the private key',
+      })
+    const { body } = await storage.get(info.key, options)
+    if (!isEncrypted || cipher === null) return body
+    const opened = decrypted(cipher, body, info.key, options.signal ?? new AbortController().signal)
+    return Readable.from(opened, { objectMode: false })
   }
 
   /** Removes one file. */
@@ -223,5 +246,17 @@ export class WalStore {
       const wal = parseWalKey(this.#place.cluster, item.key)
       if (wal !== null) yield { ...wal, info: item }
     }
+  }
+}
+
+async function* decrypted(cipher: WalCipher, body: Readable, key: string, signal: AbortSignal): AsyncGenerator<Buffer> {
+  try {
+    yield* cipher.open(body, signal)
+  } catch (error) {
+    if (!(error instanceof LifeboatError && error.code === 'artifact-invalid')) throw error
+    throw new LifeboatError('wal-invalid', `${key} is not whole: ${error.message}`, {
+      hint: 'get this file from another repository or the archive, and look at the disk of this one',
+      cause: error,
+    })
   }
 }

@@ -3,6 +3,7 @@ import { parseWalName } from '../domain/wal.ts'
 import { readWalPageHeader } from '../domain/wal-page.ts'
 import type { Repository } from '../repository/repository.ts'
 import type { WalReaders } from './readers.ts'
+import type { Seal } from './seal.ts'
 
 /** WAL that streaming has of a segment that is not whole yet. */
 export interface Partial {
@@ -25,7 +26,12 @@ export interface Partial {
 export async function shipPartial(
   repository: Repository,
   { systemIdentifier, segment, endLsn, bytes }: Partial,
-  { readers, level, signal }: { readonly readers: WalReaders; readonly level: number; readonly signal: AbortSignal },
+  {
+    readers,
+    seal,
+    level,
+    signal,
+  }: { readonly readers: WalReaders; readonly seal: Seal; readonly level: number; readonly signal: AbortSignal },
 ): Promise<'stored' | 'there' | 'whole'> {
   const header = readWalPageHeader(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength))
   const name = `${segment}.partial.${endLsn.toString(16).toUpperCase().padStart(16, '0')}`
@@ -42,8 +48,14 @@ export async function shipPartial(
   const there = await repository.wal.ofSegment(systemIdentifier, segment, { signal })
   if (there.some((one) => one.name === segment)) return 'whole'
   const { sha256, compressed } = await readers.compress(bytes, level, signal)
-  const stored = { systemIdentifier, name, hash: sha256.slice(0, 12) }
-  const result = await repository.wal.put(stored, compressed, { signal })
+  const hash = sha256.slice(0, 12)
+  const store = async () => {
+    // Of before encryption was configured, or left out.
+    if (there.some((one) => one.name === name && one.hash === hash)) return 'there'
+    const { body, isEncrypted } = await seal.bytes(compressed, signal)
+    return repository.wal.put({ systemIdentifier, name, hash, isEncrypted }, body, { signal })
+  }
+  const result = await store()
   for (const object of there) {
     const older = parseWalName(object.name, header.segmentSize)
     if (older?.kind === 'partial' && older.end !== null && older.end < endLsn)

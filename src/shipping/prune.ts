@@ -145,7 +145,7 @@ export class Pruner {
       if (whole.length === 0) shipper.forget({ name, file })
       // Of other bytes: that is looked into as where the watch had told of it.
       if (whole.length > 0 && whole.every(({ hash }) => hash !== short)) shipper.hint([name])
-      if (whole.length !== 1 || whole[0]?.hash !== short) return false
+      if (whole.length === 0 || whole.some(({ hash }) => hash !== short)) return false
       return !(await orAborted(repository.wal.isQuarantined(system, name, { signal: late }), late))
     })
   }

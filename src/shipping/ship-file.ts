@@ -113,8 +113,9 @@ async function shipSegment(
   if (!same.some((one) => one.hash === short)) {
     if (same.length > 0) return bad('contradicts', 'other bytes are stored under its name', whole)
     if (whole.isDamaged) return bad('damaged', 'a page within it is not what it should be', whole)
-    const { body, bytes } = source.body(path, whole)
-    const put = await repository.wal.put({ systemIdentifier, name: item.name, hash: short }, body, { signal })
+    const { body, bytes, isEncrypted } = await source.body(path, whole)
+    const stored = { systemIdentifier, name: item.name, hash: short, isEncrypted }
+    const put = await repository.wal.put(stored, body, { signal })
     if (file.kind === 'segment') await removePartials(repository, there, archive.segmentSize, signal)
     return { kind: 'stored', systemIdentifier, file: whole, bytes: put === 'stored' ? bytes() : null }
   }
@@ -179,8 +180,9 @@ async function quarantine(
   const { systemIdentifier, identity } = head
   if (copied.has(reason) && mayCopy()) {
     const read = whole ?? (await source.whole(path, question, head))
-    const file = { systemIdentifier, name, hash: read.sha256.slice(0, 12) }
-    await repository.wal.quarantine(file, source.body(path, read).body, { signal })
+    const { body, isEncrypted } = await source.body(path, read)
+    const file = { systemIdentifier, name, hash: read.sha256.slice(0, 12), isEncrypted }
+    await repository.wal.quarantine(file, body, { signal })
   }
   return { kind: 'bad', reason, identity, systemIdentifier, description }
 }

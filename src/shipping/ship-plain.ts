@@ -31,8 +31,9 @@ export async function shipPlain(
   if (trust === 'undecided') return bad(trust, `its system identifier ${system} is not known to be this server's`)
   const keepAside = async () => {
     const short = hash('sha256', content).slice(0, 12)
-    const { compressed } = await source.compress(content)
-    await repository.wal.quarantine({ systemIdentifier: system, name: item.name, hash: short }, compressed, { signal })
+    const { body, isEncrypted } = await source.compress(content)
+    const file = { systemIdentifier: system, name: item.name, hash: short, isEncrypted }
+    await repository.wal.quarantine(file, body, { signal })
   }
   if (trust === 'foreign') {
     if (mayCopy()) await keepAside()

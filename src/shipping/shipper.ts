@@ -4,10 +4,12 @@ import { parseWalName } from '../domain/wal.ts'
 import type { RefusedSegments, ShippingState } from '../observe/shipping-state.ts'
 import type { StoredWalState, WalArchiveState } from '../observe/wal-state.ts'
 import type { Repository } from '../repository/repository.ts'
+import type { WalCipher } from '../repository/wal-cipher.ts'
 import { type Partial, shipPartial } from './partial.ts'
 import { Pruner } from './prune.ts'
 import { WalReaders } from './readers.ts'
 import { RepositoryShipper } from './repository-shipper.ts'
+import { Seal } from './seal.ts'
 import { Source } from './source.ts'
 import { judgeSystem } from './trust.ts'
 
@@ -27,6 +29,8 @@ export interface ShipperOptions {
   readonly onStored?: (repository: string, name: string, delayMs: number) => void
   /** Segments that are put at once to each repository; and threads that read and compress for all of them. */
   readonly parallel: number
+  /** Encrypts what is stored of segments and partials; null or left out: they are stored plain. */
+  readonly cipher?: WalCipher | null
   /** Of zstd. */
   readonly level: number
   /** How long a segment stays in the archive; null: for ever. */
@@ -70,7 +74,8 @@ export function createShipper(options: ShipperOptions): Shipper {
   const stopping = new AbortController()
   const { signal } = stopping
   const readers = new WalReaders({ clock, threads: Math.min(parallel, mostThreads) })
-  const source = new Source({ readers, level, repositories: repositories.length, signal })
+  const seal = new Seal(options.cipher ?? null)
+  const source = new Source({ readers, seal, level, repositories: repositories.length, signal })
   const allStored = () => repositories.map(({ name }) => options.stored(name))
   const judge = (system: string) => judgeSystem(system, options.systemIdentifiers(), allStored())
   const places = repositories.map((repository) => {
@@ -128,6 +133,6 @@ export function createShipper(options: ShipperOptions): Shipper {
         places.some(({ shipper }) => shipper.holds(name, file, state?.systemIdentifier ?? null))
       )
     },
-    shipPartial: (repository, partial) => shipPartial(repository, partial, { readers, level, signal }),
+    shipPartial: (repository, partial) => shipPartial(repository, partial, { readers, seal, level, signal }),
   }
 }

@@ -1,5 +1,6 @@
-import type { CompressedBytes, Head, PlainFile, SegmentQuestion, Whole } from './question.ts'
+import type { Head, PlainFile, SegmentQuestion, Whole } from './question.ts'
 import type { WalReaders } from './readers.ts'
+import type { Seal, SealedBody } from './seal.ts'
 
 /** As many segments of the usual size are kept for the other repositories as fit; none of a larger one. */
 const keptFiles = 8
@@ -7,6 +8,7 @@ const keptFiles = 8
 /** The files of the archive, each read once for all repositories that want it at about the same time. */
 export class Source {
   readonly #readers: WalReaders
+  readonly #seal: Seal
   readonly #level: number
   readonly #signal: AbortSignal
   readonly #isShared: boolean
@@ -15,11 +17,13 @@ export class Source {
   /** @param options.signal of the whole service: a repository that gives up ends no reading for the others */
   constructor(options: {
     readonly readers: WalReaders
+    readonly seal: Seal
     readonly level: number
     readonly repositories: number
     readonly signal: AbortSignal
   }) {
     this.#readers = options.readers
+    this.#seal = options.seal
     this.#level = options.level
     this.#isShared = options.repositories > 1
     this.#signal = options.signal
@@ -58,12 +62,14 @@ export class Source {
     return this.#readers.unlink(path, identity, this.#signal)
   }
 
-  compress(bytes: Uint8Array): Promise<CompressedBytes> {
-    return this.#readers.compress(bytes, this.#level, this.#signal)
+  /** The bytes that a repository stores of what is in memory. */
+  async compress(bytes: Uint8Array): Promise<SealedBody> {
+    const { compressed } = await this.#readers.compress(bytes, this.#level, this.#signal)
+    return this.#seal.bytes(compressed, this.#signal)
   }
 
   /** The bytes that a repository stores of a file. */
-  body(path: string, whole: Whole): ReturnType<WalReaders['body']> {
-    return this.#readers.body(path, whole, this.#level)
+  body(path: string, whole: Whole): Promise<SealedBody> {
+    return this.#seal.body(this.#readers.body(path, whole, this.#level), this.#signal)
   }
 }

@@ -23,7 +23,7 @@ class TooLong extends Error {}
  * Reads a stored segment or partial to its end, and holds it against its name: decompression, length, the headers of its
  * pages, SHA-256. Null if all is well. Memory does not grow with it, whatever it decompresses to.
  *
- * @throws LifeboatError `object-missing` when it is gone, `storage-failed`, `cancelled`
+ * @throws LifeboatError `object-missing` when it is gone, `storage-failed`, `cancelled`; `identity-missing`, `identity-mismatch`
  */
 export async function checkWalObject(
   wal: Pick<WalStore, 'read'>,
@@ -66,6 +66,8 @@ export async function checkWalObject(
 /** @throws what is not the fault of the file */
 function unpackingProblem(error: unknown, length: number): FoundProblem {
   if (error instanceof TooLong) return found('too-long')
+  // Only what is encrypted is read with this: it is torn or altered.
+  if (error instanceof LifeboatError && error.code === 'wal-invalid') return found('damaged', error.message)
   const code = error instanceof Error && 'code' in error && !(error instanceof LifeboatError) ? String(error.code) : ''
   if (code === 'Z_BUF_ERROR') return found('cut-off')
   if (code === 'ZSTD_error_prefix_unknown' && length === 0) return found('not-zstd')

@@ -38,6 +38,7 @@ export function recordCheck({ wal, installations, folder, signal }: RecordCheckO
     const unpack = async (segment: number) => {
       if (objects.has(segment)) return
       const all = await wal.ofSegment(systemIdentifier, segmentName(timeline, segment, segmentSize), { signal })
+      // The plain one comes first.
       const object = all.find(({ kind }) => kind === 'segment')
       if (object === undefined) throw new LifeboatError('object-missing', `segment ${segment} is gone`)
       await pipeline(await wal.read(object, { signal }), createZstdDecompress(), createWriteStream(path(segment)), {

@@ -5,7 +5,7 @@ export const walProblems = {
   ...walPageProblems,
   'not-zstd': 'it is not compressed with zstd',
   'cut-off': 'it is cut off',
-  damaged: 'it cannot be decompressed',
+  damaged: 'it cannot be decompressed, or decrypted',
   'too-long': 'it is longer than a segment',
   'other-content': 'its bytes are not those that were stored: the SHA-256 is not the one in its name',
   'bad-page': 'a page in it is not the one of its place',

@@ -1,5 +1,5 @@
 import type { Clock } from '../clock.ts'
-import { LifeboatError } from '../domain/errors.ts'
+import { type Failure, LifeboatError, toFailure } from '../domain/errors.ts'
 import { SegmentSet } from '../domain/segment-set.ts'
 import type { TimelineHistory } from '../domain/timeline.ts'
 import { defaultSegmentSize, parseWalName } from '../domain/wal.ts'
@@ -50,13 +50,21 @@ export interface WalVerification {
   readonly bytes: number
   /** Segments that were read and found whole by an earlier run. */
   readonly known: number
-  /** Encrypted: they cannot be read here. */
+  /** Encrypted, and not to be decrypted here: nothing is known of them. */
   readonly unread: number
+  /** Why they could not be; null: all could. */
+  readonly unreadFailure: Failure | null
   /** Removed while they were to be read. */
   readonly gone: number
   /** False: the limit was reached before the end. */
   readonly complete: boolean
   readonly bad: readonly BadWal[]
+}
+
+const noIdentity: Failure = {
+  code: 'identity-missing',
+  message: 'no identity is configured that could open them',
+  hint: 'set encryption.identityFile to the file with the private key',
 }
 
 /** Files that are read at a time. */
@@ -87,6 +95,7 @@ class Verification {
   /** What earlier runs have found, and this one has not seen yet. */
   readonly #former: Map<string, BadWal>
   #counts = { read: 0, bytes: 0, known: 0, unread: 0, gone: 0 }
+  #unreadFailure: Failure | null = null
   #started = 0
   /** One after another. */
   #unreadable = 0
@@ -100,7 +109,7 @@ class Verification {
   async system(systemIdentifier: string): Promise<void> {
     const { repository, signal } = this.#options
     const histories = await this.#histories(systemIdentifier)
-    const { size } = await readSegmentSize(repository.wal, systemIdentifier, signal)
+    const { size } = await readSegmentSize(repository, systemIdentifier, signal)
     for await (const timeline of repository.wal.timelines(systemIdentifier, { signal })) {
       if (this.#isFull()) return
       const history = histories.get(timeline) ?? null
@@ -118,7 +127,7 @@ class Verification {
     }
     const order = (bad: BadWal) => `${bad.systemIdentifier} ${bad.name} ${bad.hash ?? ''}`
     const bad = this.#bad.toSorted((a, b) => (order(a) < order(b) ? -1 : 1))
-    return { repository: repository.name, ...this.#counts, complete, bad }
+    return { repository: repository.name, ...this.#counts, unreadFailure: this.#unreadFailure, complete, bad }
   }
 
   async #histories(systemIdentifier: string): Promise<ReadonlyMap<number, TimelineHistory>> {
@@ -160,9 +169,11 @@ class Verification {
           const problem = await this.#judge(object, () => checkWalObject(wal, object, { ...expected, signal }))
           if (problem === null && object.kind === 'segment') sound.push(object)
         }
-        if (sound.length > 1) for (const object of sound) this.#condemn(object, found('two-contents'))
+        // Of one content, plain and encrypted, it is one.
+        const contents = new Set(sound.map(({ hash }) => hash))
+        if (contents.size > 1) for (const object of sound) this.#condemn(object, found('two-contents'))
         const file = sound[0] === undefined ? null : parseWalName(sound[0].name, expected.segmentSize)
-        if (sound.length !== 1 || file?.kind !== 'segment') return
+        if (contents.size !== 1 || sound.length !== group.length || file?.kind !== 'segment') return
         good.add(file.segment)
         read.add(file.segment)
         if (read.size % notedTogether === 0 && checkRecords === undefined) records.noteVerified(place, good.ranges())
@@ -193,8 +204,9 @@ class Verification {
         known.good.add(file.segment)
         return []
       }
-      const readable = group.filter((object) => !object.isEncrypted)
-      this.#counts.unread += group.length - readable.length
+      const readable = group.filter((object) => repository.wal.isReadable(object))
+      const unread = group.length - readable.length
+      if (unread > 0) this.#skip(unread, noIdentity)
       this.#started += readable.length
       return readable
     }
@@ -220,7 +232,7 @@ class Verification {
   async #judge(
     object: StoredWalObject,
     read: () => Promise<FoundProblem | null>,
-  ): Promise<FoundProblem | null | 'gone'> {
+  ): Promise<FoundProblem | null | 'gone' | 'unread'> {
     const { repository, records } = this.#options
     try {
       const problem = await read()
@@ -232,6 +244,10 @@ class Verification {
       return problem
     } catch (error) {
       if (!(error instanceof LifeboatError)) throw error
+      if (error.code === 'identity-mismatch') {
+        this.#skip(1, toFailure(error))
+        return 'unread'
+      }
       if (error.code !== 'object-missing' && error.code !== 'storage-failed') throw error
       // Expired meanwhile, a bad spot of the disk, or all of it has gone.
       await repository.checkPresence({ signal: this.#options.signal })
@@ -246,6 +262,11 @@ class Verification {
       this.#condemn(object, problem)
       return problem
     }
+  }
+
+  #skip(count: number, failure: Failure): void {
+    this.#counts.unread += count
+    this.#unreadFailure = failure
   }
 
   #count({ name, info }: StoredWalObject): void {

@@ -19,6 +19,7 @@ import { systemClock } from '../../src/clock.ts'
 import { WalCoverage } from '../../src/domain/coverage.ts'
 import { Timelines } from '../../src/domain/timeline.ts'
 import { defaultSegmentSize, firstLsn, segmentName } from '../../src/domain/wal.ts'
+import { Cipher } from '../../src/encryption/cipher.ts'
 import type { WalArchiveState } from '../../src/observe/wal-state.ts'
 import { withSession } from '../../src/postgres/connection.ts'
 import { chooseServer, findInstallations, programPath } from '../../src/postgres/installations.ts'
@@ -28,6 +29,7 @@ import { startScratchServer } from '../../src/postgres/scratch-server.ts'
 import { Repository } from '../../src/repository/repository.ts'
 import { createShipper } from '../../src/shipping/shipper.ts'
 import { LocalStorage } from '../../src/storage/local.ts'
+import { ageKey, encryptingFor } from '../support/age.ts'
 import { type Figure, mebibytes } from './table.ts'
 
 const perSecond = 20
@@ -43,6 +45,7 @@ export async function benchShip(base: string): Promise<readonly Figure[]> {
     const segments = await walOfPgbench(directory)
     const steady = await ship(directory, segments, 1000 / perSecond)
     const most = await ship(directory, segments, 0)
+    const sealed = await ship(directory, segments, 0, new Cipher(encryptingFor([await ageKey(directory)], null)))
     const p99 = steady.delays[Math.floor(steady.delays.length * 0.99)] ?? Number.NaN
     const growth = steady.end - steady.middle
     return [
@@ -57,6 +60,12 @@ export async function benchShip(base: string): Promise<readonly Figure[]> {
         measured: (most.delays.length / most.took).toFixed(0),
         goal: `at least ${perSecond}`,
         met: most.delays.length / most.took >= perSecond,
+      },
+      {
+        what: `the same encrypted (plain in the same run: ${(most.delays.length / most.took).toFixed(0)})`,
+        measured: (sealed.delays.length / sealed.took).toFixed(0),
+        goal: `at least ${perSecond}`,
+        met: sealed.delays.length / sealed.took >= perSecond,
       },
       {
         what: `memory after ${perSecond * seconds} segments (${mebibytes(steady.end)}) against half of them`,
@@ -120,7 +129,7 @@ async function walOfPgbench(directory: string): Promise<readonly string[]> {
  * Puts segments into an archive, one each so many milliseconds, and ships them. Each is another place of the WAL, so it has
  * headers of its own: the first page of each is written anew, the pages behind it as well.
  */
-async function ship(directory: string, sources: readonly string[], everyMs: number) {
+async function ship(directory: string, sources: readonly string[], everyMs: number, cipher: Cipher | null = null) {
   const [archive, root] = [await mkdtemp(join(directory, 'archive-')), join(directory, `repository-${everyMs}`)]
   const count = perSecond * seconds
   const repository = new Repository({
@@ -147,6 +156,7 @@ async function ship(directory: string, sources: readonly string[], everyMs: numb
     },
     parallel: 4,
     level: 1,
+    cipher,
     keepInArchiveMs: null,
     clock: systemClock,
     log: pino({ level: 'warn' }),

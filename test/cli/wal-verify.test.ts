@@ -6,10 +6,12 @@ import { systemClock as clock } from '../../src/clock.ts'
 import { LifeboatError } from '../../src/domain/errors.ts'
 import { parseWalName, segmentName } from '../../src/domain/wal.ts'
 import { readWalPageHeader } from '../../src/domain/wal-page.ts'
+import { Cipher } from '../../src/encryption/cipher.ts'
 import { walKey } from '../../src/repository/layout.ts'
 import type { Repository } from '../../src/repository/repository.ts'
 import { openHistory } from '../../src/runner/history.ts'
 import { verifyWal } from '../../src/wal-check/verify-wal.ts'
+import { ageKey, encryptingFor } from '../support/age.ts'
 import { unpackedBinDir } from '../support/cache.ts'
 import { cli } from '../support/cli.ts'
 import { keptLog } from '../support/log.ts'
@@ -212,6 +214,47 @@ t.test('WAL of a real server', { timeout: 120_000 }, async (t) => {
     const found = await verify('--records')
     t.same(found.problems, [`${full} bad-record`])
     t.match(found.bad?.[0]?.detail, /error in WAL record at/)
+  })
+
+  t.test('encrypted', async (t) => {
+    const { base, config, system, verify, pathOf, withRepository } = await stored(t, files)
+    const [key, other] = [await ageKey(base), await ageKey(base, 'other')]
+    const cipher = new Cipher(encryptingFor([key]))
+    const plain = JSON.parse(await readFile(config, 'utf8')) as object
+    const using = (file: string | null) =>
+      writeFile(config, JSON.stringify({ ...plain, ...(file === null ? {} : { encryption: { identityFile: file } }) }))
+    const [a = '', b = '', c = ''] = names
+    const sealed = (name: string) => `${pathOf(name)}.age`
+    for (const name of [a, b]) {
+      await rm(pathOf(name))
+      await withRepository((repository) =>
+        storeWal(repository, system, name, files.get(name) ?? Buffer.alloc(0), cipher),
+      )
+    }
+    // The same once more, plain and encrypted: it is one.
+    await withRepository((repository) => storeWal(repository, system, c, files.get(c) ?? Buffer.alloc(0), cipher))
+
+    const without = await verify()
+    t.match(without, { code: 5, bad: [], unread: 3, known: 0, unreadFailure: { code: 'identity-missing' } })
+    await using(other.file)
+    t.match(await verify(), { code: 5, bad: [], unread: 3, unreadFailure: { code: 'identity-mismatch' } })
+    const words = await cli(['wal', 'verify', '--config', config])
+    t.match(words.out, /3 ENCRYPTED, NOT READ, inconclusive\n {2}not read: none of the configured identities/)
+    await using(key.file)
+    t.match(await verify('--records'), { code: 0, bad: [], unread: 0, unreadFailure: null })
+    t.match(await verify(), { code: 0, known: whole - 1 }, 'what is there once is not read again')
+
+    const bytes = await readFile(sealed(a))
+    await writeFile(sealed(a), Buffer.concat([bytes.subarray(0, -9), Buffer.alloc(9)]))
+    await writeFile(sealed(b), (await readFile(sealed(b))).subarray(0, 400))
+    const lie = zstdCompressSync(files.get(a) ?? '')
+    await writeFile(sealed(c), await cipher.seal(lie, new AbortController().signal))
+    const found = await verify('--all')
+    t.match(found, { code: 1, unread: 0 })
+    t.same(found.problems, [`${a} damaged`, `${b} damaged`, `${c} other-place`])
+    t.match(found.bad?.[0]?.detail, /cannot be decrypted/)
+    await using(null)
+    t.match(await verify('--all'), { code: 5, unread: 3 }, 'nobody can tell')
   })
 
   t.test('two contents, a partial, and what vanishes while it is read', async (t) => {

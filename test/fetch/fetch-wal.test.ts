@@ -4,15 +4,18 @@ import { zstdCompressSync } from 'node:zlib'
 import t, { type Test } from 'tap'
 import { systemClock } from '../../src/clock.ts'
 import type { LifeboatError } from '../../src/domain/errors.ts'
+import { Cipher } from '../../src/encryption/cipher.ts'
 import { type FetchOptions, fetchWal } from '../../src/fetch/fetch-wal.ts'
 import { chooseSystem } from '../../src/fetch/system.ts'
+import { UpcomingSegments } from '../../src/fetch/upcoming.ts'
 import { Repository } from '../../src/repository/repository.ts'
+import { ageKey, encryptingFor } from '../support/age.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { MemoryStorage } from '../support/memory-storage.ts'
-import { noSmallDisk, smallDisk } from '../support/scratch.ts'
+import { noSmallDisk, scratchDirectory, smallDisk } from '../support/scratch.ts'
 import { segmentBytes } from '../support/wal.ts'
 import { hashOf } from '../support/wal-objects.ts'
-import { stamped, system, targetDirectory, walRepository } from '../support/wal-repository.ts'
+import { stamped, system, targetDirectory, WalRepository, walRepository } from '../support/wal-repository.ts'
 
 const segment = (number: number, timeline = 1) =>
   `${timeline.toString(16).padStart(8, '0')}00000002${number.toString(16).padStart(8, '0')}`.toUpperCase()
@@ -107,6 +110,92 @@ t.test('two contents under one name', async (t) => {
   await writeFile(path, 'damaged')
   await refuses(segment(2), { code: 'conflict' }, {})
   t.ok((await get(segment(1), { hashes: ['aaaaaaaaaaaa'] })) !== null, 'where there is one, nothing is to choose')
+})
+
+t.test('encrypted', { timeout: 60_000 }, async (t) => {
+  const { first, second, directory, get, refuses } = await ground(t)
+  const keys = await scratchDirectory(t)
+  const [key, old, other] = [await ageKey(keys), await ageKey(keys, 'old'), await ageKey(keys, 'other')]
+  const cipher = new Cipher(encryptingFor([key, old]))
+  const opening = (file: string | null) => {
+    const opener = new Cipher(encryptingFor([other], file))
+    const repositories = [first, second].map(
+      ({ root }, index) => new WalRepository(root, `${index}`, opener).repository,
+    )
+    return { repositories }
+  }
+  first.cipher = cipher
+  const [two, three] = [content(segment(2)), content(segment(3))]
+  const path = await first.store(segment(2), two)
+  await second.store(segment(3), three)
+  t.match(path, /\.zst\.age$/)
+  for (const one of [key, old]) t.ok((await get(segment(2), opening(one.file)))?.equals(two), 'either key opens it')
+  t.ok((await get(segment(3), opening(null)))?.equals(three), 'what is plain needs none')
+
+  // Never `false`, which PostgreSQL takes for the end of the WAL: also of the newest one, and whatever --missing-is-end says.
+  for (const missingIsEnd of [false, true]) {
+    for (const [file, code] of [
+      [null, 'identity-missing'],
+      [other.file, 'identity-mismatch'],
+    ] as const) {
+      await refuses(
+        segment(2),
+        { code, message: /^cannot get .*: 0: .*identit/, hint: /identityFile/ },
+        { ...opening(file), missingIsEnd },
+      )
+      await first.store(segment(9), content(segment(9)))
+      await refuses(segment(9), { code }, { ...opening(file), missingIsEnd })
+    }
+  }
+  // Nor is a hole filled by what cannot be read: the timeline goes on after it.
+  await refuses(segment(5), { code: 'object-missing', message: /that is a hole/ }, opening(null))
+  await refuses(segment(2), { code: 'config-invalid' }, opening(join(keys, 'none')))
+
+  const whole = await readFile(path)
+  const flipped = (at: number) => Buffer.from(whole.map((byte, index) => (index === at ? byte ^ 1 : byte)))
+  const damaged = [
+    Buffer.alloc(0),
+    whole.subarray(0, 10),
+    whole.subarray(0, 150),
+    whole.subarray(0, -30),
+    whole.subarray(0, -1),
+    flipped(3),
+    flipped(40),
+    flipped(whole.length - 20),
+    zstdCompressSync(two),
+    Buffer.concat([whole, whole]),
+  ]
+  for (const bytes of damaged) {
+    await writeFile(path, bytes)
+    await refuses(segment(2), { code: /^(wal-invalid|identity-mismatch)$/ }, opening(key.file))
+  }
+  const lie = await cipher.seal(zstdCompressSync(content(segment(2), 2)), new AbortController().signal)
+  await writeFile(path, lie)
+  await refuses(segment(2), { code: 'wal-invalid', message: /not that of its hash/ }, opening(key.file))
+
+  await second.store(segment(2), two)
+  t.ok((await get(segment(2), opening(null)))?.equals(two), 'another repository has it plain')
+  await writeFile(path, whole)
+  const twin = first.pathOf(segment(2), hashOf(two))
+  await writeFile(twin, zstdCompressSync(two).subarray(0, -20))
+  await rm(second.pathOf(segment(2), hashOf(two)))
+  t.ok((await get(segment(2), opening(key.file)))?.equals(two), 'of the same twice: the plain one is torn')
+  await writeFile(path, lie)
+  await writeFile(twin, zstdCompressSync(two))
+  t.ok((await get(segment(2), opening(null)))?.equals(two), 'the encrypted one is torn')
+
+  const asking = { clock: systemClock, signal: new AbortController().signal, patienceMs: 60_000 }
+  const upcoming = new UpcomingSegments({ ...opening(key.file), systemIdentifier: system, hashes: [], asking })
+  t.same(
+    (await upcoming.from(segment(2), 3)).map(({ name, sources }) => `${name} ${sources.length}`),
+    [`${segment(2)} 2`, `${segment(3)} 1`, `${segment(9)} 1`],
+  )
+
+  const part = `${segment(10)}.partial.0000000200A01000`
+  await first.store(part, content(segment(10)).subarray(0, 4096))
+  t.equal((await get(segment(10), opening(key.file)))?.length, 2 ** 20, 'the end of a stream')
+  await refuses(segment(10), { code: 'identity-missing' }, opening(null))
+  t.same(await readdir(directory), [])
 })
 
 t.test('the end, and holes', async (t) => {

@@ -204,6 +204,8 @@ t.test('a restart lists nothing again', async (t) => {
     ...{ name: 'local', cluster: 'spavix' },
     checkPresence: (options = {}) => repository.checkPresence(options),
     isNew: async () => false,
+    listBackups: () => repository.listBackups(),
+    readManifest: (id: string) => repository.readManifest(id),
     wal: new Proxy(repository.wal, {
       get: (target, key) => {
         const found = Reflect.get(target, key)

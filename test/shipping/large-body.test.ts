@@ -1,13 +1,17 @@
 import { readdir, readlink, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import { zstdDecompressSync } from 'node:zlib'
 import t, { type Test } from 'tap'
 import { systemClock } from '../../src/clock.ts'
 import { LifeboatError } from '../../src/domain/errors.ts'
+import { Cipher } from '../../src/encryption/cipher.ts'
 import { Repository } from '../../src/repository/repository.ts'
 import { WalReaders } from '../../src/shipping/readers.ts'
+import { Seal } from '../../src/shipping/seal.ts'
 import { LocalStorage } from '../../src/storage/local.ts'
+import { ageKey, encryptingFor } from '../support/age.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 import { untilAnswer } from '../support/until.ts'
 import { segmentBytes } from '../support/wal.ts'
@@ -37,6 +41,41 @@ t.test('one frame with all of it', async (t) => {
   t.ok(zstdDecompressSync(stored).equals(bytes))
   t.equal(count(), stored.length)
 })
+
+t.test('encrypted: the stream, and what is in memory once for all repositories', async (t) => {
+  const { directory, bytes, body } = await large(t)
+  const key = await ageKey(directory)
+  const cipher = new Cipher(encryptingFor([key]))
+  const seal = new Seal(cipher)
+  const { signal } = new AbortController()
+  const { body: stream, bytes: count, isEncrypted } = await seal.body(body(), signal)
+  t.ok(isEncrypted)
+  const stored = await buffer(stream as NodeJS.ReadableStream)
+  t.equal(count(), stored.length)
+  const opened = await buffer(Readable.from(cipher.open(Readable.from([stored]), signal)))
+  t.ok(zstdDecompressSync(opened).equals(bytes))
+  const compressed = Buffer.from('compressed')
+  const [first, second] = await Promise.all([seal.bytes(compressed, signal), seal.bytes(compressed, signal)])
+  t.equal(first.body, second.body, 'the very same bytes')
+  t.notSame(first.body, (await seal.bytes(Buffer.from('compressed'), signal)).body)
+  t.equal((await new Seal(new Cipher(encryptingFor([], key.file))).bytes(compressed, signal)).body, compressed)
+
+  const failing = await seal.body({ body: Readable.from(fails()), bytes: () => 0 }, signal)
+  await t.rejects(buffer(failing.body as NodeJS.ReadableStream), { message: 'the disk is gone' })
+  const dropped = await seal.body(body(), signal)
+  const left = dropped.body as Readable
+  left.once('data', () => left.destroy())
+  await new Promise((resolve) => left.once('close', resolve))
+  const stop = new AbortController()
+  const stopped = await seal.body(body(), stop.signal)
+  ;(stopped.body as Readable).once('data', () => stop.abort(new LifeboatError('interrupted', 'it stops')))
+  await t.rejects(buffer(stopped.body as NodeJS.ReadableStream), { code: 'interrupted' })
+})
+
+async function* fails() {
+  yield Buffer.alloc(100_000, 1)
+  throw new Error('the disk is gone')
+}
 
 t.test('what has changed since it was hashed is not stored', async (t) => {
   const { directory, path, bytes, body } = await large(t)

@@ -1,10 +1,20 @@
 import { copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { zstdDecompressSync } from 'node:zlib'
+import { zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import t from 'tap'
+import { systemClock } from '../../src/clock.ts'
 import { LifeboatError } from '../../src/domain/errors.ts'
+import { readWalPageHeader } from '../../src/domain/wal-page.ts'
+import { Cipher } from '../../src/encryption/cipher.ts'
+import { StoredWalIndex } from '../../src/observe/stored-wal.ts'
 import { runProgram } from '../../src/postgres/programs.ts'
-import { isIdle, realWal, shipGround, untilState } from '../support/shipping.ts'
+import { Repository } from '../../src/repository/repository.ts'
+import { LocalStorage } from '../../src/storage/local.ts'
+import { ageKey, encryptingFor } from '../support/age.ts'
+import { keptLog } from '../support/log.ts'
+import { scratchDirectory } from '../support/scratch.ts'
+import { isIdle, realWal, type ShipGround, shipGround, untilState } from '../support/shipping.ts'
+import { hashOf } from '../support/wal-objects.ts'
 
 const wal = await realWal(t)
 const system = wal.systemIdentifier
@@ -242,4 +252,148 @@ await t.test('a half-written file of the archive waits until it is whole', async
   await untilState(service, 'both', ({ repositories }) => repositories[0]?.shippedSegments === 2)
   t.same(await ground.stored(system), [first, second])
   t.equal(service.state().repositories[0]?.quarantined.size, 0)
+})
+
+await t.test('encrypted', { timeout: 60_000 }, async (t) => {
+  const directory = await scratchDirectory(t)
+  const key = await ageKey(directory)
+  // The sidecar has nothing but the public key; who looks has the private one.
+  const sealing = new Cipher(encryptingFor([key], null))
+  const [cipher, sealed] = [new Cipher(encryptingFor([key])), /[/-][0-9a-f]{12}\.zst\.age$/]
+  const label = `${wal.names[0]}.00000028.backup`
+  const fill = async (ground: ShipGround, names = wal.names) => {
+    await ground.fill(wal, names)
+    await ground.put({
+      '00000002.history': history,
+      [label]: `START WAL LOCATION: 0/100028 (file ${wal.names[0]})\nSTOP WAL LOCATION: 0/100100 (file ${wal.names[0]})\n`,
+    })
+  }
+
+  await t.test('all that has data', async (t) => {
+    const ground = await shipGround(t, { repositories: 2, cipher })
+    await fill(ground)
+    const service = await ground.ship({ cipher: sealing, parallel: 4 })
+    const state = await untilState(service, 'all is stored', isIdle)
+    const all = [...wal.names, '00000002.history', label].toSorted()
+    const keys = ground.storages[0]?.keys.toSorted() ?? []
+    for (const index of [0, 1]) {
+      t.same(await ground.stored(system, index), all)
+      t.same(ground.storages[index]?.keys.toSorted(), keys)
+    }
+    t.same(
+      keys.filter((one) => !sealed.test(one)).map((one) => one.slice(one.lastIndexOf('/') + 1)),
+      [label, '00000002.history'].toSorted(),
+    )
+    let bytes = 0
+    for (const one of keys) bytes += (await readFile(join(ground.roots[0] ?? '', one))).length
+    t.equal(state.repositories[0]?.shippedBytes, bytes, 'counted as stored')
+    // As a person would, with the programs of the system.
+    const name = wal.names[1] ?? ''
+    const path = join(ground.roots[0] ?? '', keys.find((one) => one.includes(name)) ?? '')
+    const unpacked = join(directory, 'unpacked')
+    await runProgram({
+      program: 'age',
+      args: ['--decrypt', '--identity', key.file, '--output', `${unpacked}.zst`, path],
+    })
+    await runProgram({ program: 'zstd', args: ['-d', '-q', `${unpacked}.zst`] })
+    t.ok((await readFile(unpacked)).equals(await readFile(join(wal.directory, name))))
+
+    await t.test('without the private key its places are known, and its size by the server or a backup', async (t) => {
+      const root = ground.roots[0] ?? ''
+      const { log } = keptLog()
+      const repository = new Repository({
+        name: 'r',
+        cluster: 'prod',
+        storage: new LocalStorage({ root }),
+        clock: systemClock,
+        walCipher: sealing,
+      })
+      const records = { identity: () => null, load: () => null, save: () => {} }
+      const look = async (segmentSize: number | null) => {
+        const index = new StoredWalIndex({
+          repository,
+          records,
+          segmentSize: () => segmentSize,
+          clock: systemClock,
+          log,
+        })
+        const found = (await index.lookAtAll(new AbortController().signal)).systems.get(system)
+        await index.close()
+        return found
+      }
+      t.equal(await look(null), undefined, 'unknown is not zero')
+      t.match(await look(2 ** 20), { segments: wal.names.length, contradictions: 0 })
+      // The same segment once more, plain; and by another process, which has the key.
+      const bytes = await readFile(join(wal.directory, name))
+      await repository.wal.put({ systemIdentifier: system, name, hash: hashOf(bytes) }, zstdCompressSync(bytes))
+      t.match(await look(2 ** 20), { segments: wal.names.length, contradictions: 0 }, 'it is one')
+      t.match(await look(null), { segments: wal.names.length, contradictions: 0 }, 'the plain one tells the size')
+      const bad = Buffer.from(bytes).fill(7, 1000, 2000)
+      await repository.wal.put({ systemIdentifier: system, name, hash: hashOf(bad) }, zstdCompressSync(bad))
+      t.match(await look(2 ** 20), { segments: wal.names.length, contradictions: 1 }, 'other bytes are another one')
+    })
+  })
+
+  await t.test('the setting changes in the middle: nothing is stored twice, and what was plain stays', async (t) => {
+    const ground = await shipGround(t, { cipher })
+    await ground.fill(wal, wal.names.slice(0, 2))
+    const ship = async (names: readonly string[], with_: Cipher | null) => {
+      await ground.fill(wal, names)
+      const service = await ground.ship({ cipher: with_ })
+      await untilState(service, 'all is stored', isIdle)
+      await service.stop()
+    }
+    await ship(wal.names.slice(0, 2), null)
+    await ship(wal.names.slice(0, 4), sealing)
+    await ship(wal.names, null)
+    t.same(await ground.stored(system), wal.names)
+    t.same(
+      ground.storages[0]?.keys.toSorted().map((one) => one.endsWith('.age')),
+      wal.names.map((_, index) => index === 2 || index === 3),
+    )
+    // By an index that was lost: each is there, in whatever form. Other bytes under the name are not readable aside either.
+    const other = await readFile(join(wal.directory, wal.names[2] ?? ''))
+    other[50_001] = (other[50_001] ?? 0) ^ 1
+    await ground.put({ [wal.names[2] ?? '']: other })
+    const service = await ground.ship({
+      cipher: sealing,
+      stored: () => ({ repository: 'repository-0', systems: new Map(), revision: 1, listedAt: new Date() }),
+    })
+    const state = await untilState(service, 'all are looked at', isIdle)
+    t.same([...(state.repositories[0]?.quarantined ?? [])], [['contradicts', 1]])
+    t.same(await ground.stored(system), wal.names)
+    t.same(
+      (await ground.quarantined()).filter((one) => !sealed.test(one)),
+      [],
+    )
+    t.equal((await ground.quarantined()).length, 1)
+  })
+
+  await t.test('a partial of streaming', async (t) => {
+    const ground = await shipGround(t, { cipher })
+    const service = await ground.ship({ cipher: sealing })
+    const [repository] = ground.repositories
+    const segment = wal.names[0] ?? ''
+    const all = await readFile(join(wal.directory, segment))
+    const endLsn = (readWalPageHeader(all)?.address ?? 0n) + 8192n
+    const partial = { systemIdentifier: system, segment, endLsn, bytes: all.subarray(0, 8192) }
+    if (repository === undefined) return
+    t.equal(await service.shipPartial(repository, partial), 'stored')
+    t.match(ground.storages[0]?.keys.at(-1), /\.partial\.[0-9A-F]{16}-[0-9a-f]{12}\.zst\.age$/)
+    t.equal(await service.shipPartial(repository, partial), 'there')
+    t.equal((await ground.stored(system)).length, 1)
+  })
+
+  await t.test('where it cannot be encrypted nothing is stored, and nothing plain', async (t) => {
+    const ground = await shipGround(t)
+    await ground.fill(wal)
+    const recipientsFile = join(directory, 'recipients')
+    const service = await ground.ship({ cipher: new Cipher({ recipients: [], recipientsFile, identityFile: null }) })
+    const state = await untilState(service, 'it fails', ({ repositories }) => Boolean(repositories[0]?.failure))
+    t.match(state.repositories[0]?.failure, { code: 'config-invalid', message: /recipients cannot be read/ })
+    t.same(ground.storages[0]?.keys, [])
+    await writeFile(recipientsFile, `${key.recipient}\n`)
+    await untilState(service, 'it goes on by itself', isIdle)
+    t.ok(ground.storages[0]?.keys.every((one) => sealed.test(one)))
+  })
 })

@@ -20,9 +20,13 @@ export async function lifeboatProgram(directory: string, user: OsUser | null, ma
 export const closedCheckout = 'the OS user of the server may not enter this checkout'
 
 /** A configuration with nothing but repositories. */
-export function repositoriesConfig(directory: string, places: readonly WalRepository[]): Promise<string> {
+export function repositoriesConfig(
+  directory: string,
+  places: readonly WalRepository[],
+  encryption?: object,
+): Promise<string> {
   const repositories = places.map(({ root, repository: { name } }) => ({ name, root }))
-  return configOf(directory, { cluster: storedCluster, repositories })
+  return configOf(directory, { cluster: storedCluster, repositories, ...(encryption ? { encryption } : {}) })
 }
 
 /** Writes a configuration for `lifeboat wal fetch`, for everybody to read, and gives its path. */
@@ -31,10 +35,11 @@ export async function configOf(
   config: {
     readonly cluster: string
     readonly repositories: readonly { readonly name: string; readonly root: string }[]
+    readonly encryption?: object
   },
 ): Promise<string> {
   const path = join(directory, 'lifeboat-fetch.yaml')
   const repositories = config.repositories.map(({ name, root }) => ({ name, url: `file://${encodeURI(root)}` }))
-  await writeFile(path, JSON.stringify({ cluster: config.cluster, repositories }), { mode: 0o644 })
+  await writeFile(path, JSON.stringify({ ...config, repositories }), { mode: 0o644 })
   return path
 }

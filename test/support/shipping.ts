@@ -13,6 +13,7 @@ import { readWalPageHeader } from '../../src/domain/wal-page.ts'
 import type { ShippingState } from '../../src/observe/shipping-state.ts'
 import type { StoredSystem, StoredWalState, WalArchiveState } from '../../src/observe/wal-state.ts'
 import { Repository } from '../../src/repository/repository.ts'
+import type { WalCipher } from '../../src/repository/wal-cipher.ts'
 import { createShipper, type Shipper, type ShipperOptions } from '../../src/shipping/shipper.ts'
 import { LocalStorage } from '../../src/storage/local.ts'
 import type {
@@ -160,15 +161,17 @@ export interface ShipGround {
 
 export async function shipGround(
   t: Test,
-  { repositories: count = 1, clock = systemClock }: { repositories?: number; clock?: Clock } = {},
+  options: { repositories?: number; clock?: Clock; cipher?: WalCipher } = {},
 ): Promise<ShipGround> {
+  const { repositories: count = 1, clock = systemClock, cipher } = options
+  const ciphered = cipher === undefined ? {} : { walCipher: cipher }
   const base = await scratchDirectory(t)
   const archive = join(base, "archive's 100%")
   await mkdir(archive)
   const roots = Array.from({ length: count }, (_, index) => join(base, `repository ${index}`))
   const storages = roots.map((root) => new FlawedStorage(new LocalStorage({ root, clock })))
   const repositories = storages.map(
-    (storage, index) => new Repository({ name: `repository-${index}`, cluster: 'prod', storage, clock }),
+    (storage, index) => new Repository({ name: `repository-${index}`, cluster: 'prod', storage, clock, ...ciphered }),
   )
   const known = new Set<string>()
   const { log, lines } = keptLog()
@@ -191,6 +194,7 @@ export async function shipGround(
         stored: (name) => held.find((one) => one.repository === name) ?? null,
         repositories,
         isOurs: () => true,
+        cipher: cipher ?? null,
         systemIdentifiers: () => known,
         parallel: 2,
         level: 1,

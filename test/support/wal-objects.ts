@@ -6,6 +6,7 @@ import type { Clock } from '../../src/clock.ts'
 import { walFileKind } from '../../src/domain/wal.ts'
 import { walKey } from '../../src/repository/layout.ts'
 import { Repository } from '../../src/repository/repository.ts'
+import type { WalCipher } from '../../src/repository/wal-cipher.ts'
 import type { History } from '../../src/runner/history.ts'
 import { LocalStorage } from '../../src/storage/local.ts'
 import { storedCluster } from './stored.ts'
@@ -19,24 +20,33 @@ export interface DirectoryRepositoryOptions {
   readonly history: Pick<History, 'repositoryId' | 'noteRepository'>
   readonly clock: Clock
   readonly name?: string
+  readonly walCipher?: WalCipher
 }
 
 /** A repository in a directory, of the cluster `storedCluster`. */
 export function directoryRepository(
   root: string,
-  { history, clock, name = 'local' }: DirectoryRepositoryOptions,
+  { history, clock, name = 'local', ...ciphered }: DirectoryRepositoryOptions,
 ): Repository {
   const storage = new LocalStorage({ root, clock })
   const identity = { ledger: history, lifeboat: '1.2.3', exists: () => storage.exists() }
-  return new Repository({ name, cluster: storedCluster, storage, clock, identity })
+  return new Repository({ name, cluster: storedCluster, storage, clock, identity, ...ciphered })
 }
 
 export const hashOf = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex').slice(0, 12)
 
-/** Stores a file of WAL as the shipper does, and says what it is. */
-export async function storeWal(repository: Repository, systemIdentifier: string, name: string, bytes: Buffer) {
-  const body = isPlain(name) ? bytes : zstdCompressSync(bytes)
-  const wal = { systemIdentifier, name, hash: isPlain(name) ? null : hashOf(bytes) }
+/** Stores a file of WAL as the shipper does, with a cipher encrypted, and says what it is. */
+export async function storeWal(
+  repository: Repository,
+  systemIdentifier: string,
+  name: string,
+  bytes: Buffer,
+  cipher: WalCipher | null = null,
+) {
+  const isEncrypted = cipher !== null && !isPlain(name)
+  const packed = isPlain(name) ? bytes : zstdCompressSync(bytes)
+  const body = isEncrypted ? await cipher.seal(packed, new AbortController().signal) : packed
+  const wal = { systemIdentifier, name, hash: isPlain(name) ? null : hashOf(bytes), isEncrypted }
   await repository.wal.put(wal, body)
   return { ...wal, bytes: body.length }
 }

@@ -4,6 +4,7 @@ import type { Test } from 'tap'
 import { systemClock } from '../../src/clock.ts'
 import { walKey } from '../../src/repository/layout.ts'
 import type { Repository } from '../../src/repository/repository.ts'
+import type { WalCipher } from '../../src/repository/wal-cipher.ts'
 import { scratchDirectory } from './scratch.ts'
 import { storedCluster } from './stored.ts'
 import { segmentBytes } from './wal.ts'
@@ -15,21 +16,29 @@ export const system = '7500000000000000001'
 export class WalRepository {
   readonly root: string
   readonly repository: Repository
+  /** What is stored is encrypted with it; null: with nothing. */
+  cipher: WalCipher | null = null
 
-  constructor(root: string, name: string) {
+  /** @param walCipher with which it reads */
+  constructor(root: string, name: string, walCipher?: WalCipher) {
     this.root = root
     const history = { repositoryId: () => null, noteRepository: () => {} }
-    this.repository = directoryRepository(root, { history, clock: systemClock, name })
+    this.repository = directoryRepository(root, {
+      history,
+      clock: systemClock,
+      name,
+      ...(walCipher ? { walCipher } : {}),
+    })
   }
 
   /** Gives the path of what is stored. */
   async store(name: string, bytes: Buffer = stamped(segmentBytes(name.slice(0, 24))), of = system): Promise<string> {
-    const { hash } = await storeWal(this.repository, of, name, bytes)
-    return this.pathOf(name, hash, of)
+    const { hash, isEncrypted } = await storeWal(this.repository, of, name, bytes, this.cipher)
+    return this.pathOf(name, hash, of, isEncrypted)
   }
 
-  pathOf(name: string, hash: string | null, of = system): string {
-    return join(this.root, walKey(storedCluster, { systemIdentifier: of, name, hash, isEncrypted: false }))
+  pathOf(name: string, hash: string | null, of = system, isEncrypted = false): string {
+    return join(this.root, walKey(storedCluster, { systemIdentifier: of, name, hash, isEncrypted }))
   }
 
   /** Stores a file that a server has written. */

@@ -1,13 +1,19 @@
-import { chmod, chown, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { chmod, chown, copyFile, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
+import { systemClock } from '../../src/clock.ts'
+import { Cipher } from '../../src/encryption/cipher.ts'
 import { restoreCommand } from '../../src/postgres/archiving.ts'
 import { withSession } from '../../src/postgres/connection.ts'
 import { programPath } from '../../src/postgres/installations.ts'
 import { runProgram, startProgram } from '../../src/postgres/programs.ts'
+import { createShipper } from '../../src/shipping/shipper.ts'
+import { ageKey, encryptingFor } from '../support/age.ts'
 import { closedCheckout, lifeboatProgram, repositoriesConfig } from '../support/lifeboat-program.ts'
+import { keptLog } from '../support/log.ts'
 import { type Cluster, type Major, startCluster } from '../support/postgres.ts'
+import { isIdle, lookAtArchive, lookAtStored, untilState } from '../support/shipping.ts'
 import { type Archive, makeArchive } from '../support/wal.ts'
 import { hashOf } from '../support/wal-objects.ts'
 import { type WalRepository, walRepository } from '../support/wal-repository.ts'
@@ -78,6 +84,83 @@ for (const major of [15, 17] as const) {
       await ground.own()
       t.same((await recover(ground, t)).count, rows)
     })
+
+    if (major === 15) await t.test('encrypted', (t) => encrypted(ground, t))
+  })
+}
+
+/** What was stored first is plain, the rest is shipped by who has the public key alone. */
+async function encrypted(ground: Ground, t: Test): Promise<void> {
+  const { archive, first, second, names, system, walDirectory, rows } = ground
+  const { base, programs, user } = archive
+  const keys = join(base, 'keys')
+  await mkdir(keys, { mode: 0o755 })
+  const [key, other] = [await ageKey(keys), await ageKey(keys, 'other')]
+  const plain = join(base, 'finished')
+  await mkdir(plain)
+  for (const name of names) await copyFile(join(walDirectory, name), join(plain, name))
+  for (const name of names.slice(4)) {
+    const [found] = await first.repository.wal.ofSegment(system, name)
+    if (found !== undefined) await first.repository.wal.remove(found)
+  }
+  const seen = await lookAtArchive(plain, 1)
+  const held = await lookAtStored(first.repository, 2 ** 20, 1)
+  const shipper = createShipper({
+    archive: () => seen,
+    stored: () => held,
+    repositories: [first.repository],
+    isOurs: () => true,
+    systemIdentifiers: () => new Set([system]),
+    cipher: new Cipher(encryptingFor([key], null)),
+    ...{ parallel: 2, level: 3, keepInArchiveMs: null, clock: systemClock, log: keptLog().log },
+  })
+  shipper.start()
+  await untilState(shipper, 'all is stored', isIdle)
+  await shipper.stop()
+  const command = async (identityFile: string | null) => {
+    const config = await repositoriesConfig(keys, [first, second], identityFile === null ? {} : { identityFile })
+    if (user !== null && identityFile !== null) await chown(identityFile, user.uid, user.gid)
+    await ground.own()
+    return restoreCommand(programs, null, { program: ground.program, config })
+  }
+  const found = await Promise.all(names.map((name) => first.repository.wal.ofSegment(system, name)))
+  const isEncrypted = found.map((all) => all.filter(({ kind }) => kind === 'segment').map((one) => one.isEncrypted))
+  t.same(
+    isEncrypted,
+    names.map((_, index) => [index >= 4]),
+    'mixed',
+  )
+  const damaged = names[6] ?? ''
+  const path = join(first.root, found[6]?.[0]?.info.key ?? '')
+  const bytes = await readFile(path)
+  bytes[bytes.length - 100] = (bytes[bytes.length - 100] ?? 0) ^ 1
+  await writeFile(path, bytes)
+
+  for (const [what, file, name, why] of [
+    ['without a key', null, names[5], /cannot get \S+: first: it is encrypted, and no identity is configured/],
+    ['with the key of somebody else', other.file, names.at(-1), /first: none of the configured identities opens it/],
+    ['of a damaged one', key.file, damaged, /first: .*\.zst\.age is not whole: it cannot be decrypted/],
+  ] as const)
+    await t.test(`${what} it is not the end`, async (t) => {
+      // Without the spool: who fills it would live on.
+      const line = (await command(file))
+        .replace(/--spool \S+/, '')
+        .replace('%f', name ?? '')
+        .replace('%p', 'RECOVERYXLOG')
+      const running = await startProgram({ program: 'sh', args: ['-c', line], cwd: ground.copy, user })
+      running.stdout.resume()
+      t.match(await running.exited, { code: 126, stderr: why })
+    })
+  await t.test('no server opens without what it cannot read', async (t) => {
+    const { said, count } = await recover({ ...ground, command: await command(null) }, t)
+    t.match(said, /it is encrypted, and no identity is configured[\s\S]*FATAL: {2}could not restore file/)
+    t.equal(count, null)
+  })
+  await t.test('with the key it comes to the end; the damaged one is in the other repository, plain', async (t) => {
+    await second.ship(join(walDirectory, damaged), system)
+    const { said, count } = await recover({ ...ground, command: await command(key.file) }, t)
+    t.same(count, rows)
+    t.match(said, /archive recovery complete/)
   })
 }
 
@@ -87,6 +170,8 @@ interface Ground {
   readonly first: WalRepository
   readonly second: WalRepository
   readonly command: string
+  /** `lifeboat` */
+  readonly program: string
   readonly copy: string
   readonly walDirectory: string
   /** Of all segments from the base backup on; all are in the first repository. */
@@ -142,7 +227,10 @@ async function prepare(t: Test, major: Major): Promise<Ground | null> {
   await own()
   const config = await repositoriesConfig(base, [first, second])
   const command = restoreCommand(programs, null, { program, config })
-  return { ...{ cluster, archive, first, second, command, copy, walDirectory, names, system, rows, own }, end: lsn }
+  return {
+    ...{ cluster, archive, first, second, command, program, copy, walDirectory, names, system, rows, own },
+    end: lsn,
+  }
 }
 
 /** Starts a copy of the base backup on its own. `count` is null if it never opened. */
