@@ -76,7 +76,7 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
   const wal = isWatchOnly(config) ? null : createWalService(config, core, { clock, log, observer: () => observer })
   const watchedBuckets = makeWatchedBuckets(config, clock)
   const observer: Observer = createObserver({
-    repositories: core.repositories.map(({ observed, capacity, path }) => ({ ...observed, watchRoot: path, capacity })),
+    repositories: core.repositories.map(({ observed, path, ...one }) => ({ ...one, ...observed, watchRoot: path })),
     watchedBuckets: watchedBuckets.map((of) => ({ ...of, holds, clock })),
     watches: config.watch.map((place) => ({ place, inspect, store: core.history.external, proofs, holds })),
     server: isWatchOnly(config)

@@ -1,8 +1,10 @@
 import process from 'node:process'
 import type { Clock } from './clock.ts'
+import { postureNeedsOf } from './config/posture.ts'
 import type { BucketConfig, ValidatedConfig } from './config/validated.ts'
 import { largeObjectBytes } from './domain/backup-objects.ts'
 import type { BandwidthRule } from './domain/bandwidth.ts'
+import { judgePosture, type PostureFinding, type PostureNeeds } from './domain/posture.ts'
 import { Cipher } from './encryption/cipher.ts'
 import { isForGood, type ObjectKind, objectKind } from './repository/layout.ts'
 import { RememberedStorage } from './repository/remembered.ts'
@@ -10,6 +12,7 @@ import { type IdentityLedger, Repository } from './repository/repository.ts'
 import { LimitedStorage } from './storage/limited.ts'
 import { LocalStorage } from './storage/local.ts'
 import { S3Storage } from './storage/s3.ts'
+import type { S3Bucket } from './storage/s3-bucket.ts'
 import type { RequestCount } from './storage/s3-counts.ts'
 import type { Capacity, Storage } from './storage/storage.ts'
 
@@ -25,6 +28,10 @@ export interface CoreRepository {
   readonly storage: RepositoryStorage
   /** Its directory; null for a bucket. */
   readonly path: string | null
+  /** Its bucket; null for a directory. */
+  readonly bucket: S3Bucket | null
+  /** How that is set up. */
+  readonly posture: ((signal: AbortSignal) => Promise<readonly PostureFinding[]>) | null
   /** Null where there is no end to it. */
   readonly capacity: (() => Promise<Capacity>) | null
   /** For who looks at it again and again. */
@@ -54,9 +61,10 @@ export function makeRepositories(
   },
 ): readonly CoreRepository[] {
   const walCipher = new Cipher(encryption)
-  return repositories.map(({ name, path, bucket, bandwidth }) => {
+  return repositories.map((configured) => {
+    const { name, path, bucket, bandwidth } = configured
     const local = path === null ? null : new LocalStorage({ root: path, clock })
-    const remote = path === null ? bucketStorage(bucket, clock) : null
+    const remote = bucket === null ? null : bucketStorage(bucket, clock)
     const place = local ?? remote
     if (place === null) throw new TypeError('a repository is a directory or a bucket')
     const storage = limited(place, bandwidth, clock)
@@ -68,6 +76,8 @@ export function makeRepositories(
       objects === null ? repository : new Repository({ name, cluster, storage: objects, clock, walCipher, ...identity })
     return {
       ...{ path, storage, repository, observed: { repository: observed, objects } },
+      bucket: remote?.bucket ?? null,
+      posture: postureOf(remote?.bucket, postureNeedsOf(cluster, configured)),
       capacity: local === null ? null : () => local.capacity(),
       requestCounts: remote === null ? null : () => remote.requestCounts(),
     }
@@ -100,8 +110,12 @@ function limited(storage: RepositoryStorage, rules: readonly BandwidthRule[], cl
   })
 }
 
-function bucketStorage(bucket: BucketConfig | null, clock: Clock): S3Storage {
-  if (bucket === null) throw new TypeError('a repository is a directory or a bucket')
+function postureOf(bucket: S3Bucket | undefined, needs: PostureNeeds | null): CoreRepository['posture'] {
+  if (bucket === undefined || needs === null) return null
+  return async (signal) => judgePosture(await bucket.facts({ signal }), needs)
+}
+
+function bucketStorage(bucket: BucketConfig, clock: Clock): S3Storage {
   const classes: Partial<Record<ObjectKind, string | null>> = {
     artifact: bucket.storageClass,
     wal: bucket.walStorageClass,

@@ -12,6 +12,7 @@ import {
 } from '@aws-sdk/client-s3'
 import t from 'tap'
 import type { Estimate } from '../src/domain/cost.ts'
+import { leastRights } from './s3-rights.ts'
 import { cli } from './support/cli.ts'
 import { cannotHaveS3, startS3, testKeys } from './support/s3.ts'
 import { type Served, serve } from './support/serve.ts'
@@ -188,6 +189,8 @@ await t.test('a bucket as the only repository', { skip, timeout: 280_000 }, asyn
       (await keysIn()).some((key) => key.includes(`/${name}-`)),
     )
   })
+
+  await t.test('keys with no more rights than they need', (t) => leastRights(t, server, ground))
 
   async function keysIn(): Promise<string[]> {
     const page = await server.client.send(new ListObjectsV2Command({ Bucket: bucket }))

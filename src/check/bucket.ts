@@ -23,6 +23,7 @@ export async function checkBucket(
   const key = `${prefix}/backups/probe/artifact`
   const wal = `${prefix}/wal/1/00000001/00000000/000000010000000000000001-000000000000.zst`
   const body = randomBytes(probeBytes)
+  let isSound = false
   try {
     await storage.put(key, body, { ifAbsent: true })
     const again = await storage.put(key, randomBytes(10), { ifAbsent: true }).then(
@@ -48,8 +49,11 @@ export async function checkBucket(
       await storage.put(wal, body)
       await storage.remove(wal)
     }
+    isSound = true
   } finally {
-    await storage.remove(key)
+    await storage.remove(key).catch((error: unknown) => {
+      if (isSound) throw error // else what went wrong first is what matters
+    })
   }
   const works = ok('repository', `${name}: ${url} can be written, listed, read and removed from`)
   const { trials } = storage

@@ -1,6 +1,6 @@
 import { toFailure } from '../domain/errors.ts'
 
-/** One line of `lifeboat check`. A `warning` costs something now or later; an `error` keeps backups or proofs from being made. */
+/** One line of `lifeboat check`. A `warning` costs something now or later; an `error` keeps backups or proofs from being made; `unknown`: nobody can tell. */
 export interface Finding {
   readonly area:
     | 'programs'
@@ -14,7 +14,7 @@ export interface Finding {
     | 'hooks'
     | 'clock'
     | 'schedule'
-  readonly status: 'ok' | 'warning' | 'error'
+  readonly status: 'ok' | 'warning' | 'error' | 'unknown'
   readonly what: string
   /** What to do about it. */
   readonly hint?: string
@@ -33,6 +33,8 @@ export const problem = (area: Finding['area'], what: string, hint: string): Find
   what,
   hint,
 })
+
+export const unknown = (area: Finding['area'], what: string): Finding => ({ area, status: 'unknown', what })
 
 /** A look that fails is a finding too, and never keeps the other looks from being taken. */
 export async function looked(

@@ -7,6 +7,7 @@ import { checkHistory } from '../check/history.ts'
 import { checkHooks } from '../check/hooks.ts'
 import { checkPhysical } from '../check/physical.ts'
 import { checkPlaces } from '../check/places.ts'
+import { checkPosture } from '../check/posture.ts'
 import { checkPrograms } from '../check/programs.ts'
 import { checkServer } from '../check/server.ts'
 import { checkSlots } from '../check/slots.ts'
@@ -50,6 +51,7 @@ export const checkCommand: Command = {
       ...findings,
       ...(await checkPrograms(config, cluster?.serverMajor ?? null)),
       ...(await checkPlaces(config, largestDatabaseBytes, identities(config, context), buckets(config, context))),
+      ...(await checkBuckets(config, context)),
       ...(await checkLeases(config, context)),
       ...(await checkEncryption(config, repositoriesOf(config, context), context.signal)),
       ...(await checkArchiving(config, context)),
@@ -94,6 +96,12 @@ function buckets(config: ValidatedConfig, { clock, version }: CliContext) {
     if (found === undefined) throw new LifeboatError('not-found', `there is no repository ${name}`)
     return found.storage
   }
+}
+
+function checkBuckets(config: ValidatedConfig, { clock, version, signal }: CliContext) {
+  const made = makeRepositories(config, { clock, version: version.version, ledger: null })
+  const bucketOf = (name: string) => made.find(({ repository }) => repository.name === name)?.bucket ?? null
+  return checkPosture(config, bucketOf, signal)
 }
 
 /** Who writes to each repository. One that cannot be read was told of already. */

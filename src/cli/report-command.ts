@@ -120,7 +120,7 @@ function seen(state: RepositoryState, stored: StoredWalState, databases: readonl
         }
   return {
     ...{ at, server, archiver: null, repositories: [state], watches: [], collectors: [], jobs: [] },
-    ...{ backupFailures: [], complete: true },
+    ...{ backupFailures: [], postures: [], complete: true },
     wal: { archive: null, stored: [stored], clock: null, repositories: [], slots: null },
   }
 }

@@ -1,5 +1,12 @@
 /** Buckets; see `metricDefinitions`. */
 export const bucketDefinitions = {
+  lifeboat_repository_posture: {
+    family: 'repositories',
+    type: 'gauge',
+    unit: '0 or 1',
+    labels: ['repository', 'check'],
+    help: 'Whether the bucket of the repository is set up well, by what is looked at (docs/s3.md): 0 is a weakness, which lifeboat check explains. No series for what the keys may not read or the server does not have.',
+  },
   lifeboat_repository_foreign_objects: {
     family: 'repositories',
     type: 'gauge',

@@ -15,6 +15,12 @@ export function writeRepositories(metrics: MetricWriter, catalog: Catalog, { usa
     metrics.set('lifeboat_repository_free_bytes', { repository }, capacity?.freeBytes ?? null)
     metrics.set('lifeboat_repository_capacity_bytes', { repository }, capacity?.totalBytes ?? null)
   }
+  for (const { repository, findings } of catalog.postures) {
+    for (const { check, state } of findings) {
+      const value = state === 'unknown' ? null : state === 'good'
+      metrics.set('lifeboat_repository_posture', { repository, check }, value)
+    }
+  }
   for (const { repository, at } of recoveryPoints(catalog, usable, graceSeconds(policy))) {
     metrics.set('lifeboat_recovery_point_timestamp_seconds', { repository }, at)
     // The one that holds the recovery point: what lies before a hole is history.

@@ -1,6 +1,7 @@
 import type { BackupType } from '../domain/backup.ts'
 import type { BackupObjects } from '../domain/backup-objects.ts'
 import type { Failure } from '../domain/errors.ts'
+import type { PostureFinding } from '../domain/posture.ts'
 import type { Verdict, VerificationLevel } from '../domain/proof.ts'
 import type { BackupFailure, JobSummary } from '../runner/job.ts'
 import type { Capacity, Lock } from '../storage/storage.ts'
@@ -124,6 +125,12 @@ export interface ReplicationSummary {
   readonly failed: number
 }
 
+/** How the bucket of a repository is set up. */
+export interface RepositoryPosture {
+  readonly repository: string
+  readonly findings: readonly PostureFinding[]
+}
+
 /** What is known of the server; whether it answers just now is its collector's to say. */
 export interface ServerState {
   /**
@@ -142,7 +149,7 @@ export interface ServerState {
   readonly appearedAt: ReadonlyMap<string, Date>
 }
 
-/** The health of one observer (`server`, `repository:<name>`, `watch:<name>`, `history`). */
+/** The health of one observer (`server`, `repository:<name>`, `posture:<name>`, `watch:<name>`, `history`). */
 export interface CollectorState {
   readonly collector: string
   /** null before the first look has ended. */
@@ -163,6 +170,8 @@ export interface Catalog {
   /** The server's archiver; null before the first look, and without a server. */
   readonly archiver: ArchiverView | null
   readonly repositories: readonly RepositoryState[]
+  /** Of those in buckets that have told. */
+  readonly postures: readonly RepositoryPosture[]
   /** What is known of the WAL; null where nobody looks at it. */
   readonly wal: WalState | null
   /** Directories in which other tools put dumps. */
@@ -170,6 +179,6 @@ export interface Catalog {
   readonly collectors: readonly CollectorState[]
   readonly jobs: readonly JobSummary[]
   readonly backupFailures: readonly BackupFailure[]
-  /** True once every collector has ended its first look, whatever came of it. */
+  /** True once every collector has ended its first look, whatever came of it; but for those of postures. */
   readonly complete: boolean
 }

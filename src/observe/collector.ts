@@ -30,6 +30,8 @@ export interface CollectorOptions<T> {
   readonly log: Logger
   /** From the end of one look to the start of the next. */
   readonly intervalSeconds: number
+  /** The same, after a look that failed. Default: `intervalSeconds`. */
+  readonly retrySeconds?: number
   /** A look that takes longer has failed. */
   readonly timeoutSeconds: number
   /** Called after every look, when `state` and `value` are new. Must not throw. */
@@ -41,6 +43,7 @@ const longestPauseMs = 3_600_000
 
 export function createCollector<T>(options: CollectorOptions<T>): Collector<T> {
   const { name, look, clock, log, intervalSeconds, timeoutSeconds, onChange } = options
+  const { retrySeconds = intervalSeconds } = options
   const stopping = new AbortController()
   let state: CollectorState = Object.freeze({
     collector: name,
@@ -137,7 +140,8 @@ export function createCollector<T>(options: CollectorOptions<T>): Collector<T> {
     while (!stopping.signal.aborted) {
       await refresh()
       try {
-        await clock.sleep(intervalSeconds * 1000, stopping.signal)
+        const pause = state.success === false ? retrySeconds : intervalSeconds
+        await clock.sleep(pause * 1000, stopping.signal)
       } catch {
         return
       }

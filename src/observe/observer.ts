@@ -4,7 +4,7 @@ import { LifeboatError, toFailure } from '../domain/errors.ts'
 import type { BackupFailure, JobSummary } from '../runner/job.ts'
 import type { Capacity } from '../storage/storage.ts'
 import type { ArchiverView } from './archiver.ts'
-import type { Catalog, RepositoryState, ServerState } from './catalog.ts'
+import type { Catalog, RepositoryPosture, RepositoryState, ServerState } from './catalog.ts'
 import { type Collector, createCollector } from './collector.ts'
 import type { WatchState } from './external-catalog.ts'
 import { repositoryCollector, watchCollector } from './questions.ts'
@@ -24,6 +24,8 @@ export interface ObservedRepository {
   readonly capacity: (() => Promise<Capacity>) | null
   /** See `RepositoryLookOptions`. */
   readonly objects?: RememberedObjects | null
+  /** Looks at how its bucket is set up; null for a directory. */
+  readonly posture?: ((signal: AbortSignal) => Promise<RepositoryPosture['findings']>) | null
 }
 
 export interface ObserverOptions {
@@ -59,7 +61,7 @@ export interface Observer {
   /** The newest catalog; before the first look everything in it is unknown. */
   catalog(): Catalog
   /**
-   * Looks now: everywhere, or with one collector (`server`, `repository:<name>`, `history`, …). When it resolves the
+   * Looks now: everywhere but at postures, or with one collector (`server`, `repository:<name>`, `history`, …). When it resolves the
    * catalog is new and the listeners know it. A look that fails is no failure here; an unknown collector is `not-found`.
    */
   refresh(collector?: string): Promise<void>
@@ -75,6 +77,9 @@ interface HistoryState {
   readonly jobs: readonly JobSummary[]
   readonly backupFailures: readonly BackupFailure[]
 }
+
+// Settings change seldom, and each look costs eight requests.
+const seldom = { intervalSeconds: 6 * 3600, retrySeconds: 15 * 60, timeoutSeconds: 60 }
 
 const spacingMs = 200
 // Events come in bursts (a folder, its files, a rename); a look costs a listing, so they wait for each other longer.
@@ -107,6 +112,12 @@ export function createObserver(options: ObserverOptions): Observer {
     backupFailures: Object.freeze([...options.history.backupFailures()]),
   }))
   const repositories = options.repositories.map(observeRepository)
+  const postures = options.repositories.flatMap(({ repository: { name: repository }, posture: look }) => {
+    if (!look) return []
+    const find = async (signal: AbortSignal) => Object.freeze({ repository, findings: await look(signal) })
+    const name = `posture:${repository}`
+    return [createCollector<RepositoryPosture>({ name, look: find, clock, log, ...seldom, onChange: changed })]
+  })
   const watched = options.watches.map(observeDirectory)
   const inWatches = [
     ...watched.map(({ collector }) => collector),
@@ -174,6 +185,7 @@ export function createObserver(options: ObserverOptions): Observer {
 
   function assemble(): Catalog {
     const states = collectors.map((collector) => collector.state())
+    const rare = postures.map((collector) => collector.state())
     const known = history.value()
     const seen = Object.freeze(repositories.flatMap((repository) => repository.value() ?? []))
     const at = clock.now()
@@ -183,9 +195,10 @@ export function createObserver(options: ObserverOptions): Observer {
       server: server?.value() ?? source?.remembered ?? (server?.state().success === false ? infer(seen, at) : null),
       archiver: archiver?.value() ?? null,
       repositories: seen,
+      postures: Object.freeze(postures.flatMap((one) => one.value() ?? [])),
       wal: wal?.state(seen, at) ?? null,
       watches: Object.freeze(inWatches.flatMap((collector) => collector.value() ?? [])),
-      collectors: Object.freeze(states),
+      collectors: Object.freeze([...states, ...rare]),
       jobs: known?.jobs ?? [],
       backupFailures: known?.backupFailures ?? [],
       complete: states.every((state) => state.success !== null),
@@ -209,21 +222,22 @@ export function createObserver(options: ObserverOptions): Observer {
 
   return {
     start() {
-      for (const collector of collectors) collector.start()
+      for (const collector of [...collectors, ...postures]) collector.start()
     },
     async stop() {
       for (const throttle of throttles) throttle.stop()
       wal?.stopHints()
-      await Promise.all(collectors.map((collector) => collector.stop()))
+      await Promise.all([...collectors, ...postures].map((collector) => collector.stop()))
       await Promise.all([...watches, ...watched.map(({ directory }) => directory)].map((watch) => watch.close()))
       await wal?.close()
     },
     catalog: () => catalog,
     async refresh(name) {
-      const chosen = collectors.filter((collector) => name === undefined || collector.name === name)
+      const all = [...collectors, ...postures]
+      const chosen = name === undefined ? collectors : all.filter((collector) => collector.name === name)
       if (chosen.length === 0) {
         throw new LifeboatError('not-found', `there is no collector ${JSON.stringify(name)}`, {
-          hint: `Use one of ${collectors.map((collector) => collector.name).join(', ')}.`,
+          hint: `Use one of ${all.map((collector) => collector.name).join(', ')}.`,
         })
       }
       await Promise.all(chosen.map((collector) => collector.refresh()))

@@ -60,7 +60,23 @@ export async function expireFolder(place: Place, clock: Clock, id: string, optio
     if (await isOurs()) await storage.remove(key)
     throw error
   }
-  await removeFolder(place, id, stoppable)
+  try {
+    await removeFolder(place, id, stoppable)
+  } catch (error) {
+    if (isRefused(error)) await giveBack()
+    throw error
+  }
+  /** Who may not remove the manifest has removed nothing: a claim that stayed would keep others from verifying or restoring it. */
+  async function giveBack(): Promise<void> {
+    const isWhole = (await storage.head(manifestKey(cluster, id)).catch(() => null)) !== null
+    // The same rights may be missing here; the next expiry tries again.
+    if (isWhole && (await isOurs())) await storage.remove(key).catch(() => {})
+  }
+}
+
+/** Keys that may not do it, unlike a connection that broke, leave no doubt that it was not done. */
+function isRefused(error: unknown): boolean {
+  return error instanceof LifeboatError && error.code === 'storage-credentials'
 }
 
 function stays(id: string, why: string): LifeboatError {

@@ -1,4 +1,5 @@
 import { LifeboatError } from '../domain/errors.ts'
+import { clockBehindBy, rightsFor } from './s3-operation.ts'
 
 /** What kind of trouble a request had that may be gone at the next attempt; null for all that would fail again. */
 export type Passing = 'throttled' | 'server' | 'network' | 'damaged'
@@ -44,6 +45,8 @@ const credentials = new Set([
   'CredentialsProviderError',
 ])
 
+const otherRegion = new Set(['PermanentRedirect', 'IllegalLocationConstraintException', 'AuthorizationHeaderMalformed'])
+
 /** Refusals that look like others, and stay until somebody corrects a setting. */
 const needsSomebody = new Set(['AuthorizationHeaderMalformed', 'RequestTimeTooSkewed'])
 
@@ -88,10 +91,6 @@ function isCutShort(error: unknown): boolean {
 
 const hints: Readonly<Record<string, string>> = {
   NoSuchBucket: 'make the bucket, or correct the url of the repository; Lifeboat makes none',
-  PermanentRedirect: 'the bucket is in another region: set region of the repository to it',
-  IllegalLocationConstraintException: 'the bucket is in another region: set region of the repository to it',
-  AuthorizationHeaderMalformed:
-    'the bucket is in another region: set region of the repository to the one in the message',
   RequestTimeTooSkewed:
     'the clocks of this machine and of the server differ by more than 15 minutes: set the wrong one',
   InvalidAccessKeyId: 'the server does not know the access key: was it removed, or is it one of another provider?',
@@ -99,9 +98,6 @@ const hints: Readonly<Record<string, string>> = {
   ExpiredToken: 'the session has ended: whatever fetches the credentials must fetch new ones',
   ExpiredTokenException: 'the session has ended: whatever fetches the credentials must fetch new ones',
   TokenRefreshRequired: 'the session has ended: whatever fetches the credentials must fetch new ones',
-  AccessDenied: 'let the policy of these keys allow it (docs/s3.md lists what is needed)',
-  Forbidden:
-    'let the policy of these keys allow it (docs/s3.md lists what is needed), and look at the keys and the clock',
   CredentialsProviderError:
     'set accessKeyIdFile and secretAccessKeyFile of the repository, or any of the usual ways of AWS',
   InvalidStorageClass:
@@ -119,6 +115,43 @@ const slowHint = 'the server asks for fewer requests: if it lasts, lower paralle
 const certificateHint =
   'set AWS_CA_BUNDLE or NODE_EXTRA_CA_CERTS to a file with the authority that signed the certificate of the server'
 
+/** What can be said by what the server told besides the name. */
+function hintByAnswer(name: string, text: string, error: unknown): string | null {
+  if (otherRegion.has(name) || statusOf(error) === 301) {
+    const region = regionSaidBy(error)
+    return `the bucket is in another region: set region of the repository to ${region ?? 'it'}`
+  }
+  if (name === 'RequestTimeTooSkewed') {
+    const behind = clockBehindBy(error)
+    if (Math.abs(behind) < 60_000) return null
+    const words = `${Math.round(Math.abs(behind) / 60_000)} minutes ${behind > 0 ? 'behind' : 'ahead of'}`
+    return `the clock of this machine is ${words} that of the server: set the one that is wrong`
+  }
+  if (mayNot(error)) {
+    // Amazon says which one it was.
+    const rights = /\b(?:s3|kms):\w+/.exec(text)?.[0] ?? rightsFor(error)
+    const what = rights === null ? 'it' : rights.includes(' on ') ? rights : `${rights} on the objects below the prefix`
+    return `let the policy of these keys allow ${what} (docs/s3-policies.md)${name === 'AccessDenied' ? '' : ', and look at the keys and the clock'}`
+  }
+  return null
+}
+
+/** In a header of the answer, or in its body. */
+function regionSaidBy(error: unknown): string | null {
+  if (!(error instanceof Error)) return null
+  if ('Region' in error && typeof error.Region === 'string' && error.Region !== '') return error.Region
+  const response: unknown = '$response' in error ? error.$response : null
+  if (typeof response !== 'object' || response === null || !('headers' in response)) return null
+  const headers = response.headers as Readonly<Record<string, string | undefined>>
+  return headers['x-amz-bucket-region'] ?? null
+}
+
+/** True when the keys are known and good, and these rights are not among theirs. */
+export function mayNot(error: unknown): boolean {
+  const [name, status] = [nameOf(error), statusOf(error)]
+  return name === 'AccessDenied' || name === 'Forbidden' || (status === 403 && /^(?:Unknown|403|)$/.test(name))
+}
+
 /**
  * A failure of S3 as a LifeboatError; one that already is comes back as it is. `doing`: e.g. `cannot read "a/b"`.
  * Codes: `storage-credentials` when the keys are refused, `storage-unreachable` when there was no answer or only pleas to
@@ -133,12 +166,13 @@ export function s3Failure(doing: string, error: unknown): LifeboatError {
   const said = `${doing}: ${message.replace(/\s+/g, ' ').trim()}${/^\d+$|UnknownError/.test(text) ? ` (HTTP ${status})` : ''}`
   const kind = passingKind(error)
   const hint =
+    hintByAnswer(name, text, error) ??
     hints[name] ??
     hints[code] ??
     (kind === 'throttled' ? slowHint : certificateCodes.test(code) ? certificateHint : null)
   const details = { ...(hint === null ? {} : { hint }), cause: error }
   if (needsSomebody.has(name)) return new LifeboatError('storage-failed', said, details)
-  if (credentials.has(name) || status === 401 || (status === 403 && !hints[name])) {
+  if (credentials.has(name) || status === 401 || (status === 403 && hints[name] === undefined)) {
     return new LifeboatError('storage-credentials', said, details)
   }
   const isAway = kind === 'network' || kind === 'throttled' || kind === 'server' || code === 'ENOTFOUND'

@@ -6,6 +6,7 @@ import { LifeboatError } from '../domain/errors.ts'
 import { stopped, throwIfStopped } from './failures.ts'
 import { S3Counts } from './s3-counts.ts'
 import { nameOf, type Passing, passingKind } from './s3-failures.ts'
+import { noteOperations } from './s3-operation.ts'
 import type { S3Settings } from './s3-settings.ts'
 
 /** The SHA-256 of an object of a single part, hexadecimal, in its metadata. */
@@ -159,6 +160,11 @@ export class S3Requests {
     }
   }
 
+  /** By how much our clock was behind the server's at the last answer, milliseconds; negative: it was ahead. */
+  async clockBehindMs(): Promise<number> {
+    return (await this.#made()).config.systemClockOffset
+  }
+
   #late(doing: string, ms: number): LifeboatError {
     return new LifeboatError('storage-unreachable', `cannot ${doing}: no answer within ${Math.round(ms / 1000)} s`, {
       hint: 'look at the server, the network and the proxies between',
@@ -208,6 +214,7 @@ export class S3Requests {
       // Around what reads the answer, within what signs: what could not be signed was not sent.
       { step: 'deserialize', priority: 'high', name: 'lifeboatCounts' },
     )
+    noteOperations(client)
     return client
   }
 }

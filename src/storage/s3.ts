@@ -4,6 +4,7 @@ import { type Clock, systemClock } from '../clock.ts'
 import { LifeboatError } from '../domain/errors.ts'
 import { stopped, throwIfStopped } from './failures.ts'
 import { checkKey, splitPrefix } from './keys.ts'
+import { S3Bucket } from './s3-bucket.ts'
 import { abortAbandoned } from './s3-clean.ts'
 import { download } from './s3-download.ts'
 import { passingKind, s3Failure, statusOf } from './s3-failures.ts'
@@ -44,6 +45,7 @@ export class S3Storage implements Storage {
   readonly #clock: Clock
   readonly #pool: BufferPool
   readonly trials: S3Trials
+  readonly bucket: S3Bucket
   readonly locks?: S3Locks
   /** Whether the bucket was seen to keep versions. */
   #keepsVersions: boolean
@@ -58,6 +60,7 @@ export class S3Storage implements Storage {
     this.#pool = new BufferPool(settings.partBytes, settings.parallel)
     this.#keepsVersions = settings.objectLock !== null
     this.trials = new S3Trials(settings, this.#requests, clock)
+    this.bucket = new S3Bucket(settings, this.#requests, clock)
     if (settings.objectLock !== null) this.locks = new S3Locks(settings, this.#requests, settings.objectLock)
   }
 

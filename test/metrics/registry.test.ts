@@ -192,6 +192,16 @@ function fullCatalog(): Catalog {
         capacity: { freeBytes: 6_000_000, totalBytes: 9_000_000 },
       }),
     },
+    postures: [
+      {
+        repository: 'local',
+        findings: [
+          { check: 'versioning', state: 'good' },
+          { check: 'tls', state: 'weak', what: 'plain http', hint: 'use https' },
+          { check: 'encryption', state: 'unknown', why: 'the server does not tell' },
+        ],
+      },
+    ],
     watches: [watchedState()],
     collectors: [
       collectorState('server'),

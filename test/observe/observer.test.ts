@@ -3,9 +3,15 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { type Clock, systemClock } from '../../src/clock.ts'
 import { LifeboatError } from '../../src/domain/errors.ts'
+import type { PostureFinding } from '../../src/domain/posture.ts'
 import { renderCatalog } from '../../src/metrics/registry.ts'
 import type { Catalog, ServerState } from '../../src/observe/catalog.ts'
-import { createObserver, type Observer, type ObserverOptions } from '../../src/observe/observer.ts'
+import {
+  createObserver,
+  type ObservedRepository,
+  type Observer,
+  type ObserverOptions,
+} from '../../src/observe/observer.ts'
 import { inProgressKey } from '../../src/repository/layout.ts'
 import { Repository } from '../../src/repository/repository.ts'
 import type { JobSummary } from '../../src/runner/job.ts'
@@ -23,12 +29,16 @@ const unreachable = {
 }
 const noHistory = { jobs: () => [], backupFailures: () => [] }
 
-function observe(t: Test, root: string, options: Partial<ObserverOptions> & { readonly watch?: boolean } = {}) {
+type ObserveOptions = Partial<ObserverOptions> & Pick<ObservedRepository, 'posture'> & { readonly watch?: boolean }
+
+function observe(t: Test, root: string, options: ObserveOptions = {}) {
   const storage = new LocalStorage({ root })
   const repository = new Repository({ name: 'local', cluster: storedCluster, storage, clock: systemClock })
   const { log, lines } = keptLog()
   const observer = createObserver({
-    repositories: [{ repository, watchRoot: options.watch ? root : null, capacity: null }],
+    repositories: [
+      { repository, watchRoot: options.watch ? root : null, capacity: null, posture: options.posture ?? null },
+    ],
     watches: [],
     server: { look: async () => serverState(['app']), remembered: null },
     archiver: null,
@@ -92,6 +102,41 @@ await t.test('from nothing known to everything seen', async (t) => {
   t.ok(catalog.collectors.every((state) => state.success))
   t.not(catalog, first)
   t.ok([catalog, catalog.repositories, catalog.collectors, catalog.jobs, catalog.backupFailures].every(Object.isFrozen))
+})
+
+await t.test('postures are looked at seldom, and nothing waits for them', async (t) => {
+  const clock = new FakeClock()
+  let looks = 0
+  let answer = Promise.withResolvers<PostureFinding[]>()
+  const look = () => {
+    looks += 1
+    return answer.promise
+  }
+  const { observer } = observe(t, t.testdir({}), { clock, posture: look })
+  observer.start()
+  const until = async (passes: (catalog: Catalog) => boolean) => {
+    while (!passes(observer.catalog())) await clock.advance(1)
+    return observer.catalog()
+  }
+  const catalog = await until(({ complete }) => complete)
+  t.same(catalog.postures, [])
+  t.match(catalog.collectors.at(-1), { collector: 'posture:local', success: null })
+  answer.reject(new LifeboatError('storage-unreachable', 'no answer'))
+  await until(({ collectors }) => collectors.at(-1)?.success === false)
+  await observer.refresh()
+  t.equal(looks, 1, 'a refresh of everything leaves it alone')
+  answer = Promise.withResolvers()
+  answer.resolve([{ check: 'versioning', state: 'good' }])
+  await clock.advance(15 * 60_000)
+  const told = await until(({ postures }) => postures.length > 0)
+  t.same(told.postures, [{ repository: 'local', findings: [{ check: 'versioning', state: 'good' }] }])
+  t.equal(looks, 2, 'one that failed is tried again soon')
+  await clock.advance(5 * 3_600_000)
+  t.equal(looks, 2)
+  await clock.advance(3_600_000)
+  t.equal(looks, 3)
+  await observer.refresh('posture:local')
+  t.equal(looks, 4, 'unless it is asked for')
 })
 
 await t.test('a refresh on demand: all, one, or one that is not there', async (t) => {

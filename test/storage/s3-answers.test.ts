@@ -1,9 +1,11 @@
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import process from 'node:process'
+import { Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import t, { type Test } from 'tap'
 import { checkUploads } from '../../src/check/bucket-uploads.ts'
@@ -32,8 +34,14 @@ async function answering(t: Test, answer: (request: IncomingMessage, response: S
   return { storage: new S3Storage({ settings, random: () => 0 }), requests: () => requests, settings }
 }
 
-function refusal(response: ServerResponse, status: number, code: string, message = 'said the server'): void {
-  response.writeHead(status, { 'content-type': 'application/xml' })
+function refusal(
+  response: ServerResponse,
+  status: number,
+  code: string,
+  message = 'said the server',
+  headers: Readonly<Record<string, string>> = {},
+): void {
+  response.writeHead(status, { 'content-type': 'application/xml', ...headers })
   response.end(`<?xml version="1.0"?><Error><Code>${code}</Code><Message>${message}</Message></Error>`)
 }
 
@@ -312,4 +320,203 @@ t.test('parts grow so that the largest object fits', async (t) => {
   t.equal(partsAtOnce(1001, 20 * mebi, 4), 2)
   t.equal(partsAtOnce(9999, 20 * mebi, 4), 2)
   t.equal(partsAtOnce(9999, 20 * mebi, 1), 1)
+})
+
+t.test('a bucket elsewhere: the region that the server names is told', async (t) => {
+  const region = { 'x-amz-bucket-region': 'eu-west-3' }
+  for (const [status, code] of [
+    [301, 'PermanentRedirect'],
+    [400, 'IllegalLocationConstraintException'],
+    [400, 'AuthorizationHeaderMalformed'],
+  ] as const) {
+    const { storage } = await answering(t, (_, response) => refusal(response, status, code, 'elsewhere', region))
+    const expected = { code: 'storage-failed', hint: /set region of the repository to eu-west-3/ }
+    t.match(await failureOf(storage.put('a', Buffer.from('x'))), expected, code)
+    t.match(await failureOf(storage.head('a')), expected, `${code}, to a request whose answer has no words`)
+  }
+  const { storage } = await answering(t, (_, response) => {
+    response.writeHead(400).end('<Error><Code>AuthorizationHeaderMalformed</Code><Region>sa-east-1</Region></Error>')
+  })
+  t.match(await failureOf(storage.get('a')), { hint: /to sa-east-1/ }, 'or in the body')
+})
+
+t.test('a right that is missing is named', async (t) => {
+  const { storage } = await answering(t, (_, response) => refusal(response, 403, 'AccessDenied'))
+  for (const [work, right] of [
+    [() => storage.put('a', Buffer.from('x')), 's3:PutObject on the objects'],
+    [() => storage.put('a', Readable.from([Buffer.alloc(6 * 1024 * 1024)])), 's3:PutObject on the objects'],
+    [() => storage.get('a'), 's3:GetObject on the objects'],
+    [() => storage.head('a'), 's3:ListBucket on the bucket'],
+    [() => listed(storage, ''), 's3:ListBucket on the bucket'],
+    [() => storage.remove('a'), 's3:DeleteObject on the objects'],
+    [() => storage.cleanTemporary(), 's3:ListBucketMultipartUploads on the bucket'],
+  ] as const) {
+    const failure = await failureOf(work())
+    t.equal(failure.code, 'storage-credentials', right)
+    t.ok(failure.hint?.includes(`allow ${right}`), `${right}: ${failure.hint}`)
+  }
+  const { settings } = await answering(t, (_, response) => refusal(response, 403, 'AccessDenied'))
+  const sealed = new S3Storage({ settings: { ...settings, serverSideEncryption: 'aws:kms' } })
+  t.match(await failureOf(sealed.put('a', Buffer.from('x'))), { hint: /s3:PutObject, kms:GenerateDataKey/ })
+  const words = 'User: x is not authorized to perform: s3:PutObjectTagging on resource: y'
+  const saying = await answering(t, (_, response) => refusal(response, 403, 'AccessDenied', words))
+  t.match(
+    await failureOf(saying.storage.put('a', Buffer.from('x'))),
+    { hint: /allow s3:PutObjectTagging on/ },
+    'it says',
+  )
+  const listing = await answering(t, (request, response) => {
+    if (request.method === 'GET') return void response.end('<ListBucketResult></ListBucketResult>')
+    refusal(response, 403, '')
+  })
+  t.match(await failureOf(listing.storage.head('a')), { hint: /s3:GetObject on the objects/ }, 'a HEAD by itself')
+})
+
+t.test('a clock that is wrong in spite of all: by how much', async (t) => {
+  for (const [minutes, words] of [
+    [180, /180 minutes behind/],
+    [-30, /30 minutes ahead of/],
+  ] as const) {
+    const { storage } = await answering(t, (_, response) => {
+      response.setHeader('date', new Date(Date.now() + minutes * 60_000).toUTCString())
+      refusal(response, 403, 'RequestTimeTooSkewed')
+    })
+    t.match(await failureOf(storage.get('a')), { code: 'storage-failed', hint: words })
+  }
+})
+
+t.test('a storm within an upload of several parts, and within a download', async (t) => {
+  const refusals = new Map<string, number>()
+  const bytes = randomBytes(12 * 1024 * 1024)
+  const stored = new Map<string, string>()
+  let token = ''
+  const server = await answering(t, (request, response) => {
+    const part = /partNumber=(\d+)/.exec(request.url ?? '')?.[1]
+    if (request.method === 'POST' && request.url?.includes('uploads')) {
+      token =
+        Object.entries(request.headers)
+          .find(([name]) => name.startsWith('x-amz-meta-'))
+          ?.join('\n') ?? ''
+      return void response.end('<R><UploadId>u</UploadId></R>')
+    }
+    if (part !== undefined || request.method === 'GET') {
+      const what = part ?? `get ${request.headers.range}`
+      const times = refusals.get(what) ?? 0
+      refusals.set(what, times + 1)
+      if (times < 4) return refusal(response, 503, 'SlowDown')
+    }
+    if (part !== undefined) {
+      stored.set(part, String(request.headers['content-md5']))
+      return void response.writeHead(200, { etag: `"${part}"` }).end()
+    }
+    if (request.method === 'POST') return void response.end('<R><ETag>"e"</ETag></R>')
+    const [name = '', value = ''] = token.split('\n')
+    const [, from, to] = /bytes=(\d+)-(\d*)/.exec(request.headers.range ?? '') ?? []
+    const [start, end] = [Number(from ?? 0), to ? Math.min(Number(to), bytes.length - 1) : bytes.length - 1]
+    const range = from === undefined ? {} : { 'content-range': `bytes ${start}-${end}/${bytes.length}` }
+    const about = { etag: '"e"', [name]: value, 'content-length': String(end - start + 1), ...range }
+    response.writeHead(from === undefined ? 200 : 206, about)
+    response.end(request.method === 'HEAD' ? undefined : bytes.subarray(start, end + 1))
+  })
+  await server.storage.put('a', Readable.from([bytes]))
+  t.same([...stored.keys()].toSorted(), ['1', '2', '3'], 'each part arrives')
+  t.ok((await buffer((await server.storage.get('a')).body)).equals(bytes))
+})
+
+t.test('what the settings of a bucket say, and what they do not', async (t) => {
+  const answers = new Map<string, (response: ServerResponse) => void>()
+  const said = (xml: string) => (response: ServerResponse) => void response.end(xml)
+  const refused = (status: number, code: string) => (response: ServerResponse) => refusal(response, status, code)
+  const { storage, requests } = await answering(t, (request, response) => {
+    const [what = ''] = [...new URL(request.url ?? '', 'http://h').searchParams.keys()]
+    ;(answers.get(what) ?? refused(501, 'NotImplemented'))(response)
+  })
+  const none = await storage.bucket.facts()
+  const unknown = { unknown: 'the server does not have it' }
+  t.match(none, { versioning: unknown, lock: unknown, lifecycle: unknown, publicPolicy: unknown, publicAcl: unknown })
+  t.match(none, { publicBlock: unknown, encryption: unknown, isPrivate: true })
+  t.equal(requests(), 7)
+
+  answers.set('versioning', said('<V><Status>Suspended</Status></V>'))
+  answers.set('object-lock', refused(404, 'ObjectLockConfigurationNotFoundError'))
+  answers.set('lifecycle', refused(403, 'AccessDenied'))
+  answers.set('policyStatus', said('<P><IsPublic>true</IsPublic></P>'))
+  answers.set('policy', said('{"Statement":{"Effect":"Allow","Principal":"*","Action":"s3:GetObject","Resource":"x"}}'))
+  answers.set('acl', said('<ListBucketResult></ListBucketResult>'))
+  answers.set('publicAccessBlock', refused(404, 'NoSuchPublicAccessBlockConfiguration'))
+  answers.set('encryption', refused(404, 'ServerSideEncryptionConfigurationNotFoundError'))
+  t.match(await storage.bucket.facts(), {
+    ...{ versioning: { value: 'suspended' }, lock: { value: null }, publicPolicy: { value: true } },
+    lifecycle: { unknown: 'these keys may not read it (s3:GetLifecycleConfiguration)' },
+    publicAcl: { unknown: 'the server does not tell' },
+    ...{ publicBlock: { value: false }, encryption: { value: null } },
+  })
+  const named =
+    '{"Statement":[{"Effect":"Deny","Principal":"*"},{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam:::user/x"}}]}'
+  answers.set('policy', said(named))
+  t.match(await storage.bucket.facts(), { publicPolicy: { value: false } }, 'a server that calls every policy public')
+  answers.set('policy', refused(403, 'AccessDenied'))
+  t.match(await storage.bucket.facts(), { publicPolicy: { value: true } })
+
+  const day = 86_400
+  answers.set(
+    'object-lock',
+    said(
+      '<O><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention><Mode>COMPLIANCE</Mode><Years>2</Years></DefaultRetention></Rule></O>',
+    ),
+  )
+  answers.set(
+    'lifecycle',
+    said(`<L><Rule><ID>off</ID><Status>Disabled</Status><Filter><Prefix></Prefix></Filter><Expiration><Days>1</Days></Expiration></Rule>
+      <Rule><ID>a</ID><Status>Enabled</Status><Prefix>old</Prefix><Expiration><Days>7</Days></Expiration></Rule>
+      <Rule><ID>b</ID><Status>Enabled</Status><Filter><And><Prefix>p</Prefix><Tag><Key>k</Key><Value>v</Value></Tag></And></Filter><Expiration><ExpiredObjectDeleteMarker>true</ExpiredObjectDeleteMarker></Expiration><Transition><Days>9</Days><StorageClass>DEEP_ARCHIVE</StorageClass></Transition><Transition><Days>3</Days><StorageClass>GLACIER_IR</StorageClass></Transition></Rule>
+      <Rule><ID>c</ID><Status>Enabled</Status><Filter><Tag><Key>k</Key><Value>v</Value></Tag></Filter><Expiration><Date>2030-01-01T00:00:00.000Z</Date></Expiration><AbortIncompleteMultipartUpload><DaysAfterInitiation>1</DaysAfterInitiation></AbortIncompleteMultipartUpload></Rule></L>`),
+  )
+  const nothing = {
+    expiresAfterSeconds: null,
+    freezesAfterSeconds: null,
+    removesOldVersions: false,
+    abortsUploads: false,
+  }
+  t.match(await storage.bucket.facts(), { lock: { value: { mode: 'COMPLIANCE', seconds: 730 * day } } })
+  t.same((await storage.bucket.facts()).lifecycle, {
+    value: [
+      { ...nothing, id: 'a', prefix: 'old', tags: {}, expiresAfterSeconds: 7 * day },
+      { ...nothing, id: 'b', prefix: 'p', tags: { k: 'v' }, freezesAfterSeconds: 9 * day },
+      { ...nothing, id: 'c', prefix: '', tags: { k: 'v' }, expiresAfterSeconds: 0, abortsUploads: true },
+    ],
+  })
+  answers.set('versioning', refused(403, 'InvalidAccessKeyId'))
+  t.match(await failureOf(storage.bucket.facts()), { code: 'storage-credentials' }, 'wrong keys know nothing at all')
+  answers.set('versioning', refused(404, 'NoSuchBucket'))
+  t.match(await failureOf(storage.bucket.facts()), { hint: /make the bucket/ })
+})
+
+t.test('whether locks hold, by trying', async (t) => {
+  for (const [what, plain, bypass, outcome] of [
+    ['the server keeps them', 403, 403, 'held'],
+    ['governance is bypassed', 403, 204, 'bypassed'],
+    ['the server keeps none', 204, 204, 'deleted'],
+  ] as const) {
+    const seen: string[] = []
+    const { storage } = await answering(t, (request, response) => {
+      seen.push(`${request.method} ${request.url}`)
+      if (request.method === 'HEAD') return void response.writeHead(404).end()
+      if (request.method === 'PUT') return void response.writeHead(200, { 'x-amz-version-id': 'v1' }).end()
+      const status = request.headers['x-amz-bypass-governance-retention'] === 'true' ? bypass : plain
+      return status === 403 ? refusal(response, 403, 'AccessDenied') : void response.writeHead(204).end()
+    })
+    t.same(await storage.bucket.tryLockedDeletion('GOVERNANCE'), { outcome }, what)
+    t.ok(
+      seen.every((one) => /^(?:HEAD|PUT|DELETE) \/b\/\.lifeboat-lock-probe(?:\?|$)/.test(one)),
+      'nothing else is touched',
+    )
+  }
+  const { storage } = await answering(t, (request, response) => {
+    if (request.method === 'HEAD') return void response.writeHead(404).end()
+    const isLocked = request.headers['x-amz-object-lock-mode'] !== undefined
+    if (isLocked) return refusal(response, 403, 'AccessDenied')
+    response.writeHead(request.method === 'PUT' ? 200 : 204, { 'x-amz-version-id': 'v1' }).end()
+  })
+  t.match(await storage.bucket.tryLockedDeletion('COMPLIANCE'), { outcome: 'untried', why: /s3:PutObjectRetention/ })
 })

@@ -113,6 +113,16 @@ async function badDownloads(t: Test, server: S3Server): Promise<void> {
 
 async function replaced(t: Test, server: S3Server): Promise<void> {
   const { network, storage, direct } = await behind(t, server)
+  await direct.put('listed', large)
+  let version = ''
+  for await (const item of storage.list('')) if ('key' in item) version = item.version
+  await direct.put('listed', large.subarray(0, 100))
+  const { info, body: cut } = await storage.get('listed')
+  t.equal((await buffer(cut)).length, 100)
+  t.not(info.version, version, 'truncated after it was listed: its version tells')
+  await direct.remove('listed')
+  t.equal(await codeOf(storage.get('listed')), 'object-missing')
+  t.equal(await storage.head('listed'), null)
   for (const [what, change, code] of [
     ['replaced', () => direct.put('k', Buffer.alloc(large.length)), 'storage-failed'],
     ['truncated', () => direct.put('k', large.subarray(0, 100)), 'storage-failed'],

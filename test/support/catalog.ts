@@ -129,6 +129,7 @@ export function catalogOf(fields: Partial<Catalog> = {}): Catalog {
     archiver: null,
     repositories: [],
     wal: null,
+    postures: [],
     watches: [],
     collectors: [],
     jobs: [],

@@ -19,6 +19,8 @@ export interface S3Server {
   readonly client: S3Client
   /** Makes a bucket of a new name, and gives the settings for it. */
   bucket(changes?: Partial<S3Settings>, more?: { readonly withLock?: boolean }): Promise<S3Settings>
+  /** Makes a user, who may do nothing, and gives the keys: the name is that of `arn:aws:iam:::user/<name>`. */
+  user(name: string): Promise<typeof testKeys>
 }
 
 /** What `skip` of a test is: why there can be no S3 server on this machine. False where there can. */
@@ -31,13 +33,15 @@ export async function cannotHaveS3(): Promise<string | false> {
 export async function startS3(t: Test): Promise<S3Server> {
   const directory = await scratchDirectory(t)
   const script = join(import.meta.dirname, 'ceph.sh')
+  let place = ''
   const start = async (attempt: number): Promise<number> => {
-    const place = join(directory, String(attempt))
-    const stop = () => runProgram({ program: 'bash', args: [script, place, 'stop'] })
+    const here = join(directory, String(attempt))
+    const stop = () => runProgram({ program: 'bash', args: [script, here, 'stop'] })
     const [port, monitorPort] = [await freePort(), await freePort()]
     t.teardown(stop)
     try {
-      await runProgram({ program: 'bash', args: [script, place, String(port), String(monitorPort)] })
+      await runProgram({ program: 'bash', args: [script, here, String(port), String(monitorPort)] })
+      place = here
       return port
     } catch (error) {
       // Somebody else may have taken a port meanwhile.
@@ -56,6 +60,13 @@ export async function startS3(t: Test): Promise<S3Server> {
     endpoint,
     port,
     client,
+    user: async (name) => {
+      const keys = { accessKeyId: `KEY-${name}`, secretAccessKey: `SECRET-${name}` }
+      const of = [`--uid=${name}`, `--display-name=${name}`, `--access-key=${keys.accessKeyId}`]
+      const args = ['-c', join(place, 'ceph.conf'), 'user', 'create', ...of, `--secret-key=${keys.secretAccessKey}`]
+      await runProgram({ program: 'radosgw-admin', args })
+      return keys
+    },
     bucket: async (changes = {}, { withLock = false } = {}) => {
       buckets += 1
       const bucket = `lifeboat-${buckets}`
