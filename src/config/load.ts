@@ -114,7 +114,7 @@ function build(raw: RawConfig): UnbrandedConfig {
       sslRootCert: postgres.sslRootCert ?? null,
     },
     repositories: raw.repositories.map((one) => repositoryOf(one, tables)),
-      encryption: encryptionOf(raw.encryption),
+    encryption: encryptionOf(raw.encryption),
     watch: raw.watch.flatMap(watchOf),
     watchedBuckets: raw.watch.flatMap(watchedBucketOf),
     wal: {
