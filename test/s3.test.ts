@@ -8,8 +8,12 @@ import {
   PutObjectCommand,
 } from '@aws-sdk/client-s3'
 import t from 'tap'
+import { systemClock } from '../src/clock.ts'
+import { backupId } from '../src/domain/backup.ts'
 import type { Estimate } from '../src/domain/cost.ts'
+import { Repository } from '../src/repository/repository.ts'
 import type { Run } from '../src/runner/job.ts'
+import { S3Storage } from '../src/storage/s3.ts'
 import { cli } from './support/cli.ts'
 import { cannotHaveS3, startS3, testKeys } from './support/s3.ts'
 import { type Served, serve } from './support/serve.ts'
@@ -216,6 +220,26 @@ await t.test('a bucket as the only repository', { skip, timeout: 280_000 }, asyn
     })
     t.match(await metrics(again), /^lifeboat_job_runs_total\{.*job="copy".*\} [2-9]/m)
     t.equal(await runOf(again, 'verify', { repository: 'hung', level: 'artifact' }), 'succeeded', 'and it is sound')
+  })
+
+  await t.test('two writers of one backup', async (t) => {
+    const settings = await server.bucket()
+    const writers = [1, 2].map(() => {
+      const storage = new S3Storage({ settings })
+      return new Repository({ name: 'shared', cluster: 'test', storage, clock: systemClock })
+    })
+    const id = backupId(new Date(), 'dump', 'abcdef')
+    const options = { runId: 'test', signal: new AbortController().signal }
+    const begun = await Promise.allSettled(writers.map((one) => one.beginBackup(id, options)))
+    t.same(begun.map(({ status }) => status).toSorted(), ['fulfilled', 'rejected'])
+    t.match(
+      begun.find(({ status }) => status === 'rejected'),
+      { reason: { code: 'conflict' } },
+    )
+    const winner = begun.find((one) => one.status === 'fulfilled')?.value
+    t.match(await winner?.put('RESTORE.md', Buffer.from('mine')), { stored: { bytes: 4 } }, 'the first one goes on')
+    await winner?.abandon()
+    t.same(await keysIn(settings.bucket), [], 'and leaves nothing')
   })
 
   async function keysIn(of = bucket): Promise<string[]> {
