@@ -1,15 +1,16 @@
 import type { AddressInfo } from 'node:net'
 import type { Logger } from 'pino'
+import { backupDetails, externalDetails } from './backup-details.ts'
+import { createCatchUp } from './catch-up.ts'
 import type { Clock } from './clock.ts'
 import { rpoHint, rpoWarning } from './config/objectives.ts'
 import { isWatchOnly, retentionPolicies, type ValidatedConfig } from './config/validated.ts'
 import { createCore } from './core.ts'
 import { costsOf } from './costs.ts'
 import { isExternalId } from './domain/backup.ts'
-import { type Failure, LifeboatError, toFailure } from './domain/errors.ts'
-import type { Proof } from './domain/proof.ts'
+import { LifeboatError, toFailure } from './domain/errors.ts'
 import { inspectDump } from './external/inspect.ts'
-import type { BackupCopy, RenderedMetrics } from './http/ports.ts'
+import type { RenderedMetrics } from './http/ports.ts'
 import { createHttpServer } from './http/server.ts'
 import { readGrowth } from './jobs/growth-reader.ts'
 import { createMetrics, type Metrics } from './metrics/registry.ts'
@@ -18,7 +19,7 @@ import type { Catalog } from './observe/catalog.ts'
 import { createClockAheadReport } from './observe/clock-ahead.ts'
 import { wasDoneSince } from './observe/done-since.ts'
 import { createExternalHolds } from './observe/external-holds.ts'
-import { createExternalProofs, type ExternalProofStore } from './observe/external-proofs.ts'
+import { createExternalProofs } from './observe/external-proofs.ts'
 import { createGrowth } from './observe/growth.ts'
 import { createObserver, type Observer } from './observe/observer.ts'
 import { createRecoveryView } from './observe/recovery-view.ts'
@@ -28,7 +29,6 @@ import { createServerMemory } from './observe/server-memory.ts'
 import { createWalNews } from './observe/wal-news.ts'
 import { findInstallations } from './postgres/installations.ts'
 import { bucketRequests, makeWatchedBuckets } from './repositories.ts'
-import type { Repository } from './repository/repository.ts'
 import type { ClockGuard } from './runner/clock-guard.ts'
 import { schedulesOf } from './schedules.ts'
 import type { Version } from './version.ts'
@@ -139,7 +139,7 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
         : backupDetails(
             core.repositories.map(({ repository }) => repository).filter((one) => name === null || one.name === name),
             id,
-            signal,
+            { clock, signal, patienceMs: 1000 * config.observe.timeoutSeconds },
           ),
     policy,
     retention,
@@ -170,6 +170,7 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
       observer.onChange((catalog) => growth.look(catalog))
       observer.onChange((catalog) => exposition.render(catalog))
       observer.onChange(createClockAheadReport(log))
+      observer.onChange(createCatchUp({ runner, clock, log }))
       observer.onChange(createWalNews({ log, mustArchive: config.wal.archive !== null && config.wal.stream === null }))
       runner.onChange((run) => {
         observer.historyChanged()
@@ -260,68 +261,6 @@ function noteClock(guard: ClockGuard, { complete, repositories }: Catalog, log: 
   } catch (error) {
     log.error(toFailure(error), 'the clock could not be noted')
   }
-}
-
-/**
- * Every copy of one backup with all its proofs, newest first, read from the repositories themselves. What is wrong with one
- * copy stands with it. Fails only when no repository is known to hold the backup: with what kept one from being asked, or
- * with `not-found`.
- */
-async function backupDetails(
-  repositories: readonly Repository[],
-  id: string,
-  signal: AbortSignal,
-): Promise<readonly BackupCopy[]> {
-  const copies: BackupCopy[] = []
-  const unasked: unknown[] = []
-  const problems: BackupCopy[] = []
-  for (const repository of repositories) {
-    try {
-      if ((await repository.headManifest(id, { signal })) !== null) copies.push(await readCopy(repository, id, signal))
-    } catch (error) {
-      signal.throwIfAborted()
-      unasked.push(error)
-      problems.push({ repository: repository.name, manifest: null, proofs: [], problems: [toFailure(error)] })
-    }
-  }
-  if (copies.length === 0) throw unasked[0] ?? new LifeboatError('not-found', `there is no backup ${id}`)
-  return [...copies, ...problems]
-}
-
-/** A file of another tool has no manifest; its proofs are in the state file. */
-function externalDetails(
-  { watches }: Catalog,
-  store: ExternalProofStore,
-  id: string,
-  watch: string | null,
-): readonly BackupCopy[] {
-  const holders = watches.filter(({ name, details }) => (watch === null || name === watch) && details(id) !== null)
-  if (holders.length === 0) throw new LifeboatError('not-found', `there is no backup ${id}`)
-  const proofs = (store.externalProofs().get(id) ?? []).map((text) => JSON.parse(text) as Proof)
-  return holders.map(({ name }) => ({ repository: name, manifest: null, proofs, problems: [] }))
-}
-
-async function readCopy(repository: Repository, id: string, signal: AbortSignal): Promise<BackupCopy> {
-  const problems: Failure[] = []
-  const orNull = async <T>(read: Promise<T>): Promise<T | null> => {
-    try {
-      return await read
-    } catch (error) {
-      signal.throwIfAborted()
-      problems.push(toFailure(error))
-      return null
-    }
-  }
-  const manifest = await orNull(repository.readManifest(id, { signal }))
-  const proofs: Proof[] = []
-  const readProofs = async () => {
-    for await (const { key, backupId } of repository.listProofs({ signal })) {
-      const proof = backupId === id ? await orNull(repository.readProof(key, { signal })) : null
-      if (proof !== null) proofs.unshift(proof)
-    }
-  }
-  await orNull(readProofs())
-  return { repository: repository.name, manifest, proofs, problems }
 }
 
 function addressOf({ address, family, port }: AddressInfo): string {

@@ -7,7 +7,9 @@ import { clusterRestore } from './cluster-restore.ts'
 import { isWatchOnly, type ValidatedConfig } from './config/validated.ts'
 import { LifeboatError, toFailure } from './domain/errors.ts'
 import type { Proof } from './domain/proof.ts'
+import { whichAnswer } from './fetch/answering.ts'
 import { physicalJobs } from './jobs/base-backup.ts'
+import { copyJob } from './jobs/copy.ts'
 import { removeEndedUses } from './jobs/dead-uses.ts'
 import { dumpJob } from './jobs/dump.ts'
 import { expireJob } from './jobs/expire.ts'
@@ -101,7 +103,7 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
   const isOver = (runId: string) => isRunId(runId) && (history.get(runId)?.finishedAt ?? null) !== null
   const survey = async (repository: Repository, signal: AbortSignal) => {
     const state = await createRepositoryLook({ repository, capacity: null, log })(signal)
-    return { uses: state.uses, traces: tracesOf([state]), input: surveyRetention.bind(null, state) }
+    return { uses: state.uses, traces: tracesOf([state]), seen: state, input: surveyRetention.bind(null, state) }
   }
   const externals = {
     watches: config.watch.map(({ name }) => name),
@@ -157,6 +159,7 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
             cluster: clusterRestore({ repositories: all, history, clock, log }),
           }),
           expireJob(expireOptions),
+          copyJob(jobOptions),
         ]
     ).map(hooked),
     schedules: options.schedules ?? [],
@@ -205,7 +208,7 @@ function keepLeases(
   const { ttlSeconds } = config.lease
   const holder = nameLeaseHolder(history, stateFile(config))
   const isWorking = (state: 'queued' | 'running') =>
-    history.list({ state }).some(({ job }) => isBackupJob(job) || job === 'expire')
+    history.list({ state }).some(({ job }) => isBackupJob(job) || job === 'expire' || job === 'copy')
   return new LeaseKeeper({
     ...{ ttlSeconds, clock, log },
     // Asked when the runs of this process are over.
@@ -295,7 +298,12 @@ async function tidy(
     }
   }
   await attempt('the work folder', () => cleanWorkDir(config.workDir, isLeftover))
+  const asking = { clock, signal: leases.signal, patienceMs: 1000 * config.observe.timeoutSeconds }
+  const all = repositories.map(({ repository }) => repository)
+  const none: readonly Repository[] = []
+  const { answering } = await whichAnswer(all, asking).catch(() => ({ answering: none })) // it is being closed
   for (const { repository, storage } of repositories) {
+    if (!answering.includes(repository)) continue
     const isOurs = await leases.owns(repository.name)
     await attempt(`half-written files in ${repository.name}`, () => storage.cleanTemporary({ elsewhere: isOurs }))
     if (isOurs) await attempt(`unfinished backups in ${repository.name}`, () => repository.cleanUp({ isLapsed }))

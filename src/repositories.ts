@@ -45,7 +45,11 @@ export interface CoreRepository {
   readonly requestCounts: (() => readonly RequestCount[]) | null
 }
 
-/** The configured repositories; nothing is touched. Without a ledger nobody sees whether they are the ones that they were. */
+/**
+ * The configured repositories, the nearest first: directories, then buckets, and each of them in the order of the configuration. Who
+ * reads what several have takes the first that has it whole. Nothing is touched. Without a ledger nobody sees whether they
+ * are the ones that they were.
+ */
 export function makeRepositories(
   { cluster, repositories, encryption }: Pick<ValidatedConfig, 'cluster' | 'repositories' | 'encryption'>,
   {
@@ -61,7 +65,8 @@ export function makeRepositories(
   },
 ): readonly CoreRepository[] {
   const walCipher = new Cipher(encryption)
-  return repositories.map((configured) => {
+  const nearest = repositories.toSorted((a, b) => Number(a.path === null) - Number(b.path === null))
+  return nearest.map((configured) => {
     const { name, path, bucket, bandwidth } = configured
     const local = path === null ? null : new LocalStorage({ root: path, clock })
     const remote = bucket === null ? null : bucketStorage(bucket, clock)

@@ -30,7 +30,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
     'storage',
   ],
   external: ['domain', 'postgres'],
-  observe: ['clock', 'domain', 'external', 'postgres', 'repository', 'runner', 'scripts', 'storage'],
+  observe: ['clock', 'domain', 'external', 'fetch', 'postgres', 'repository', 'runner', 'scripts', 'storage'],
   streaming: ['clock', 'domain', 'postgres', 'storage'],
   'wal-check': ['clock', 'domain', 'observe', 'postgres', 'repository', 'runner'],
   shipping: ['clock', 'domain', 'observe', 'repository', 'scripts'],

@@ -1,7 +1,4 @@
-import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
-import type { AddressInfo } from 'node:net'
-import { createServer } from 'node:net'
 import { join } from 'node:path'
 import {
   DeleteObjectCommand,
@@ -11,11 +8,17 @@ import {
   PutObjectCommand,
 } from '@aws-sdk/client-s3'
 import t from 'tap'
+import { systemClock } from '../src/clock.ts'
+import { backupId } from '../src/domain/backup.ts'
 import type { Estimate } from '../src/domain/cost.ts'
+import { Repository } from '../src/repository/repository.ts'
+import type { Run } from '../src/runner/job.ts'
+import { S3Storage } from '../src/storage/s3.ts'
 import { leastRights } from './s3-rights.ts'
 import { cli } from './support/cli.ts'
 import { cannotHaveS3, startS3, testKeys } from './support/s3.ts'
 import { type Served, serve } from './support/serve.ts'
+import { startTcpProxy } from './support/tcp-proxy.ts'
 import { untilAnswer } from './support/until.ts'
 import { finishSegment, type WalGround, walGround, walReport } from './support/wal-ground.ts'
 
@@ -169,38 +172,88 @@ await t.test('a bucket as the only repository', { skip, timeout: 280_000 }, asyn
     await untilAnswer('up again', async () => /^lifeboat_repository_up\{.*\} 1$/m.test(await metrics(served)))
   })
 
-  await t.test('one that hangs holds up neither the others nor the metrics', async (t) => {
+  await t.test('one that hangs delays nobody but itself, and catches up', async (t) => {
     await served.end()
-    const mute = createServer((socket) => void socket.on('error', () => {}))
-    mute.listen(0, '127.0.0.1')
-    await once(mute, 'listening')
-    t.teardown(() => mute.close())
-    const hung = { ...offsite, name: 'hung', endpoint: `http://127.0.0.1:${(mute.address() as AddressInfo).port}` }
-    const again = await serve(archive.base, yaml(offsite, hung))
+    const proxy = await startTcpProxy(t, server.port)
+    const { bucket: other } = await server.bucket()
+    const hung = {
+      ...{ ...offsite, name: 'hung', url: `s3://${other}`, endpoint: `http://127.0.0.1:${proxy.port}` },
+    }
+    proxy.hangs = true
+    // The one that hangs is the first: nobody may wait for it.
+    const again = await serve(archive.base, yaml(hung, offsite))
     t.teardown(() => again.end('SIGKILL'))
-    await untilAnswer('the other one is seen', async () =>
-      /^lifeboat_repository_up\{.*repository="offsite".*\} 1$/m.test(await metrics(again)),
-    )
-    await untilAnswer('it is told to be down', async () =>
-      /^lifeboat_repository_up\{.*repository="hung".*\} 0$/m.test(await metrics(again)),
-    )
+    await untilAnswer('the other one is seen', async () => /up\{.*"offsite".*\} 1$/m.test(await metrics(again)))
+    const run = await ended(again, 'backup', { type: 'dump' })
+    t.match(run, {
+      state: 'failed',
+      failure: { code: 'storage-unreachable', message: /in hung/ },
+      items: [
+        { outcome: 'succeeded', repository: 'offsite' },
+        { outcome: 'failed', repository: 'hung' },
+      ],
+    })
+    const full = await ended(again, 'backup', { type: 'full' })
+    t.match(full, {
+      state: 'failed',
+      failure: { code: 'storage-unreachable', message: /1 of 2 repositories have no backup: hung/ },
+      items: [
+        { outcome: 'failed', repository: 'hung' },
+        { outcome: 'succeeded', repository: 'offsite' },
+      ],
+    })
+    await untilAnswer('it is told to be down', async () => /up\{.*"hung".*\} 0$/m.test(await metrics(again)))
     const name = await finishSegment(cluster)
     await untilAnswer('WAL goes to the other one', async () =>
       (await keysIn()).some((key) => key.includes(`/${name}-`)),
     )
+    const file = join(archive.base, 'lifeboat.yaml')
+    const commands = [['list'], ['plan', '--latest'], ['restore', '--database', 'app', '--to', 'beside']]
+    for (const command of commands)
+      t.match(await cli([...command, '-c', file]), { out: /offsite|beside/ }, command.join(' '))
+
+    proxy.hangs = false
+    const missed = [run, full].map(({ items }) => items.find(({ outcome }) => outcome === 'succeeded')?.backupId ?? '')
+    const there = async () => (await keysIn(other)).filter((key) => key.endsWith('/manifest.json'))
+    await untilAnswer('it has what it missed', async () => {
+      const keys = await there()
+      return missed.every((id) => keys.some((key) => key.includes(id)))
+    })
+    t.match(await metrics(again), /^lifeboat_job_runs_total\{.*job="copy".*\} [2-9]/m)
+    t.equal(await runOf(again, 'verify', { repository: 'hung', level: 'artifact' }), 'succeeded', 'and it is sound')
   })
 
   await t.test('keys with no more rights than they need', (t) => leastRights(t, server, ground))
 
-  async function keysIn(): Promise<string[]> {
-    const page = await server.client.send(new ListObjectsV2Command({ Bucket: bucket }))
+  await t.test('two writers of one backup', async (t) => {
+    const settings = await server.bucket()
+    const writers = [1, 2].map(() => {
+      const storage = new S3Storage({ settings })
+      return new Repository({ name: 'shared', cluster: 'test', storage, clock: systemClock })
+    })
+    const id = backupId(new Date(), 'dump', 'abcdef')
+    const options = { runId: 'test', signal: new AbortController().signal }
+    const begun = await Promise.allSettled(writers.map((one) => one.beginBackup(id, options)))
+    t.same(begun.map(({ status }) => status).toSorted(), ['fulfilled', 'rejected'])
+    t.match(
+      begun.find(({ status }) => status === 'rejected'),
+      { reason: { code: 'conflict' } },
+    )
+    const winner = begun.find((one) => one.status === 'fulfilled')?.value
+    t.match(await winner?.put('RESTORE.md', Buffer.from('mine')), { stored: { bytes: 4 } }, 'the first one goes on')
+    await winner?.abandon()
+    t.same(await keysIn(settings.bucket), [], 'and leaves nothing')
+  })
+
+  async function keysIn(of = bucket): Promise<string[]> {
+    const page = await server.client.send(new ListObjectsV2Command({ Bucket: of }))
     return (page.Contents ?? []).map(({ Key = '' }) => Key)
   }
 })
 
 function withRepositories(ground: WalGround, repositories: readonly object[]): string {
   const config = JSON.parse(ground.yaml()) as object
-  return JSON.stringify({ ...config, observe: { interval: '1s', timeout: '5s' }, repositories, costs })
+  return JSON.stringify({ ...config, observe: { interval: '1s', timeout: '4s' }, repositories, costs })
 }
 
 async function metrics(served: Served): Promise<string> {
@@ -209,9 +262,14 @@ async function metrics(served: Served): Promise<string> {
 
 /** Starts a job and gives the state it ends in. */
 async function runOf(served: Served, what: string, body: object): Promise<string> {
+  return (await ended(served, what, body)).state
+}
+
+/** Starts a job and gives the run when it has ended. */
+async function ended(served: Served, what: string, body: object): Promise<Run> {
   const { id } = (await (await served.request(`/api/admin/${what}`, body)).json()) as { id: string }
   return untilAnswer(what, async () => {
-    const run = (await (await served.request(`/api/runs/${id}`)).json()) as { finishedAt: string | null; state: string }
-    return run.finishedAt !== null && run.state
+    const run = (await (await served.request(`/api/runs/${id}`)).json()) as Run
+    return run.finishedAt !== null && run
   })
 }

@@ -3,6 +3,7 @@ import { makeRepositories, openHistoryIfThere } from '../core.ts'
 import { isDatedAhead } from '../domain/backup.ts'
 import { errorCodes, type Failure, toFailure } from '../domain/errors.ts'
 import type { RetentionDecision } from '../domain/retention.ts'
+import { whichAnswer } from '../fetch/answering.ts'
 import type { BackupSummary, ProofSummary, RepositoryState } from '../observe/catalog.ts'
 import { detailsOf, newestOf, restoresNothing, summaryOf } from '../observe/external-catalog.ts'
 import { createExternalProofs } from '../observe/external-proofs.ts'
@@ -48,12 +49,18 @@ export const listCommand: Command = {
     const failures: Failure[] = []
     chooseRepositories([...config.repositories, ...config.watch], values.repository)
     const { repositories, history, close } = look(config, context)
+    const chosen = repositories.flatMap(({ repository }) =>
+      repository.name === (values.repository ?? repository.name) ? [repository] : [],
+    )
+    const asking = { ...context, patienceMs: 1000 * config.observe.timeoutSeconds }
+    const { silent } = await whichAnswer(chosen, asking)
     const proofs = history === null ? new Map() : createExternalProofs(history.external, log)()
-    for (const { repository } of repositories) {
+    for (const repository of chosen) {
       const { name } = repository
-      if (name !== (values.repository ?? name)) continue
       let state: RepositoryState
       try {
+        const mute = silent.find((one) => one.repository === repository)
+        if (mute !== undefined) throw mute.error
         state = await createRepositoryLook({ repository, capacity: null, log })(context.signal)
       } catch (error) {
         context.signal.throwIfAborted()

@@ -137,7 +137,11 @@ async function ask(
     const repositories = made.map(({ repository }) => repository)
     const restores = history === null ? [] : measuredRestores(history)
     return await planFromRepositories(
-      { ...{ repositories, restores, clock, log, signal }, records: history?.wal ?? null },
+      {
+        ...{ repositories, restores, clock, log, signal },
+        records: history?.wal ?? null,
+        patienceMs: 1000 * config.observe.timeoutSeconds,
+      },
       question,
     )
   } finally {

@@ -59,7 +59,7 @@ function planRows({ systemIdentifier }: RecoveryReport, plan: PlanReport): strin
   )
   return [
     ['cluster', `${systemIdentifier}, timeline ${plan.timeline}, PostgreSQL ${plan.postgres}`],
-    ['backups', plan.chain.join(', ')],
+    ['backups', plan.chain.map((id, index) => `${id}${placesOf(plan.copies[index])}`).join(', ')],
     [
       'WAL',
       `${plan.from} to ${plan.stopsAt}, ${plan.segments} segments${plan.stopsAt === plan.to ? '' : `; there is more to ${plan.to}`}`,
@@ -74,6 +74,11 @@ function planRows({ systemIdentifier }: RecoveryReport, plan: PlanReport): strin
     ],
     ['time', `${time.seconds === null ? 'not known' : formatSeconds(time.seconds)}: ${phases.join(', ')}`],
   ]
+}
+
+/** Where there is a choice, or need, of several. */
+function placesOf(copies: readonly string[] = []): string {
+  return copies.length > 1 ? ` (in ${copies.map(printable).join(', ')})` : ''
 }
 
 function indent(text: string): string {

@@ -101,7 +101,10 @@ option that only one of the two has says it as well.`,
         params,
         restoreTarget,
         refuse: async (core) => {
-          const manifest = await findBackup(core, params, context.signal)
+          const manifest = await findBackup(core, params, {
+            ...context,
+            patienceMs: 1000 * config.observe.timeoutSeconds,
+          })
           const name = params.target ?? manifest?.database?.name
           if (name === undefined) return
           const { maintenanceDatabase } = config.postgres

@@ -1,6 +1,8 @@
 import type { Core } from '../core.ts'
 import { isExternalId, type Manifest } from '../domain/backup.ts'
 import { LifeboatError, toFailure } from '../domain/errors.ts'
+import { whichAnswer } from '../fetch/answering.ts'
+import type { Asking } from '../fetch/ask.ts'
 import { type ConnectionSource, withSession } from '../postgres/connection.ts'
 import { chooseRepositories } from '../repository/choose.ts'
 import type { Repository } from '../repository/repository.ts'
@@ -25,17 +27,19 @@ export interface Wanted {
 export async function findBackup(
   { repositories }: Pick<Core, 'repositories'>,
   { backup, database, repository }: Wanted,
-  signal: AbortSignal,
+  asking: Asking,
 ): Promise<Manifest | null> {
+  const { signal } = asking
   if (backup === null && database === null) return null
   // Files of other tools are found, or not, by the run.
   if (repositories.length === 0 || (backup !== null && isExternalId(backup))) return null
-  let told = true
   const chosen = chooseRepositories(
     repositories.map((one) => one.repository),
     repository,
   )
-  for (const one of chosen) {
+  const { answering, silent } = await whichAnswer(chosen, asking)
+  let told = silent.length === 0
+  for (const one of answering) {
     try {
       for await (const id of backup === null ? one.listBackups({ signal }) : [backup]) {
         const manifest = await readable(one, id, signal)

@@ -77,7 +77,7 @@ export const verifyCommand: Command = {
         verbose: values.verbose === true,
         job: 'verify',
         params,
-        refuse: (core) => findBackup(core, params, context.signal),
+        refuse: (core) => findBackup(core, params, { ...context, patienceMs: 1000 * config.observe.timeoutSeconds }),
         report: async (run, core) => {
           const proofs: Proof[] = []
           for (const item of run.items) {

@@ -1,14 +1,14 @@
 import { isAbsolute } from 'node:path'
-import { LifeboatError } from '../domain/errors.ts'
 import { compileKeyPattern } from '../domain/file-pattern.ts'
 import { walFileKind } from '../domain/wal.ts'
 import { jobNames } from '../runner/job.ts'
 import { parseListen, parseRepositoryUrl } from './addresses.ts'
+import { isHttpUrl, matching, wrong } from './kind-checks.ts'
+import { bucketKinds } from './kinds-buckets.ts'
 import { costKinds } from './kinds-costs.ts'
 import { parseMoment } from './moment.ts'
 import { assertRecipient } from './recipients.ts'
 import { parseCron } from './schedule.ts'
-import { isTag } from './tags.ts'
 import { formatDuration, formatPercent, formatSize, parseDuration, parsePercent, parseSize, quote } from './units.ts'
 import { isZone } from './zones.ts'
 
@@ -39,13 +39,6 @@ export interface KindRules {
   readonly check?: (value: unknown, annotations: Annotations) => void
 }
 
-const wrong = (message: string, hint?: string) => new LifeboatError('usage-invalid', message, hint ? { hint } : {})
-
-/** A check of a text by a rule of its own. */
-const matching = (rule: (text: string) => boolean, message: string, hint?: string) => (value: unknown) => {
-  if (!rule(String(value))) throw wrong(message, hint)
-}
-
 /** A check of a quantity: read by `parse`, then held against the bounds of the key. */
 const bounded =
   (parse: (text: string) => number, format: (value: number) => string) =>
@@ -59,14 +52,6 @@ const bounded =
 
 // PostgreSQL cuts names after 63 bytes (NAMEDATALEN): a longer one would never match the name that the server gives.
 const isPostgresName = (text: string) => !text.includes('\0') && Buffer.byteLength(text) <= 63
-function isHttpUrl(text: string): boolean {
-  return URL.canParse(text) && ['http:', 'https:'].includes(new URL(text).protocol)
-}
-
-function isOrigin(text: string): boolean {
-  return isHttpUrl(text) && `${new URL(text).origin}/` === new URL(text).href
-}
-
 const plainName = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/
 const hasControl = /\p{Cc}/u
 
@@ -168,42 +153,6 @@ export const kinds = {
     check: (value) => {
       parseRepositoryUrl(String(value))
     },
-  },
-  region: {
-    label: 'region',
-    expected: 'the name of a region',
-    shown: true,
-    check: matching((name) => /^[A-Za-z0-9-]{1,63}$/.test(name), 'is not the name of a region'),
-  },
-  storageClass: {
-    label: 'storage class',
-    expected: 'the name of a storage class',
-    shown: true,
-    check: matching(
-      (name) => /^[A-Za-z0-9_-]{1,63}$/.test(name) && !['GLACIER', 'DEEP_ARCHIVE'].includes(name),
-      'must be a class whose objects can be read at once',
-      'Backups in GLACIER or DEEP_ARCHIVE could neither be verified nor restored without hours of waiting. Use GLACIER_IR.',
-    ),
-  },
-  tag: {
-    label: '`key=value`',
-    expected: 'a tag, as key=value',
-    shown: true,
-    check: matching(
-      isTag,
-      'is not a tag as S3 takes it',
-      'Write key=value: a key of 1 to 128 characters that does not begin with aws:, a value of at most 256; letters, digits, spaces and + - = . _ : / @.',
-    ),
-  },
-  endpoint: {
-    label: 'URL of a server',
-    expected: 'the URL of a server',
-    shown: false,
-    check: matching(
-      isOrigin,
-      'must be http:// or https://, a host, and maybe a port, and nothing else',
-      'Bucket and prefix stand in url; keys are named by accessKeyIdFile and secretAccessKeyFile.',
-    ),
   },
   osUser: {
     label: 'name of an OS user',
@@ -310,6 +259,7 @@ export const kinds = {
     shown: true,
     check: bounded(parsePercent, formatPercent),
   },
+  ...bucketKinds,
   ...costKinds,
   scalar: { label: 'text, number, boolean or null', expected: 'a text, a number, true, false or null', shown: false },
 } as const satisfies Readonly<Record<string, KindRules>>

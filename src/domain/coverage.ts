@@ -1,5 +1,5 @@
 import { type SegmentRange, SegmentSet } from './segment-set.ts'
-import { type Stretch, stretchAt, type Timelines } from './timeline.ts'
+import { type Stretch, stretchAt, Timelines } from './timeline.ts'
 import { firstLsn, segmentAt, segmentBefore, type WalFile } from './wal.ts'
 
 /** A place on a timeline. */
@@ -57,6 +57,21 @@ export class WalCoverage {
   constructor(segmentSize: number, timelines: Timelines) {
     this.segmentSize = segmentSize
     this.timelines = timelines
+  }
+
+  /** What two places hold together, which must be of one cluster. */
+  static of(one: WalCoverage, other: WalCoverage): WalCoverage {
+    const all = new WalCoverage(one.segmentSize, Timelines.of(one.timelines, other.timelines))
+    for (const { segments, partials } of [one, other].map((of) => ({
+      segments: of.#segments,
+      partials: of.#partials,
+    }))) {
+      for (const [timeline, set] of segments)
+        for (const range of set.ranges()) all.segments(timeline).addRange(range.first, range.last)
+      for (const [timeline, some] of partials)
+        for (const [segment, ends] of some) for (const end of ends) all.add({ kind: 'partial', timeline, segment, end })
+    }
+    return all
   }
 
   /** Takes a file in; histories go to `timelines`, and labels hold no WAL. Twice is once. */

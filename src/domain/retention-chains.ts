@@ -41,12 +41,18 @@ export function readChains(members: readonly Member[]): Chains {
       const parent = parentOf(one)
       known.add(one)
       one.depth = parent === undefined ? 0 : parent.depth + 1
-      if (one.backup.parent !== null && parent?.good !== true) one.good = false
+      const isBroken = one.backup.parent !== null && parent?.good !== true
+      if (isBroken && (parent !== undefined || one.backup.isParentElsewhere !== true)) one.good = false
     }
   }
 
   return {
     keepParents() {
+      for (const one of members) {
+        if (one.backup.isNeededElsewhere !== true) continue
+        one.reasons.push('parent')
+        one.untilMs = Number.POSITIVE_INFINITY
+      }
       for (const child of children.toSorted((a, b) => b.depth - a.depth)) {
         const parent = parentOf(child)
         if (parent === undefined || child.reasons.length === 0) continue

@@ -31,6 +31,10 @@ export interface RetentionCandidate {
   readonly finishedAt: Date
   /** The backup that this one builds on. */
   readonly parent: string | null
+  /** What it builds on is not here, but whole in another repository. */
+  readonly isParentElsewhere?: boolean
+  /** A backup in another repository, which has not got it, builds on it. */
+  readonly isNeededElsewhere?: boolean
   /** `unknown`: a proof of it cannot be read, which may be the one that proves or refutes it. */
   readonly standing: Standing | 'unknown'
   /** False for what cannot be restored, whatever was proven: torn, truncated, of a wrong kind. */

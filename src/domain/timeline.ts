@@ -96,6 +96,11 @@ export class Timelines {
     for (const history of histories) this.add(history)
   }
 
+  /** What is known in two places. */
+  static of(one: Timelines, other: Timelines): Timelines {
+    return new Timelines([...other.#histories.values(), ...one.#histories.values()])
+  }
+
   add(history: TimelineHistory): void {
     this.#histories.set(history.timeline, history)
   }

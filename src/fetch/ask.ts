@@ -58,6 +58,59 @@ export function askAll<T>(
   return repositories.map((repository) => ask(repository, asking, (signal) => work(repository, signal)))
 }
 
+/** So long those that are nearer may let the first answer wait, milliseconds. */
+const graceMs = 1000
+
+/** The answers in the order of what was asked; but those that are long in coming, after those that are there. */
+export async function* nearestFirst<T>(
+  answers: readonly Promise<Answer<T>>[],
+  { clock }: Pick<Asking, 'clock'>,
+): AsyncGenerator<Answer<T>> {
+  const over = new AbortController()
+  const open = answers.map((pending) => ({ pending, answer: null as Answer<T> | null }))
+  for (const one of open)
+    void one.pending.then((answer) => {
+      one.answer = answer
+    })
+  let patient: Promise<unknown> | null = null
+  try {
+    while (open.length > 0) {
+      await Promise.race(open.map(({ pending }) => pending))
+      patient ??= clock.sleep(graceMs, over.signal).catch(() => {})
+      await Promise.race([open[0]?.pending, patient])
+      const [next] = open.splice(
+        Math.max(
+          0,
+          open.findIndex(({ answer }) => answer !== null),
+        ),
+        1,
+      )
+      if (next !== undefined) yield await next.pending
+    }
+  } finally {
+    over.abort()
+  }
+}
+
+/** The answers that are there by the time that the first one may be let wait; in the order of what was asked. */
+export async function promptOnes<T>(
+  answers: readonly Promise<Answer<T>>[],
+  { clock }: Pick<Asking, 'clock'>,
+): Promise<readonly Answer<T>[]> {
+  if (answers.length === 0) return []
+  const over = new AbortController()
+  const found: (Answer<T> | null)[] = answers.map(() => null)
+  const all = Promise.all(
+    answers.map(async (pending, index) => {
+      found[index] = await pending
+    }),
+  )
+  await Promise.race(answers)
+  await Promise.race([all, clock.sleep(graceMs, over.signal).catch(() => {})])
+  over.abort()
+  return found.filter((answer) => answer !== null)
+}
+
 /** What all of them said: fails, with what each says, where one could not be asked. */
 export async function unanimous<T>(
   wanted: string,

@@ -5,7 +5,7 @@ import { walFileKind } from '../domain/wal.ts'
 import type { Repository } from '../repository/repository.ts'
 import type { StoredWalObject } from '../repository/wal.ts'
 import { whyHole } from './absence.ts'
-import { type Answer, type Asking, ask, askAll, assertNone } from './ask.ts'
+import { type Answer, type Asking, ask, askAll, assertNone, nearestFirst } from './ask.ts'
 import { readPlain } from './plain.ts'
 import { writeSegment } from './segment-content.ts'
 import { makeWhole } from './target.ts'
@@ -23,7 +23,7 @@ export interface FetchOptions extends Asking {
 const looks = 2
 
 /**
- * Gets one file of the WAL, under PostgreSQL's name for it, from the first repository that has it whole. False: it is
+ * Gets one file of the WAL, under PostgreSQL's name for it, from the nearest repository that has it whole. False: it is
  * nowhere, and nothing speaks against the WAL ending there. Nothing is at the target unless this gives true.
  *
  * Of a segment that is nowhere whole, and after which nothing is stored or counts (`missingIsEnd`), the longest partial of
@@ -42,8 +42,7 @@ export async function fetchWal(name: string, target: string, options: FetchOptio
     const partials: Candidate[] = []
     const tried: StoredWalObject[] = []
     const answers = isPlain ? plainOf(name, options) : segmentsOf(name, options)
-    for (const pending of answers) {
-      const answer = await pending
+    for await (const answer of nearestFirst<readonly StoredWalObject[]>(answers, options)) {
       options.signal.throwIfAborted()
       if ('failure' in answer) {
         failures.push(answer)

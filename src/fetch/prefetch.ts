@@ -1,11 +1,12 @@
 import type { Clock } from '../clock.ts'
 import { walFileKind } from '../domain/wal.ts'
+import type { Repository } from '../repository/repository.ts'
 import { isMissing } from '../storage/failures.ts'
 import { ask } from './ask.ts'
 import { type FetchOptions, fetchWal, writeObject } from './fetch-wal.ts'
 import type { Spool, WantedFile } from './spool.ts'
 import { inProduction, readControl } from './system.ts'
-import type { Upcoming, UpcomingSegments } from './upcoming.ts'
+import { sulkMs, type Upcoming, type UpcomingSegments } from './upcoming.ts'
 
 export interface PrefetchOptions {
   readonly spool: Spool
@@ -53,6 +54,8 @@ export class Prefetcher {
   /** Not to be tried again before the next request. */
   readonly #failed = new Set<string>()
   readonly #inFlight = new Map<string, Promise<void>>()
+  /** When a repository failed last, by the monotonic clock: the others are asked first for a while. */
+  readonly #failedAt = new Map<Repository, number>()
   #segmentBytes = 0
   /** There may be something to do. */
   #isStale = false
@@ -159,7 +162,9 @@ export class Prefetcher {
 
   async #fetch({ name, sources }: Upcoming): Promise<void> {
     const { spool, fetch } = this.#options
-    for (const source of sources) {
+    const isSulking = ({ repository }: Upcoming['sources'][number]) =>
+      this.#clock.monotonic() - (this.#failedAt.get(repository) ?? Number.NEGATIVE_INFINITY) < sulkMs
+    for (const source of sources.toSorted((a, b) => Number(isSulking(a)) - Number(isSulking(b)))) {
       const answer = await ask(source.repository, fetch, (signal, alive) =>
         spool.publish(name, async (path) => {
           this.#segmentBytes = await writeObject(source, path, { signal, alive })
@@ -169,6 +174,7 @@ export class Prefetcher {
         this.#done.add(name)
         return
       }
+      this.#failedAt.set(source.repository, this.#clock.monotonic())
     }
     this.#failed.add(name)
     const { urgent, name: wanted } = this.#wanted ?? {}

@@ -1,15 +1,15 @@
 import type { Repository } from '../repository/repository.ts'
 import type { StoredWalObject } from '../repository/wal.ts'
-import { type Asking, ask } from './ask.ts'
+import { type Asking, ask, promptOnes } from './ask.ts'
 
-/** A segment that can be fetched, and who has it, in the order of the configuration. */
+/** A segment that can be fetched, and who has it, nearest first. */
 export interface Upcoming {
   readonly name: string
   readonly sources: readonly { readonly repository: Repository; readonly object: StoredWalObject }[]
 }
 
-/** A repository that has failed is not asked again for so long. */
-const sulkMs = 60_000
+/** A repository that has failed is not asked (first) again for so long. */
+export const sulkMs = 60_000
 
 /** Tells which whole segments come next on a timeline. What is strange is left to `fetchWal`, which judges. */
 export class UpcomingSegments {
@@ -34,11 +34,13 @@ export class UpcomingSegments {
   /** At most so many, from this segment on, in order; those that no repository has are left out. */
   async from(segment: string, count: number): Promise<readonly Upcoming[]> {
     const found = new Map<string, StoredSource[]>()
-    for (const answer of await Promise.all(this.#healthy().map((one) => this.#list(one, segment, count)))) {
-      if ('failure' in answer) {
-        this.#failedAt.set(answer.repository, this.#asking.clock.monotonic())
-        continue
-      }
+    const answers = this.#healthy().map((one) => this.#list(one, segment, count))
+    for (const pending of answers)
+      void pending.then((answer) => {
+        if ('failure' in answer) this.#failedAt.set(answer.repository, this.#asking.clock.monotonic())
+      })
+    for (const answer of await promptOnes(answers, this.#asking)) {
+      if ('failure' in answer) continue
       for (const object of answer.value) {
         const sources = found.get(object.name) ?? []
         found.set(object.name, sources)

@@ -47,6 +47,9 @@ const Target = Type.Object(
 const Plan = Type.Object(
   {
     chain: Type.Array(Type.String(), { description: 'The full backup first, then the incrementals on it' }),
+    copies: Type.Array(Type.Array(Type.String()), {
+      description: 'The repositories that have each of these, nearest first',
+    }),
     timeline: Type.Integer(),
     postgres: Type.String({ description: 'The major version that is needed' }),
     from: Lsn('Where the WAL that is replayed begins'),

@@ -4,13 +4,15 @@ import type { Clock } from '../clock.ts'
 import type { ValidatedConfig } from '../config/validated.ts'
 import { backupId, type Manifest } from '../domain/backup.ts'
 import { type Failure, LifeboatError, toFailure } from '../domain/errors.ts'
+import { whichAnswer } from '../fetch/answering.ts'
 import { isIncrementalRefused } from '../postgres/base-backup.ts'
 import type { Repository } from '../repository/repository.ts'
 import type { FailedAttempt, Job, JobContext } from '../runner/job.ts'
 import { consolidate } from './consolidate.ts'
+import type { Filled } from './destinations.ts'
 import { fetchBackupManifest, findParent, markParent } from './physical-parent.ts'
 import { type PhysicalPlan, planPhysical } from './physical-plan.ts'
-import { isParentLost, type Published, parentLost, publishEverywhere } from './physical-publish.ts'
+import { isParentLost, parentLost, publishEverywhere } from './physical-publish.ts'
 import { isOfStandby } from './physical-standby.ts'
 import { type StoredBackup, takeInto } from './physical-store.ts'
 import { withRetries } from './retry.ts'
@@ -76,8 +78,9 @@ class PhysicalRun {
         },
       )
     }
-    const folder = await makeWorkFolder(config.workDir, this.#context.runId)
     const count = this.#repositories.length
+    await this.#leaveSilent(type)
+    const folder = await makeWorkFolder(config.workDir, this.#context.runId)
     try {
       await this.#take(type, { folder })
     } finally {
@@ -92,6 +95,14 @@ class PhysicalRun {
       message,
       first.failure.hint === undefined ? {} : { hint: first.failure.hint },
     )
+  }
+
+  /** The others wait neither for one that hangs nor for its chain: the job `copy` brings it there later. */
+  async #leaveSilent(type: PhysicalType): Promise<void> {
+    const { config, clock } = this.#options
+    const asking = { clock, signal: this.#context.signal, patienceMs: 1000 * config.observe.timeoutSeconds }
+    const { silent } = await whichAnswer(this.#repositories, asking)
+    for (const { repository, error } of silent) this.#giveUp(type, repository, error)
   }
 
   /** @param from what the standby has failed with, if it has */
@@ -135,7 +146,7 @@ class PhysicalRun {
     return { type: 'incremental', chain: choice.chain, reasons: [] }
   }
 
-  async #consolidate(plan: PhysicalPlan, chain: readonly Manifest[]): Promise<readonly Published[]> {
+  async #consolidate(plan: PhysicalPlan, chain: readonly Manifest[]): Promise<readonly Filled[]> {
     const [first, ...others] = this.#repositories
     if (first === undefined) return []
     const use = await markParent(this.#repositories, chain.at(-1) ?? null, this.#context)
@@ -158,7 +169,7 @@ class PhysicalRun {
     stored: StoredBackup,
     others: readonly Repository[],
     chain: readonly Manifest[],
-  ): Promise<readonly Published[]> {
+  ): Promise<readonly Filled[]> {
     const { clock, config } = this.#options
     return publishEverywhere({
       ...{ stored, others, clock, context: this.#context },
@@ -166,7 +177,7 @@ class PhysicalRun {
       postgres: config.postgres,
       archive: config.wal.archive,
       walTimeoutMs: config.physical.walTimeoutMs,
-      retrying: (what, work) => this.#retrying(what, work),
+      retrying: (what, work, unless) => this.#retrying(what, work, unless),
     })
   }
 
@@ -233,7 +244,7 @@ class PhysicalRun {
     }
   }
 
-  #tell(course: Course, backup: string, { repository, error }: Published, seconds: number): void {
+  #tell(course: Course, backup: string, { repository, error }: Filled, seconds: number): void {
     if (error !== null) {
       this.#context.signal.throwIfAborted()
       this.#giveUp(course.type, repository, error)
@@ -265,12 +276,13 @@ class PhysicalRun {
     return { backupType, database: '', finishedAt: this.#options.clock.now().toISOString() }
   }
 
-  #retrying<T>(what: string, work: () => Promise<T>): Promise<T> {
+  #retrying<T>(what: string, work: () => Promise<T>, unless?: (error: unknown) => boolean): Promise<T> {
     const { config, clock, random = Math.random } = this.#options
     const { retries, retryDelayMs: delayMs } = config.runner
     const { signal, log } = this.#context
     const onRetry = (attempt: FailedAttempt) => this.#context.retried(attempt)
     const onWait = (message: string) => this.#context.progress({ done: 0, total: null, unit: 'bytes', message })
-    return withRetries({ retries, delayMs, clock, random, signal, log, what, onRetry, onWait }, work)
+    const more = unless === undefined ? {} : { unless }
+    return withRetries({ retries, delayMs, clock, random, signal, log, what, onRetry, onWait, ...more }, work)
   }
 }

@@ -3,7 +3,7 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Clock } from '../clock.ts'
 import type { ValidatedConfig } from '../config/validated.ts'
-import { backupId, isEncrypted, type Manifest } from '../domain/backup.ts'
+import { backupId, type Manifest } from '../domain/backup.ts'
 import { type Failure, LifeboatError, toFailure } from '../domain/errors.ts'
 import { provenStage } from '../encryption/proven.ts'
 import { clientEnvironment } from '../postgres/client-environment.ts'
@@ -21,9 +21,10 @@ import { chooseClient, findInstallations, type Installation } from '../postgres/
 import type { ProgramOptions } from '../postgres/programs.ts'
 import type { Repository } from '../repository/repository.ts'
 import type { FailedAttempt, Job, JobContext, JobParams } from '../runner/job.ts'
+import { Destinations } from './destinations.ts'
 import { stageDump } from './dump-database.ts'
 import { dumpWarnings } from './dump-warnings.ts'
-import { withRetries } from './retry.ts'
+import { type RetryOptions, withRetries } from './retry.ts'
 import { copyDump, storeDump } from './store-dump.ts'
 import { makeWorkFolder, removeWorkFolder } from './work-folder.ts'
 import { leaveOut, type Writable } from './writable.ts'
@@ -56,8 +57,11 @@ export function dumpJob(options: DumpJobOptions): Job {
 }
 
 async function runDump(all: DumpJobOptions, params: JobParams, context: JobContext): Promise<void> {
-  const { config } = all
-  const options = { ...all, repositories: leaveOut(all.repositories, all.writable, context) }
+  const { config, clock } = all
+  const { signal } = context
+  const ours = leaveOut(all.repositories, all.writable, context)
+  const destinations = await Destinations.of(ours, { config, clock, signal })
+  const options = { ...all, repositories: destinations.answering, destinations }
   const folder = await makeWorkFolder(config.workDir, context.runId)
   try {
     const plan = await retrying(options, context, 'looking at the server', () =>
@@ -135,13 +139,13 @@ async function preparePlan(
 
 /** Dumps and stores one database. Gives the failure when that failed, wholly or in some repositories; cancellation is thrown. */
 async function dumpOne(
-  options: DumpJobOptions,
+  options: DumpJobOptions & { readonly destinations: Destinations },
   plan: Plan,
   database: DatabaseFacts,
   context: JobContext,
   report: (ratio: number, message: string) => void,
 ): Promise<Omit<DatabaseFailure, 'database'> | null> {
-  const { clock, config, repositories } = options
+  const { clock, config, destinations } = options
   const started = clock.monotonic()
   const id = backupId(clock.now(), 'dump', randomBytes(3).toString('hex'))
   const folder = join(plan.folder, id)
@@ -164,38 +168,37 @@ async function dumpOne(
         onProgress: (ratio, table) => report(ratio * 0.95, `dumping ${table}`),
       })
     }
-    const dumped = await retrying(options, context, `dumping ${database.name}`, stage, (words) => report(0, words))
+    const dumped = await retrying(options, context, `dumping ${database.name}`, stage, {
+      onWait: (words) => report(0, words),
+    })
     const staged = { ...dumped, warnings: [...plan.warnings, ...dumped.warnings] }
+    report(0.95, `storing ${database.name}`)
+    const about = { id, cluster: config.cluster, database, version: options.version, durationSeconds }
+    const all = { ...plan, ...about, facts: plan.cluster, staged, jobs: config.dump.jobs }
+    const { encrypt } = plan
+    let copied: { readonly repository: Repository; readonly manifest: Manifest } | null = null
+    const fill = async (repository: Repository, unless: (error: unknown) => boolean) => {
+      const store = async () => {
+        if (copied !== null) return copyDump(copied, repository, context)
+        const manifest = await storeDump({ ...all, repository }, context)
+        if (encrypt !== null) copied = { repository, manifest }
+      }
+      await retrying(options, context, `storing in ${repository.name}`, store, { unless })
+      context.item({ ...itemOf(database.name, clock), outcome: 'succeeded', repository: repository.name, backupId: id })
+      log.info(
+        { repository: repository.name, seconds: durationSeconds(), warnings: staged.warnings },
+        'backup is complete',
+      )
+    }
+    const filled = await destinations.fill(fill, { oneFirst: encrypt !== null })
+    context.signal.throwIfAborted() // noted once, below
     let first: Failure | null = null
     const failedIn: string[] = []
-    let copied: { readonly repository: Repository; readonly manifest: Manifest } | null = null
-    for (const repository of repositories) {
-      report(0.95, `storing ${database.name} in ${repository.name}`)
-      try {
-        const about = { id, cluster: config.cluster, database, version: options.version, durationSeconds }
-        const store = async () => {
-          if (copied !== null) return copyDump(copied, repository, context)
-          const all = { ...plan, ...about, facts: plan.cluster, staged, jobs: config.dump.jobs, repository }
-          const manifest = await storeDump(all, context)
-          if (isEncrypted(manifest)) copied = { repository, manifest }
-        }
-        await retrying(options, context, `storing in ${repository.name}`, store)
-        context.item({
-          ...itemOf(database.name, clock),
-          outcome: 'succeeded',
-          repository: repository.name,
-          backupId: id,
-        })
-        log.info(
-          { repository: repository.name, seconds: durationSeconds(), warnings: staged.warnings },
-          'backup is complete',
-        )
-      } catch (error) {
-        context.signal.throwIfAborted() // noted once, below
-        const noted = noteFailure(options, context, database.name, error, repository.name)
-        first ??= noted
-        failedIn.push(repository.name)
-      }
+    for (const { repository, error } of filled) {
+      if (error === null) continue
+      const noted = noteFailure(options, context, database.name, error, repository.name)
+      first ??= noted
+      failedIn.push(repository.name)
     }
     return first === null ? null : { failure: first, repositories: failedIn }
   } catch (error) {
@@ -217,13 +220,12 @@ function retrying<T>(
   context: JobContext,
   what: string,
   work: () => Promise<T>,
-  onWait?: (words: string) => void,
+  more: Pick<RetryOptions, 'onWait' | 'unless'> = {},
 ): Promise<T> {
   const { retries, retryDelayMs: delayMs } = config.runner
   const { signal, log } = context
   const onRetry = (attempt: FailedAttempt) => context.retried(attempt)
-  const options = { retries, delayMs, clock, random, signal, log, what, onRetry, ...(onWait ? { onWait } : {}) }
-  return withRetries(options, work)
+  return withRetries({ retries, delayMs, clock, random, signal, log, what, onRetry, ...more }, work)
 }
 
 /** A database that was dropped meanwhile shows itself in many ways; the catalog tells which it was. */

@@ -3,6 +3,8 @@ import type { ValidatedConfig } from '../config/validated.ts'
 import { LifeboatError, toFailure } from '../domain/errors.ts'
 import type { Removal, RetentionCandidate, RetentionPolicy, RetentionRefusal } from '../domain/retention.ts'
 import { planRetention } from '../domain/retention-plan.ts'
+import { whichAnswer } from '../fetch/answering.ts'
+import type { OtherBackups } from '../observe/retention.ts'
 import { chooseRepositories } from '../repository/choose.ts'
 import { isSilent } from '../repository/in-progress.ts'
 import type { Repository } from '../repository/repository.ts'
@@ -21,8 +23,13 @@ export interface ExpirySurvey {
   readonly uses: readonly UseMark[]
   /** When its backups were finished. */
   readonly traces: readonly Date[]
+  /** What the plans of other repositories must know. */
+  readonly seen: OtherBackups
   /** What a plan is made from; a mark of use whose holder is dead counts for nothing. */
-  readonly input: (isDead: (use: UseMark) => boolean) => {
+  readonly input: (
+    isDead: (use: UseMark) => boolean,
+    others: readonly OtherBackups[],
+  ) => {
     readonly backups: readonly RetentionCandidate[]
     readonly refusals: readonly RetentionRefusal[]
   }
@@ -88,7 +95,13 @@ async function runExpire(options: ExpireJobOptions, params: JobParams, context: 
   const isWatch = (one: Repository | ExpiringWatch) => 'directory' in one
   const stored = chosen.filter((one): one is Repository => !isWatch(one))
   const mayBeNone = chosen.some(isWatch)
-  for (const repository of leaveOut(stored, options.writable, { log: context.log, mayBeNone })) {
+  const ours = leaveOut(stored, options.writable, { log: context.log, mayBeNone })
+  const { clock } = options
+  const patienceMs = 1000 * config.observe.timeoutSeconds
+  const { answering, silent } = await whichAnswer(repositories, { clock, signal: context.signal, patienceMs })
+  for (const { repository, error } of silent)
+    if (ours.includes(repository)) await attempt(failures, repository, context, () => Promise.reject(error))
+  for (const repository of ours.filter((one) => answering.includes(one))) {
     const configured = config.repositories.find(({ name }) => name === repository.name)
     if (configured === undefined) continue
     const { retention: policy, walKeepForSeconds } = configured
@@ -107,13 +120,18 @@ async function runExpire(options: ExpireJobOptions, params: JobParams, context: 
       })
     })
   }
+  const seen = [
+    ...surveyed.map(({ survey }) => survey.seen),
+    ...(await seenElsewhere(options, answering, surveyed, context)),
+  ]
   const traces = () => surveyed.flatMap(({ survey, walTraces }) => [...survey.traces, ...walTraces])
   const doubt = guard.look(traces)
   const isClockRight = () => guard.doubt(traces) === null
   const wal = new Map<string, RemovedWal>()
   for (const one of surveyed) {
     await attempt(failures, one.repository, context, async () => {
-      await expireIn(options, one, doubt, isClockRight, context)
+      const others = seen.filter((other) => other !== one.survey.seen)
+      await expireIn(options, { ...one, others }, doubt, isClockRight, context)
       const removed = await expireWalIn(options, one, isClockRight, context)
       if (removed.files > 0) wal.set(one.repository.name, removed)
     })
@@ -125,6 +143,26 @@ async function runExpire(options: ExpireJobOptions, params: JobParams, context: 
   }
   tellWal(wal, context)
   if (failures[0] !== undefined) throw failures[0]
+}
+
+/** A chain may lie in several repositories; one that cannot be looked at now had what its own backups build on. */
+async function seenElsewhere(
+  { survey }: ExpireJobOptions,
+  answering: readonly Repository[],
+  surveyed: readonly Surveyed[],
+  { signal, log }: JobContext,
+): Promise<readonly OtherBackups[]> {
+  const found: OtherBackups[] = []
+  for (const repository of surveyed.length === 0 ? [] : answering) {
+    if (surveyed.some((one) => one.repository === repository)) continue
+    try {
+      found.push((await survey(repository, signal)).seen)
+    } catch (error) {
+      signal.throwIfAborted()
+      log.debug({ repository: repository.name, ...toFailure(error) }, 'not known what builds on others here')
+    }
+  }
+  return found
 }
 
 /** After its backups, since what is left of them decides. */
@@ -185,7 +223,7 @@ async function clearInterrupted(
 
 async function expireIn(
   options: ExpireJobOptions,
-  { repository, policy, survey }: Surveyed,
+  { repository, policy, survey, others }: Surveyed & { readonly others: readonly OtherBackups[] },
   doubt: RetentionRefusal | null,
   isClockRight: () => boolean,
   context: JobContext,
@@ -194,7 +232,7 @@ async function expireIn(
   const { signal, log } = context
   await repository.fence({ signal })
   const dead = await findDeadUses(repository, survey.uses, { clock, isOver, signal })
-  const { backups, refusals } = survey.input((use) => dead.has(use.key))
+  const { backups, refusals } = survey.input((use) => dead.has(use.key), others)
   const all = doubt === null ? refusals : [doubt, ...refusals]
   const { removals, refusal } = planRetention({ backups, policy, now: clock.now(), refusals: all })
   if (refusal !== null) throw refused(repository.name, refusal)

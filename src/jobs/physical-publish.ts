@@ -1,8 +1,10 @@
 import type { Clock } from '../clock.ts'
 import type { PostgresConfig } from '../config/validated.ts'
 import { LifeboatError } from '../domain/errors.ts'
+import { isSilence } from '../fetch/answering.ts'
 import type { BackupWriter, Repository } from '../repository/repository.ts'
 import type { JobContext } from '../runner/job.ts'
+import { type Filled, letGo } from './destinations.ts'
 import { copyArtifacts } from './physical-copy.ts'
 import { storeHistories } from './physical-history.ts'
 import type { StoredBackup } from './physical-store.ts'
@@ -19,13 +21,7 @@ export interface PublishOptions {
   readonly walTimeoutMs: number
   readonly clock: Clock
   readonly context: JobContext
-  readonly retrying: <T>(what: string, work: () => Promise<T>) => Promise<T>
-}
-
-/** How it went in one repository; null: it is there. */
-export interface Published {
-  readonly repository: Repository
-  readonly error: unknown
+  readonly retrying: <T>(what: string, work: () => Promise<T>, unless: (error: unknown) => boolean) => Promise<T>
 }
 
 interface Copy {
@@ -34,34 +30,43 @@ interface Copy {
 }
 
 /**
- * Copies a stored backup into the other repositories, and publishes it in each as soon as the WAL that it needs is stored
- * there: all wait at once, and none for another. Where it cannot be published nothing of it stays.
+ * Copies a stored backup into the other repositories, and publishes it in each as soon as it is whole there and the WAL that
+ * it needs is stored: all at once, and none waits for another. Where it cannot be published nothing of it stays.
  */
-export async function publishEverywhere(options: PublishOptions): Promise<readonly Published[]> {
+export async function publishEverywhere(options: PublishOptions): Promise<readonly Filled[]> {
   const { stored, others, postgres, archive, clock, context } = options
   const { signal } = context
   const tell = (message: string) => context.progress({ done: 0, total: null, unit: 'bytes', message })
-  const copies: Copy[] = [stored]
-  const results: Published[] = []
-  try {
-    for (const repository of others) {
-      tell(`copying into ${repository.name}`)
-      try {
-        const writer = await options.retrying(`copying into ${repository.name}`, () => copyInto(options, repository))
-        copies.push({ repository, writer })
-      } catch (error) {
-        signal.throwIfAborted()
-        results.push({ repository, error })
-      }
+  const witness = new ArchiverWitness(postgres, { database: postgres.maintenanceDatabase, archive, clock })
+  await witness.begin(signal)
+  const names = others.map(({ name }) => name).join(', ')
+  tell(`waiting for the WAL of the backup to be stored${names === '' ? '' : `, and copying it into ${names}`}`)
+  let published = 0
+  const publish = async (repository: Repository, copy: () => Promise<BackupWriter>): Promise<Filled & Ended> => {
+    let writer: BackupWriter | null = null
+    try {
+      writer = await copy()
+      await publishOne(options, { repository, writer }, witness)
+      published += 1
+      return { repository, writer, error: null }
+    } catch (error) {
+      return { repository, writer, error }
     }
-    tell('waiting for the WAL of the backup to be stored')
-    const witness = new ArchiverWitness(postgres, { database: postgres.maintenanceDatabase, archive, clock })
-    await witness.begin(signal)
-    const published = await Promise.all(copies.map((copy) => publishOne(options, copy, witness)))
-    return [...published, ...results]
-  } finally {
-    for (const { writer } of copies) await writer.abandon() // does nothing to what was published
   }
+  const unless = (error: unknown) => published > 0 && isSilence(error)
+  const copying = (repository: Repository) => () =>
+    options.retrying(`copying into ${repository.name}`, () => copyInto(options, repository), unless)
+  const ended = await Promise.all([
+    publish(stored.repository, async () => stored.writer),
+    ...others.map((repository) => publish(repository, copying(repository))),
+  ])
+  // Not before: the others are copied from the first one.
+  for (const { writer, error } of ended) if (writer !== null && error !== null) await letGo(writer, error)
+  return ended.map(({ repository, error }) => ({ repository, error }))
+}
+
+interface Ended {
+  readonly writer: BackupWriter | null
 }
 
 async function copyInto({ stored, context }: PublishOptions, repository: Repository): Promise<BackupWriter> {
@@ -72,7 +77,7 @@ async function copyInto({ stored, context }: PublishOptions, repository: Reposit
     await copyArtifacts({ repository: stored.repository, id }, stored.artifacts, writer, signal)
     return writer
   } catch (error) {
-    await writer.abandon()
+    await letGo(writer, error)
     throw error
   }
 }
@@ -81,30 +86,17 @@ async function publishOne(
   { stored, chain, postgres, walTimeoutMs, clock, context: { signal } }: PublishOptions,
   { repository, writer }: Copy,
   witness: ArchiverWitness,
-): Promise<Published> {
+): Promise<void> {
   const { systemIdentifier, physical } = stored.manifest
-  try {
-    if (physical === undefined) throw new Error('unreachable: it is a physical backup')
-    const { wal: intervals, segmentSize } = physical
-    const why = (segment: string) => witness.tell(segment, signal)
-    await walStored({
-      repository,
-      systemIdentifier,
-      segmentSize,
-      intervals,
-      clock,
-      timeoutMs: walTimeoutMs,
-      why,
-      signal,
-    })
-    const timelines = intervals.map(({ timeline }) => timeline)
-    await storeHistories(repository, { systemIdentifier, timelines, source: postgres, signal })
-    for (const id of chain) await assertThere(repository, id, signal)
-    await writer.publish(stored.manifest)
-    return { repository, error: null }
-  } catch (error) {
-    return { repository, error }
-  }
+  if (physical === undefined) throw new Error('unreachable: it is a physical backup')
+  const { wal: intervals, segmentSize } = physical
+  const why = (segment: string) => witness.tell(segment, signal)
+  const need = { systemIdentifier, segmentSize, intervals }
+  await walStored({ ...need, repository, clock, timeoutMs: walTimeoutMs, why, signal })
+  const timelines = intervals.map(({ timeline }) => timeline)
+  await storeHistories(repository, { systemIdentifier, timelines, source: postgres, signal })
+  for (const id of chain) await assertThere(repository, id, signal)
+  await writer.publish(stored.manifest)
 }
 
 /** A mark keeps what we expire ourselves; somebody else may have removed it all the same. */

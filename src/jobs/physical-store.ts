@@ -8,6 +8,7 @@ import { baseBackupArguments } from '../postgres/base-backup.ts'
 import { zstdArguments } from '../postgres/packed-tar.ts'
 import type { BackupWriter, ManifestBody, Repository } from '../repository/repository.ts'
 import type { JobContext } from '../runner/job.ts'
+import { letGo } from './destinations.ts'
 import { keepManifest } from './kept-manifests.ts'
 import { physicalInstructions } from './physical-instructions.ts'
 import type { PhysicalPlan } from './physical-plan.ts'
@@ -60,7 +61,7 @@ export async function takeInto(options: StoreOptions): Promise<StoredBackup> {
     const restoring = await writer.putOpen('RESTORE.md', instructions(options, { ...taken, artifacts }))
     return { repository, writer: inner, artifacts: [...artifacts, restoring], manifest: sealed.body }
   } catch (error) {
-    await inner.abandon()
+    await letGo(inner, error)
     throw error
   }
 }

@@ -9,6 +9,7 @@ import type { RecoveryPlan } from '../domain/recovery-plan.ts'
 import { type RestoreWish, restoreParams, wishOf } from '../domain/restore-wish.ts'
 import type { RecoveryAnswer, RecoveryQuestion } from '../observe/recovery.ts'
 import type { OfflinePlans } from '../observe/recovery-offline.ts'
+import { furthest } from '../observe/recovery-together.ts'
 import type { ChainMember } from '../physical/materialize.ts'
 import { incompleteMarker } from '../physical/places.ts'
 import { type RestoreMark, readMark } from '../physical/restore-mark.ts'
@@ -29,7 +30,7 @@ import type { Run } from '../runner/job.ts'
 import { canonicalParams } from '../runner/params.ts'
 import type { LiveServer } from './newest-dumps.ts'
 import { ownerOf } from './restore-cluster-owner.ts'
-import { unseal } from './unseal.ts'
+import { readMembers } from './restore-members.ts'
 
 export interface ClusterRestoreOptions {
   readonly config: ValidatedConfig
@@ -78,7 +79,7 @@ export async function prepareClusterRestore(
   const precious = await preciousPlaces(options, signal)
   if (left === null) await assertFree(wish.to, precious)
   if (left === null) await assertMayMake(wish.to)
-  const { answer, sources } = await planWish(options, wish, { left, signal })
+  const { answer, sources, failed } = await planWish(options, wish, { left, signal })
   const { plan, costs } = answer
   if (plan === null) throw refusal(answer)
   if (wish.target.kind === 'latest' && !wish.missingIsEnd && answer.missing.length > 0)
@@ -87,7 +88,11 @@ export async function prepareClusterRestore(
       `WAL is missing, and there is more after that: ${answer.warnings.find(({ code }) => code === 'ends-at-hole')?.message ?? 'see lifeboat wal gaps'}`,
       { hint: 'find the missing segments; or say --missing-is-end to restore what comes before them' },
     )
-  const chain = await readChain(plan, answer.repository, options, signal)
+  const chain = await readMembers(plan, answer.repository, {
+    config: options.config,
+    repositories: options.repositories.filter(({ name }) => !failed.includes(name)),
+    signal,
+  })
   const manifest = (chain.at(-1) as ChainMember).manifest
   const tablespaces = mapTablespaces(manifest, wish)
   if (left === null)
@@ -142,7 +147,12 @@ async function planWish(
   options: ClusterRestoreOptions,
   wish: RestoreWish,
   { left, signal }: { readonly left: RestoreMark | null; readonly signal: AbortSignal },
-): Promise<{ readonly answer: RecoveryAnswer; readonly sources: readonly string[] }> {
+): Promise<{
+  readonly answer: RecoveryAnswer
+  readonly sources: readonly string[]
+  /** That could not be looked at. */
+  readonly failed: readonly string[]
+}> {
   if (wish.backup === null && left !== null && left.backupId !== null) {
     const found = await planWish(options, { ...wish, backup: left.backupId }, { left: null, signal })
     if (found.answer.plan !== null) return found
@@ -162,33 +172,15 @@ async function planWish(
     }
   }
   const sources = plans.sources.map((one) => one.repository.name)
+  const failed = plans.failures.map(({ repository }) => repository)
   const answer = furthest(plans.answers) ?? plans.answers[0]
-  if (answer !== undefined) return { answer, sources }
-  const [failed] = plans.failures
+  if (answer !== undefined) return { answer, sources, failed }
+  const [first] = plans.failures
   throw new LifeboatError(
-    failed?.failure.code ?? 'not-recoverable',
-    failed === undefined ? 'there is no repository' : `${failed.repository}: ${failed.failure.message}`,
-    failed?.failure.hint === undefined ? {} : { hint: failed.failure.hint },
+    first?.failure.code ?? 'not-recoverable',
+    first === undefined ? 'there is no repository' : `${first.repository}: ${first.failure.message}`,
+    first?.failure.hint === undefined ? {} : { hint: first.failure.hint },
   )
-}
-
-/**
- * The first that can, unless another one goes further: one that was out of reach for a while lacks what came since, and knows
- * of no later timeline. A place, or a moment that is known to be covered, is the same in all.
- */
-function furthest(answers: readonly RecoveryAnswer[]): RecoveryAnswer | undefined {
-  let best: RecoveryAnswer | undefined
-  for (const answer of answers) {
-    const [found, other] = [answer.plan, best?.plan ?? null]
-    if (found === null) continue
-    const isFurther =
-      other === null ||
-      found.timeline > other.timeline ||
-      (found.timeline === other.timeline && found.to.lsn > other.to.lsn)
-    const isEnough = other?.stop.kind === 'time' && other.stop.mayEnd && other.timeline === found.timeline
-    if (isFurther && !isEnough) best = answer
-  }
-  return best
 }
 
 /** The clusters of which there are physical backups. */
@@ -204,36 +196,6 @@ function systemsIn({ sources }: OfflinePlans): readonly string[] {
 function refusal({ refused, repository }: RecoveryAnswer): LifeboatError {
   const { code, message, hint } = refused ?? { code: 'not-recoverable' as const, message: 'there is no plan' }
   return new LifeboatError(code, `${repository}: ${message}`, hint === undefined ? {} : { hint })
-}
-
-/** The members of the chain, opened, each with the repositories that have it: that of the plan first. */
-async function readChain(
-  { chain }: RecoveryPlan,
-  planned: string,
-  { repositories, config }: ClusterRestoreOptions,
-  signal: AbortSignal,
-): Promise<readonly ChainMember[]> {
-  const nearest = repositories.toSorted((a, b) => Number(b.name === planned) - Number(a.name === planned))
-  const members: ChainMember[] = []
-  for (const { id } of chain) {
-    const copies: { readonly repository: Repository; readonly manifest: Manifest }[] = []
-    let problem: unknown = null
-    for (const repository of nearest) {
-      try {
-        copies.push({ repository, manifest: await repository.readManifest(id, { signal }) })
-      } catch (error) {
-        signal.throwIfAborted()
-        problem ??= error
-      }
-    }
-    const [first] = copies
-    if (first === undefined) throw problem
-    const same = copies.filter(({ manifest }) => manifest.checksum === first.manifest.checksum)
-    const holders = same.map(({ repository }) => repository)
-    const manifest = await unseal(config.encryption, first.manifest, { repositories: holders, signal })
-    members.push({ manifest, repositories: holders })
-  }
-  return members
 }
 
 function mapTablespaces({ backupId, physical }: Manifest, wish: RestoreWish): ReadonlyMap<number, string> {

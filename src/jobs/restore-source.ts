@@ -2,6 +2,7 @@ import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Manifest } from '../domain/backup.ts'
 import { LifeboatError, toFailure } from '../domain/errors.ts'
+import { whichAnswer } from '../fetch/answering.ts'
 import type { Installation } from '../postgres/installations.ts'
 import { workMarker } from '../postgres/orphans.ts'
 import { cleanEnvironment } from '../postgres/programs.ts'
@@ -13,7 +14,7 @@ import { compareDumps, hintOfOthers, ofLiveCluster } from './newest-dumps.ts'
 import type { RestoreJobOptions } from './restore.ts'
 import { newestSoundDumps } from './sound-dumps.ts'
 import { unseal } from './unseal.ts'
-import { type FetchedArtifacts, verifyArtifacts } from './verify-artifacts.ts'
+import { type ArtifactSource, type FetchedArtifacts, verifyArtifacts } from './verify-artifacts.ts'
 
 /** One copy of a backup. */
 export interface BackupCopy {
@@ -33,7 +34,7 @@ export interface Choice {
  * has refuted; another one must be named.
  */
 export async function chooseBackup(
-  { repositories, server, clock }: RestoreJobOptions,
+  { repositories, server, clock, config }: RestoreJobOptions,
   params: JobParams,
   { signal, log }: JobContext,
 ): Promise<Choice> {
@@ -41,7 +42,13 @@ export async function chooseBackup(
   const found: BackupCopy[] = []
   const passedOver: Manifest[] = []
   const problems: unknown[] = []
-  for (const repository of chooseRepositories(repositories, wanted)) {
+  const patienceMs = 1000 * config.observe.timeoutSeconds
+  const asked = await whichAnswer(chooseRepositories(repositories, wanted), { clock, signal, patienceMs })
+  for (const { repository, error } of asked.silent) {
+    log.warn({ repository: repository.name, ...toFailure(error) }, 'repository has no usable copy')
+    problems.push(error)
+  }
+  for (const repository of asked.answering) {
     try {
       const options = { signal, log, now: clock.now() }
       const { sound, refuted } =
@@ -98,45 +105,104 @@ async function ofOwnCluster(
   return ofLiveCluster(dumps, live?.systemIdentifier ?? null)
 }
 
+/** A backup that was fetched, and the names of the repositories that its artifacts came from. */
+export interface FetchedBackup {
+  readonly fetched: FetchedArtifacts
+  readonly repositories: readonly string[]
+}
+
 /**
- * Fetches the backup from the first repository whose copy is whole. Never an older backup instead: what is missing in it
- * would be lost without a word.
+ * Fetches a backup, each artifact from the first repository that has it whole. Never an older backup instead: what is missing
+ * in it would be lost without a word.
  */
 export async function fetchFromAny(
   options: RestoreJobOptions,
   copies: readonly BackupCopy[],
-  work: { folder: string; installations: readonly Installation[] },
+  work: { readonly folder: string; readonly installations: readonly Installation[] },
   { signal, log }: JobContext,
-): Promise<BackupCopy & { readonly fetched: FetchedArtifacts }> {
-  const problems: unknown[] = []
-  for (const copy of copies) {
-    const folder = join(work.folder, copy.repository.name)
+): Promise<FetchedBackup> {
+  const [{ manifest }] = copies as readonly [BackupCopy]
+  // A copy that says something else of itself is another backup.
+  const same = copies.filter((one) => one.manifest.checksum === manifest.checksum)
+  const repositories = same.map(({ repository }) => repository)
+  await unseal(options.config.encryption, manifest, { repositories, signal })
+  const sources = new ArtifactSources(repositories)
+  const folder = join(work.folder, 'fetched')
+  let first: LifeboatError | null = null
+  for (;;) {
     try {
       await mkdir(folder, { mode: 0o700 })
-      return { ...copy, fetched: await fetchWhole(options, { ...copy, ...work, folder, signal }) }
+      const fetched = await fetchWhole(options, { ...work, manifest, repository: sources, folder, signal })
+      return { fetched, repositories: sources.names(manifest.artifacts.map(({ name }) => name)) }
     } catch (error) {
       signal.throwIfAborted()
-      log.error({ repository: copy.repository.name, ...toFailure(error) }, 'this copy cannot be used')
-      problems.push(error)
+      if (!(error instanceof UnusableArtifacts)) throw first ?? error
+      for (const artifact of error.artifacts) {
+        const repository = sources.of(artifact).name
+        log.error({ repository, artifact, ...toFailure(error) }, 'what is stored there cannot be used')
+      }
+      first ??= error
+      const isLeft = error.artifacts.every((artifact) => sources.goOn(artifact))
+      if (!isLeft || error.artifacts.length === 0) throw first
       await rm(folder, { recursive: true, force: true })
     }
   }
-  throw problems[0]
+}
+
+/** Where each artifact of a backup is read: in the first repository that has not failed with it. */
+class ArtifactSources implements ArtifactSource {
+  readonly #repositories: readonly Repository[]
+  readonly #places = new Map<string, number>()
+
+  constructor(repositories: readonly Repository[]) {
+    this.#repositories = repositories
+  }
+
+  of(artifact: string): Repository {
+    return this.#repositories[this.#places.get(artifact) ?? 0] as Repository
+  }
+
+  /** False: there is no other one to try. */
+  goOn(artifact: string): boolean {
+    const next = (this.#places.get(artifact) ?? 0) + 1
+    if (next >= this.#repositories.length) return false
+    this.#places.set(artifact, next)
+    return true
+  }
+
+  names(artifacts: readonly string[]): readonly string[] {
+    return [...new Set(artifacts.map((artifact) => this.of(artifact).name))]
+  }
+
+  headArtifact(...[id, name, options]: Parameters<ArtifactSource['headArtifact']>) {
+    return this.of(name).headArtifact(id, name, options)
+  }
+
+  readArtifact(...[id, name, options]: Parameters<ArtifactSource['readArtifact']>) {
+    return this.of(name).readArtifact(id, name, options)
+  }
+}
+
+class UnusableArtifacts extends LifeboatError {
+  readonly artifacts: readonly string[]
+
+  constructor(message: string, artifacts: readonly string[]) {
+    super('artifact-invalid', message, { hint: 'choose another backup or another repository; nothing was changed' })
+    this.artifacts = artifacts
+  }
 }
 
 /** Reads and checks every artifact: nothing is restored from bytes that are not the ones that were stored. */
 async function fetchWhole(
   { config, clock }: RestoreJobOptions,
   work: {
-    repository: Repository
-    manifest: Manifest
-    folder: string
-    installations: readonly Installation[]
-    signal: AbortSignal
+    readonly repository: ArtifactSource
+    readonly manifest: Manifest
+    readonly folder: string
+    readonly installations: readonly Installation[]
+    readonly signal: AbortSignal
   },
 ): Promise<FetchedArtifacts> {
-  const { repository, signal } = work
-  await unseal(config.encryption, work.manifest, { repositories: [repository], signal })
   const recorder = new LevelRecorder(clock)
   const fetched = await verifyArtifacts(
     {
@@ -154,8 +220,11 @@ async function fetchWhole(
     recorder,
   )
   if (fetched !== null && fetched.directory !== null) return fetched
-  const wrong = recorder.result().checks.find(({ verdict }) => verdict !== 'pass')
-  throw new LifeboatError('artifact-invalid', `the backup cannot be used: ${wrong?.name}: ${wrong?.detail}`, {
-    hint: 'choose another backup or another repository; nothing was changed',
-  })
+  const wrong = recorder.result().checks.filter(({ verdict }) => verdict !== 'pass')
+  const words = `the backup cannot be used: ${wrong[0]?.name}: ${wrong[0]?.detail}`
+  const names = work.manifest.artifacts.map(({ name }) => name)
+  throw new UnusableArtifacts(
+    words,
+    names.filter((name) => wrong.some((check) => check.name === `checksum ${name}`)),
+  )
 }

@@ -83,7 +83,7 @@ async function runRestore(options: RestoreJobOptions, params: JobParams, context
     const isForeign = manifest.systemIdentifier !== systemIdentifier
     if (isForeign && params.replace === true && params.foreign !== true) throw foreignBackup(manifest, systemIdentifier)
     report(0, `reading ${manifest.backupId}`)
-    const { repository, fetched } = await fetchFromAny(options, use.copies, { folder, installations }, context)
+    const { repositories, fetched } = await fetchFromAny(options, use.copies, { folder, installations }, context)
     const env = await clientEnvironment({
       source: target,
       serverMajor,
@@ -110,6 +110,8 @@ async function runRestore(options: RestoreJobOptions, params: JobParams, context
     if (passedOver.length > 0) {
       warnings.push(`newer backups were passed over, since their verification failed: ${passedOver.join(', ')}`)
     }
+    if (repositories.length > 1)
+      warnings.push(`no repository has all of it whole: it was read from ${repositories.join(' and ')}`)
     if (params.compare !== false) {
       report(0.8, 'comparing with the fingerprint')
       warnings.push(...(await compare(work, fetched)))
@@ -127,7 +129,7 @@ async function runRestore(options: RestoreJobOptions, params: JobParams, context
       outcome: 'succeeded',
       backupType: manifest.type,
       database: source,
-      repository: repository.name,
+      repository: repositories[0] ?? '',
       backupId: manifest.backupId,
       finishedAt: clock.now().toISOString(),
       ...(warnings.length > 0 ? { warnings } : {}),

@@ -13,6 +13,8 @@ export interface RetryOptions {
   readonly random: () => number
   readonly signal: AbortSignal
   readonly log: JobContext['log']
+  /** Of failures that need not be tried again; left out: none. */
+  readonly unless?: (error: unknown) => boolean
   /** In a few words, for log and progress. */
   readonly what: string
   readonly onWait?: (message: string) => void
@@ -30,13 +32,13 @@ const longestDelayMs = 5 * 60_000
  * @throws what the last attempt threw; the signal's reason
  */
 export async function withRetries<T>(options: RetryOptions, work: (attempt: number) => Promise<T>): Promise<T> {
-  const { retries, delayMs, clock, random, signal, log, what, onWait, onRetry } = options
+  const { retries, delayMs, clock, random, signal, log, what, unless, onWait, onRetry } = options
   for (let attempt = 1; ; attempt += 1) {
     try {
       return await work(attempt)
     } catch (error) {
       const cause = passingCause(error)
-      if (signal.aborted || cause === null || attempt > retries) throw error
+      if (signal.aborted || cause === null || attempt > retries || unless?.(error)) throw error
       const failure = toFailure(error)
       const wait = random() * Math.min(longestDelayMs, delayMs * 2 ** (attempt - 1))
       const words = `${what} failed, since ${cause}: attempt ${attempt + 1} of ${retries + 1} in ${Math.round(wait / 1000)} s`

@@ -6,6 +6,7 @@ import type { Installation } from '../postgres/installations.ts'
 import type { ProgramOptions } from '../postgres/programs.ts'
 import type { Repository } from '../repository/repository.ts'
 import type { JobContext } from '../runner/job.ts'
+import { letGo } from './destinations.ts'
 import type { StagedDump } from './dump-database.ts'
 import { packDirectory } from './pack.ts'
 import { copyArtifacts } from './physical-copy.ts'
@@ -87,7 +88,7 @@ export async function storeDump(
     await writer.putOpen('RESTORE.md', Buffer.from(instructions))
     return await writer.publish(sealed.body)
   } catch (error) {
-    await writer.abandon()
+    await letGo(inner, error)
     throw error
   }
 }
@@ -107,7 +108,7 @@ export async function copyDump(
     await copyArtifacts({ repository: from.repository, id: body.backupId }, artifacts, writer, signal)
     await writer.publish(body)
   } catch (error) {
-    await writer.abandon()
+    await letGo(writer, error)
     throw error
   }
 }

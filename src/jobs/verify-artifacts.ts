@@ -24,9 +24,12 @@ import { type LevelRecorder, VerdictError } from './level-recorder.ts'
 import { unpackDirectory } from './pack.ts'
 import { diskFailure, freeBytes } from './work-folder.ts'
 
+/** What artifacts are read from. */
+export type ArtifactSource = Pick<Repository, 'headArtifact' | 'readArtifact'>
+
 /** How the artifacts of a backup are read. */
 export interface ReadOptions {
-  readonly repository: Repository
+  readonly repository: ArtifactSource
   readonly manifest: Manifest
   readonly signal: AbortSignal
   readonly onBytes: (bytes: number) => void

@@ -30,6 +30,8 @@ export interface VerifyBackupOptions {
   /** Lifeboat's own version, for the proof. */
   readonly version: string
   readonly repository: Repository
+  /** Other ones, where what it builds on may be. */
+  readonly others?: readonly Repository[]
   readonly backupId: string
   readonly level: VerificationLevel
   readonly rehash: boolean

@@ -13,12 +13,14 @@ export interface SeenMember extends SeenManifest {
 /**
  * The chain of a physical backup in one repository, the full one first, it itself last. One that is not whole is no backup.
  *
- * @throws VerdictError `parent-missing`, `parent-invalid`, `chain-broken`; LifeboatError what the repository fails with
+ * @param others that may have what is missing here: it can be restored with them, and is not proven here
+ * @throws VerdictError `parent-missing`, `parent-elsewhere`, `parent-invalid`, `chain-broken`; LifeboatError what the repository fails with
  */
 export async function readChain(
   repository: Repository,
   last: SeenManifest,
   signal: AbortSignal,
+  others: readonly Repository[] = [],
 ): Promise<readonly SeenMember[]> {
   const chain: SeenMember[] = []
   for (let member = last; ; ) {
@@ -31,13 +33,17 @@ export async function readChain(
       if (type === 'full') return chain
       throw broken('chain-broken', `${backupId} is incremental and names no parent`)
     }
-    member = await readParent(repository, member.manifest, signal)
+    member = await readParent({ repository, others }, member.manifest, signal)
     if (chain.some(({ manifest }) => manifest.backupId === member.manifest.backupId))
       throw broken('chain-broken', `${member.manifest.backupId} builds on itself`)
   }
 }
 
-async function readParent(repository: Repository, child: Manifest, signal: AbortSignal): Promise<SeenManifest> {
+async function readParent(
+  { repository, others }: { readonly repository: Repository; readonly others: readonly Repository[] },
+  child: Manifest,
+  signal: AbortSignal,
+): Promise<SeenManifest> {
   const parent = child.parent ?? ''
   try {
     const read = await repository.readManifestObject(parent, { signal })
@@ -50,6 +56,12 @@ async function readParent(repository: Repository, child: Manifest, signal: Abort
     if (code !== 'manifest-missing') throw error
     const twin = await findTwin(repository, child, signal)
     if (twin !== null) return twin
+    for (const other of others) {
+      if ((await other.headManifest(parent, { signal }).catch(() => null)) === null) continue
+      const words = `${parent}, on which ${child.backupId} builds, is in repository ${other.name}, and not here`
+      throw new VerdictError('inconclusive', 'parent-elsewhere', 'chain', words)
+    }
+    signal.throwIfAborted()
     throw broken('parent-missing', `${parent}, on which ${child.backupId} builds, is not there`)
   }
   throw broken('chain-broken', `${child.backupId} builds on ${parent}, which is of another cluster or major version`)

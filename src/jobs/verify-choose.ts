@@ -3,6 +3,7 @@ import type { ValidatedConfig } from '../config/validated.ts'
 import { isBackupId, isExternalId, type Manifest, parseBackupId } from '../domain/backup.ts'
 import { LifeboatError, toFailure } from '../domain/errors.ts'
 import type { Proof } from '../domain/proof.ts'
+import { whichAnswer } from '../fetch/answering.ts'
 import { chooseRepositories } from '../repository/choose.ts'
 import type { Repository } from '../repository/repository.ts'
 import type { JobContext, JobParams } from '../runner/job.ts'
@@ -110,12 +111,18 @@ async function chooseTargets(
   const chosen = chooseRepositories(repositories, wanted)
   if (target !== null && typeof backup === 'string' && parseBackupId(backup)?.type === 'dump')
     throw new LifeboatError('usage-invalid', `${backup} is a dump: only a physical backup can be replayed to a moment`)
-  if (typeof backup === 'string') return findBackup(chosen, backup, signal)
+  const patienceMs = 1000 * config.observe.timeoutSeconds
+  const { answering, silent } = await whichAnswer(chosen, { clock, signal, patienceMs })
+  for (const { repository, error } of silent) {
+    log.error({ repository: repository.name, ...toFailure(error) }, 'repository cannot be verified')
+    failures.push(error)
+  }
+  if (typeof backup === 'string') return findBackup(answering, backup, signal)
   const live = await server(signal)
   signal.throwIfAborted()
   const only = typeof database === 'string' ? [database] : (config.postgres.databases ?? live?.databases ?? null)
   const targets: VerifyTarget[] = []
-  for (const repository of chosen) {
+  for (const repository of answering) {
     try {
       const options = { signal, log, now: clock.now() }
       // A moment is one of the whole cluster, and a database that is named is one of dumps.

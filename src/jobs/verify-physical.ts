@@ -53,7 +53,9 @@ export async function verifyPhysical(
   const { config, repository, folder, signal, level, clock, target } = options
   assertAfterBackup(seen.manifest, target)
   const beganAt = clock.monotonic()
-  const chain = await artifacts.look('chain', 'chain-broken', signal, () => readChain(repository, seen, signal))
+  const chain = await artifacts.look('chain', 'chain-broken', signal, () =>
+    readChain(repository, seen, signal, options.others),
+  )
   const opened = await openChain(options, chain ?? [])
   if (chain !== null) artifacts.pass('chain', chain.map(({ manifest }) => manifest.backupId).join(', '))
   const place = join(folder, 'scratch')

@@ -89,7 +89,7 @@ function bytesOf(target: VerifyTarget | ExternalTarget): number {
 }
 
 async function verifyTarget(
-  { config, clock, version }: VerifyJobOptions,
+  { config, clock, version, repositories }: VerifyJobOptions,
   work: Work<VerifyTarget> & { readonly rehash: boolean; readonly until: ReplayTarget | null },
   context: JobContext,
 ): Promise<LifeboatError | null> {
@@ -106,6 +106,7 @@ async function verifyTarget(
       log,
       version,
       repository,
+      others: repositories.filter((one) => one !== repository),
       backupId,
       folder,
       signal: context.signal,

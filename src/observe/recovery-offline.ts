@@ -2,17 +2,13 @@ import type { Logger } from 'pino'
 import type { Clock } from '../clock.ts'
 import { type Failure, toFailure } from '../domain/errors.ts'
 import type { MeasuredRestore } from '../domain/recovery-costs.ts'
+import { whichAnswer } from '../fetch/answering.ts'
 import { chooseRepositories } from '../repository/choose.ts'
 import type { Repository } from '../repository/repository.ts'
 import type { WalRecords } from '../runner/wal-records.ts'
 import { createLsnClock, type LsnClockStore } from './lsn-clock.ts'
-import {
-  planFrom,
-  type RecoveryAnswer,
-  type RecoveryClock,
-  type RecoveryQuestion,
-  type RecoverySource,
-} from './recovery.ts'
+import type { RecoveryAnswer, RecoveryClock, RecoveryQuestion, RecoverySource } from './recovery.ts'
+import { planFromAll } from './recovery-together.ts'
 import { createRepositoryLook } from './repository.ts'
 import { StoredWalIndex, type StoredWalOptions } from './stored-wal.ts'
 import type { WalClockState } from './wal-state.ts'
@@ -31,11 +27,13 @@ export interface OfflineSources {
   readonly clock: Clock
   readonly log: Logger
   readonly signal: AbortSignal
+  /** One that says nothing for so long, milliseconds, cannot be looked at. Default: 20 s. */
+  readonly patienceMs?: number
 }
 
 /** What the repositories say. */
 export interface OfflinePlans {
-  /** One for each repository that could be looked at, in their order. */
+  /** One for each repository that could be looked at, in their order; and one of all together where that gets further. */
   readonly answers: readonly RecoveryAnswer[]
   /** What is known of each of these. */
   readonly sources: readonly RecoverySource[]
@@ -53,7 +51,10 @@ export async function planFromRepositories(sources: OfflineSources, question: Re
   const found: RecoverySource[] = []
   const failures: { repository: string; failure: Failure }[] = []
   const notes = rememberedClock(sources)
-  for (const repository of chooseRepositories(sources.repositories, question.repository)) {
+  const chosen = chooseRepositories(sources.repositories, question.repository)
+  const { answering, silent } = await whichAnswer(chosen, sources)
+  for (const { repository, error } of silent) failures.push({ repository: repository.name, failure: toFailure(error) })
+  for (const repository of answering) {
     try {
       found.push(await lookAt(repository, sources, notes))
     } catch (error) {
@@ -61,7 +62,7 @@ export async function planFromRepositories(sources: OfflineSources, question: Re
       failures.push({ repository: repository.name, failure: toFailure(error) })
     }
   }
-  return { answers: found.map((source) => planFrom(source, question)), sources: found, failures }
+  return { answers: planFromAll(found, question), sources: found, failures }
 }
 
 interface RememberedClock {

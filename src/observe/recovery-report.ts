@@ -25,6 +25,8 @@ export interface TargetReport {
 
 export interface PlanReport {
   readonly chain: readonly string[]
+  /** The repositories that have each of these, nearest first. */
+  readonly copies: readonly (readonly string[])[]
   readonly timeline: number
   /** The major version of PostgreSQL that it needs. */
   readonly postgres: string
@@ -89,7 +91,7 @@ export function reportRecovery(answer: RecoveryAnswer): RecoveryReport {
   }
 }
 
-function reportPlan({ plan, costs }: RecoveryAnswer): PlanReport | null {
+function reportPlan({ plan, costs, copies }: RecoveryAnswer): PlanReport | null {
   const last = plan?.chain.at(-1)
   if (plan === null || costs === null || last === undefined) return null
   const { chain, timeline, from, to, stop, backupBytes } = plan
@@ -97,6 +99,7 @@ function reportPlan({ plan, costs }: RecoveryAnswer): PlanReport | null {
   return {
     ...{ timeline, segments, backupBytes, fetchBytes, disk, time },
     chain: chain.map(({ id }) => id),
+    copies: chain.map(({ id }) => copies?.get(id) ?? []),
     postgres: majorOf(last),
     from: formatLsn(from.lsn),
     to: formatLsn(to.lsn),

@@ -1,7 +1,8 @@
 import type { MeasuredRestore } from '../domain/recovery-costs.ts'
 import type { Run } from '../runner/job.ts'
 import type { Catalog } from './catalog.ts'
-import { planRecoveries, type RecoveryAnswer, type RecoveryClock, type RecoveryQuestion } from './recovery.ts'
+import { planFrom, type RecoveryAnswer, type RecoveryClock, type RecoveryQuestion, seenSources } from './recovery.ts'
+import { planFromAll } from './recovery-together.ts'
 
 /** Plans recoveries by what is known, from memory. */
 export interface RecoveryView {
@@ -30,13 +31,14 @@ export function createRecoveryView({ clock, runner }: RecoveryViewOptions): Reco
       return []
     }
   }
-  const plan = (catalog: Catalog, question: RecoveryQuestion) =>
-    planRecoveries(catalog, question, { clock, restores: measured() })
+  const sources = (catalog: Catalog, { repository }: RecoveryQuestion) =>
+    seenSources(catalog, repository, { clock, restores: measured() })
   return {
-    plan,
+    plan: (catalog, question) => planFromAll(sources(catalog, question), question),
     predictedSeconds: (catalog) =>
       new Map(
-        plan(catalog, latest).flatMap(({ repository, costs }) => {
+        sources(catalog, latest).flatMap((source) => {
+          const { repository, costs } = planFrom(source, latest)
           const seconds = costs?.time.seconds ?? null
           return seconds === null ? [] : [[repository, seconds] as const]
         }),

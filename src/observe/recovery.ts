@@ -36,6 +36,7 @@ export interface RecoveryQuestion {
 
 /** How one repository would answer. */
 export interface RecoveryAnswer {
+  /** Several names, joined by `and`, of those that can only together. */
   readonly repository: string
   /** The cluster that would be restored; null: nothing of any is there. */
   readonly systemIdentifier: string | null
@@ -54,6 +55,8 @@ export interface RecoveryAnswer {
   readonly windows: readonly RecoveryWindowState[]
   /** WAL that is missing: in the way of what was asked for, or after the end that a plan for all there is gets to. */
   readonly missing: readonly WalGap[]
+  /** The repositories that have each backup of the plan, nearest first. */
+  readonly copies?: ReadonlyMap<string, readonly string[]>
 }
 
 /** What is known of one repository, by the sidecar or by who has just looked. */
@@ -99,26 +102,21 @@ export function planBackups(
 }
 
 /**
- * Plans a recovery from each repository, by what was seen last: from memory alone.
+ * What is known of each repository by what was seen last: from memory alone.
  *
  * @throws LifeboatError `not-found` for a repository that there is not
  */
-export function planRecoveries(
+export function seenSources(
   { wal, repositories, server, at }: Catalog,
-  question: RecoveryQuestion,
+  name: string | null,
   { clock, restores }: Pick<RecoverySource, 'clock' | 'restores'>,
-): readonly RecoveryAnswer[] {
-  return chooseRepositories(repositories, question.repository).map((repository) =>
-    planFrom(
-      {
-        ...{ repository, clock, restores, now: at },
-        stored: wal?.clock == null ? null : (wal.stored.find((one) => one.repository === repository.name) ?? null),
-        server: wal?.clock ?? null,
-        serverVersion: server?.serverVersion ?? null,
-      },
-      question,
-    ),
-  )
+): readonly RecoverySource[] {
+  return chooseRepositories(repositories, name).map((repository) => ({
+    ...{ repository, clock, restores, now: at },
+    stored: wal?.clock == null ? null : (wal.stored.find((one) => one.repository === repository.name) ?? null),
+    server: wal?.clock ?? null,
+    serverVersion: server?.serverVersion ?? null,
+  }))
 }
 
 /**

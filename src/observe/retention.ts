@@ -12,10 +12,18 @@ export interface RetentionSurvey {
   readonly refusals: readonly RetentionRefusal[]
 }
 
-/** What one look at a repository tells about what may expire in it. */
-export function surveyRetention(state: RepositoryState, isDead: (use: UseSummary) => boolean): RetentionSurvey {
+/** What of other repositories must be known: a chain may lie in several. */
+export type OtherBackups = Pick<RepositoryState, 'backups' | 'proofs'>
+
+/** What one look at a repository, and at the others, tells about what may expire in it. */
+export function surveyRetention(
+  state: RepositoryState,
+  isDead: (use: UseSummary) => boolean,
+  others: readonly OtherBackups[] = [],
+): RetentionSurvey {
   const inUse = new Set(state.uses.filter((use) => !isDead(use)).map(({ backupId }) => backupId))
   const invalid = state.unusable.filter((backup) => backup.state === 'invalid')
+  const { neededElsewhere, soundElsewhere } = chainsAcross(state, others)
   const backups = state.backups.map((backup): RetentionCandidate => {
     const { id, type, database, systemIdentifier, timeline, lsn, consistentAt, finishedAt, parent } = backup
     return {
@@ -28,6 +36,8 @@ export function surveyRetention(state: RepositoryState, isDead: (use: UseSummary
       consistentAt,
       finishedAt,
       parent,
+      ...(neededElsewhere.has(id) ? { isNeededElsewhere: true } : {}),
+      ...(parent !== null && soundElsewhere.has(parent) ? { isParentElsewhere: true } : {}),
       standing: state.unreadProofs.has(id) ? 'unknown' : standing(state.proofs.get(id)),
       usable: true,
       hold: state.holds.get(id) ?? null,
@@ -36,6 +46,20 @@ export function surveyRetention(state: RepositoryState, isDead: (use: UseSummary
     }
   })
   return { backups, refusals: invalid.length === 0 ? [] : [invalidManifests(invalid.map(({ id }) => id))] }
+}
+
+function chainsAcross({ backups }: RepositoryState, others: readonly OtherBackups[]) {
+  const own = new Set(backups.map(({ id }) => id))
+  const neededElsewhere = new Set<string>()
+  const soundElsewhere = new Set<string>()
+  for (const { backups: theirs, proofs } of others) {
+    const there = new Set(theirs.map(({ id }) => id))
+    for (const { id, parent, type } of theirs) {
+      if (parent !== null && !there.has(parent) && own.has(parent)) neededElsewhere.add(parent)
+      if (type !== 'dump' && !own.has(id) && standing(proofs.get(id)) !== 'refuted') soundElsewhere.add(id)
+    }
+  }
+  return { neededElsewhere, soundElsewhere }
 }
 
 /** What a look at files of other tools tells: those of which nobody knows whether they can be restored are in `uncertain`. */
@@ -99,6 +123,8 @@ export type SeenBackups = Pick<Catalog, 'at' | 'repositories' | 'watches'>
 
 interface Made {
   readonly state: RepositoryState | WatchState
+  /** The backups of all repositories. */
+  readonly others: readonly RepositoryState['backups'][]
   readonly doubt: RetentionRefusal | null
   readonly atMs: number
   readonly plan: RetentionPlan
@@ -122,18 +148,24 @@ export function createRetentionView({
     doubt: Made['doubt'],
   ): Made {
     const former = made.get(state.name)
-    if (former !== undefined && isStillRight(former, state, catalog, doubt)) return former
+    const others = catalog.repositories.map(({ backups }) => backups)
+    const isSame = former?.others.length === others.length && former.others.every((one, index) => one === others[index])
+    if (former !== undefined && isSame && isStillRight(former, state, catalog, doubt)) return former
     const survey =
       'files' in state
         ? surveyWatch(state)
         : {
-            ...surveyRetention(state, ({ heartbeatAt }) => isSilent(heartbeatAt, catalog.at)),
+            ...surveyRetention(
+              state,
+              ({ heartbeatAt }) => isSilent(heartbeatAt, catalog.at),
+              catalog.repositories.filter((one) => one !== state),
+            ),
             uncertain: new Set<string>(),
           }
     const refusals = doubt === null ? survey.refusals : [doubt, ...survey.refusals]
     const input = { backups: survey.backups, policy, now: catalog.at, refusals }
     const plan = planUncertain(input, (id) => survey.uncertain.has(id))
-    return { state, doubt, atMs: catalog.at.getTime(), plan }
+    return { state, others, doubt, atMs: catalog.at.getTime(), plan }
   }
 
   return (catalog) => {

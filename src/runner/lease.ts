@@ -97,6 +97,11 @@ export class LeaseKeeper {
     over.abort()
   }
 
+  /** Aborts when the keeper is stopped. */
+  get signal(): AbortSignal {
+    return this.#stopping.signal
+  }
+
   /** True as long as nobody else can have the lease. */
   isHeld(name: string): boolean {
     return this.#named(name).claim.isHeld

@@ -28,6 +28,9 @@ const idleMs = 30_000
 /** A request without a body of its own, such as a listing, must be answered by then. */
 const answerMs = 20_000
 
+/** Of a server that has not answered last time; until it does, a request gets one attempt. */
+const silentMs = 5_000
+
 /** The slowest line that a deadline allows for, bytes a millisecond (about half a megabit a second). */
 const slowestRate = 64
 
@@ -73,6 +76,8 @@ export class S3Requests {
   /** Of all that was sent. */
   readonly counts = new S3Counts()
   #client: Promise<S3> | null = null
+  /** The last request that got all its attempts had no answer to any: what comes after it must not wait as long. */
+  #isSilent = false
   readonly #waiting = new KeepingAlive()
 
   constructor(options: S3RequestsOptions) {
@@ -92,8 +97,8 @@ export class S3Requests {
       doing,
       signal,
       bytes = 0,
-      attempts = mostAttempts,
-      ms = answerMs + bytes / slowestRate,
+      attempts = this.#isSilent ? 1 : mostAttempts,
+      ms = (this.#isSilent ? silentMs : answerMs) + bytes / slowestRate,
       graceMs,
     }: S3RequestOptions,
     attempt: (client: S3, stop: AbortSignal, tries: number) => Promise<Output>,
@@ -109,11 +114,16 @@ export class S3Requests {
               stop,
             ),
           )
-        if (signal === undefined) return await send([])
-        return await (graceMs === undefined ? send([signal]) : this.#withGrace(signal, graceMs, send))
+        const answer =
+          signal === undefined || graceMs === undefined
+            ? await send(signal === undefined ? [] : [signal])
+            : await this.#withGrace(signal, graceMs, send)
+        this.#isSilent = false
+        return answer
       } catch (error) {
         if (signal?.aborted) throw stopped(signal)
         const kind = passingKind(error)
+        this.#isSilent = kind === 'network' && (this.#isSilent || tries >= mostAttempts)
         if (mayBeRotated.test(nameOf(error))) {
           // The next attempt looks for credentials anew.
           this.#client = null

@@ -299,8 +299,8 @@ t.test('a repository that hangs', async (t) => {
   const file = { systemIdentifier: system, name: segment(1), hash: hashOf(bytes) }
   await repositories[1]?.wal.put(file, zstdCompressSync(bytes))
   const one = get(segment(1), { repositories, clock, patienceMs: 5_000 })
-  await clock.advance(5_000)
-  t.ok((await one)?.equals(bytes), 'the next one is asked after a while')
+  await clock.advance(1_000)
+  t.ok((await one)?.equals(bytes), 'the next one, which has answered, is taken after a second')
   const none = get(segment(2), { repositories, clock, patienceMs: 5_000 })
   none.catch(() => {})
   await clock.advance(5_000)

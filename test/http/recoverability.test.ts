@@ -2,7 +2,8 @@ import t, { type Test } from 'tap'
 import { WalCoverage } from '../../src/domain/coverage.ts'
 import { parseHistory, Timelines } from '../../src/domain/timeline.ts'
 import type { Catalog } from '../../src/observe/catalog.ts'
-import { planRecoveries } from '../../src/observe/recovery.ts'
+import { type RecoveryQuestion, seenSources } from '../../src/observe/recovery.ts'
+import { planFromAll } from '../../src/observe/recovery-together.ts'
 import { createWalView } from '../../src/observe/wal.ts'
 import { at, backup, catalogOf, proof, repositoryState, serverState } from '../support/catalog.ts'
 import { clockState, storedState } from '../support/wal-state.ts'
@@ -52,10 +53,13 @@ interface Answer {
   }[]
 }
 
+const plan = (seen: Catalog, question: RecoveryQuestion) =>
+  planFromAll(seenSources(seen, question.repository, { clock: clockOfHours, restores: [] }), question)
+
 async function ask(t: Test, catalog: Catalog, query: string): Promise<Answer> {
   const { call } = await startHttp(t, {
     catalog: () => catalog,
-    planRecoveries: (seen, question) => planRecoveries(seen, question, { clock: clockOfHours, restores: [] }),
+    planRecoveries: plan,
   })
   const answer = await call({ url: `/api/recoverability${query}` })
   t.equal(answer.status, 200, answer.text)
@@ -193,7 +197,7 @@ t.test('a refuted backup is none, and what is not known is not promised', async 
 t.test('questions that make no sense', async (t) => {
   const { call } = await startHttp(t, {
     catalog: () => situation(),
-    planRecoveries: (seen, question) => planRecoveries(seen, question, { clock: clockOfHours, restores: [] }),
+    planRecoveries: plan,
   })
   for (const query of ['at=yesterday', 'at=', 'lsn=x', 'timeline=0', 'when=now', 'name='])
     t.equal((await call({ url: `/api/recoverability?${query}` })).status, 400, query)

@@ -137,8 +137,8 @@ t.test('killed, and out of space', { timeout: 200_000 }, async (t) => {
       state: 'failed',
       failure: { code: 'disk-full' },
       items: [
-        { repository: 'full', outcome: 'failed', failure: { code: 'disk-full' } },
         { repository: 'good', outcome: 'succeeded' },
+        { repository: 'full', outcome: 'failed', failure: { code: 'disk-full' } },
       ],
     })
     t.same(await sidecar.leftovers(), [])

@@ -232,8 +232,8 @@ kill -9 $$
       state: 'failed',
       failure: { code: 'disk-full' },
       items: [
-        { repository: 'a', outcome: 'failed', failure: { code: 'disk-full' } },
         { repository: 'b', outcome: 'succeeded' },
+        { repository: 'a', outcome: 'failed', failure: { code: 'disk-full' } },
       ],
     })
     t.same(await one.leftovers(), [])

@@ -1,12 +1,23 @@
 import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import t from 'tap'
 import { runProgram } from '../../src/postgres/programs.ts'
 import { makeTablespace, physicalCluster } from '../support/archiving-cluster.ts'
 import { cannotHave } from '../support/postgres.ts'
-import { askServer, groundOf, restoringInitdb, rowsOf, shipped, sourceOf } from '../support/restoring.ts'
+import {
+  askServer,
+  groundOf,
+  restoringInitdb,
+  rowsOf,
+  shipped,
+  sourceOf,
+  stopRestored,
+  wishParams,
+} from '../support/restoring.ts'
 import { openDirectory, scratchDirectory } from '../support/scratch.ts'
+import { startSidecar } from '../support/sidecar.ts'
 import { until } from '../support/stall.ts'
+import { copyRepository } from '../support/tamper.ts'
 
 for (const major of [17, 18] as const)
   t.test(
@@ -117,6 +128,20 @@ t.test('holes, and other timelines', { timeout: 200_000 }, async (t) => {
     const [object] = await wal.ofSegment(systemIdentifier, name)
     return join(sidecar.directory, 'repository', object?.info.key ?? '')
   }
+
+  await t.test('the backup in one repository, a part of the WAL in another', async (t) => {
+    const [a, b] = [await copyRepository(t, sidecar), await copyRepository(t, sidecar)]
+    await rm(join(b, 'test', 'backups'), { recursive: true })
+    await rm(join(a, relative(join(sidecar.directory, 'repository'), await pathOf(second))))
+    const both = await startSidecar(t, cluster, { repositories: { b, a } })
+    const folder = await openDirectory(t)
+    const to = join(folder, 'restored')
+    t.teardown(() => stopRestored(cluster, to))
+    t.match(await both.run('restore', wishParams({ to: join(folder, 'alone'), repository: 'a' })), { state: 'failed' })
+    const run = await both.run('restore', wishParams({ to }))
+    t.match(run, { state: 'succeeded', items: [{ repository: 'b and a' }] }, JSON.stringify(run.failure))
+    t.same(await rowsOf(sourceOf(run)), ['four', 'one', 'three', 'two'])
+  })
 
   t.test('damaged WAL ends it, and it goes on when that is mended', async (t) => {
     const path = await pathOf(second)

@@ -1,4 +1,4 @@
-import { rm, writeFile } from 'node:fs/promises'
+import { cp, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { createSampleDatabase } from '../../src/demo/sample-database.ts'
@@ -156,6 +156,17 @@ t.test('PostgreSQL 15', { timeout: 200_000 }, async (t) => {
       state: 'succeeded',
       items: [{ repository: 'second' }],
     })
+    await drop('new')
+    await flipBit(join(folderIn(repositories.second, manifest), 'globals.sql'))
+    t.match(
+      await sidecar.run('restore', { backup, target: 'new' }),
+      { state: 'succeeded', items: [{ warnings: [/no repository has all of it whole: .* second and first/] }] },
+      'neither is whole, and together they are',
+    )
+    await cp(
+      join(folderIn(repositories.first, manifest), 'globals.sql'),
+      join(folderIn(repositories.second, manifest), 'globals.sql'),
+    )
     await drop('new')
     await rm(join(folderIn(repositories.first, manifest), 'manifest.json'))
     t.match(await sidecar.run('restore', { database: 'app', target: 'new' }), {

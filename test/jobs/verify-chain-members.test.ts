@@ -1,4 +1,4 @@
-import { rename, rm } from 'node:fs/promises'
+import { cp, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { systemClock } from '../../src/clock.ts'
@@ -37,22 +37,33 @@ t.test('what a backup builds on', async (t) => {
       ...{ ...made, backupId, type: 'incremental' as const, parent, physical: known },
     })
   }
-  const chainOf = async ({ backupId }: Manifest) => {
+  const chainOf = async ({ backupId }: Manifest, others: readonly Repository[] = []) => {
     const { signal } = new AbortController()
     const read = await repository.readManifestObject(backupId)
     if ('problem' in read) throw read.problem
-    const chain = await readChain(repository, { manifest: read.manifest, version: read.info.version }, signal)
+    const chain = await readChain(repository, { manifest: read.manifest, version: read.info.version }, signal, others)
     return chain.map(({ manifest }) => manifest.backupId)
   }
-  const whyNot = (of: Manifest) => chainOf(of).catch((error: unknown) => error)
+  const whyNot = (of: Manifest, others?: readonly Repository[]) => chainOf(of, others).catch((error: unknown) => error)
   const middle = await incremental(2, '0/2000028', full.backupId, '0/1000028')
   const last = await incremental(4, '0/3000028', middle.backupId, '0/2000028')
   const old = await incremental(5, '0/4000028', middle.backupId)
   t.same(await chainOf(last), [full.backupId, middle.backupId, last.backupId])
 
+  const aside = await scratchDirectory(t)
+  await cp(root, aside, { recursive: true })
+  const another = new Repository({
+    ...{ name: 'another', cluster: storedCluster, clock },
+    storage: new LocalStorage({ root: aside, clock }),
+  })
   await rm(folder(middle), { recursive: true })
   t.same(await chainOf(last), [twin.backupId, last.backupId], 'one that starts at the same place will do')
   t.match(await whyNot(old), { reason: 'parent-missing', verdict: 'fail' }, 'it does not say where that started')
+  t.match(
+    await whyNot(old, [another]),
+    { reason: 'parent-elsewhere', verdict: 'inconclusive', message: /is in repository another, and not here/ },
+    'it can be restored together with that',
+  )
 
   const wrong = await publishFull(repository, { startedAt: day(6), lsn: '0/5000028', systemIdentifier: '7' })
   const stray = await incremental(7, '0/6000028', wrong.backupId, '0/5000028')

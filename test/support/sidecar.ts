@@ -67,6 +67,7 @@ const allParams: Readonly<Record<JobName, JobParams>> = {
     foreign: false,
   },
   expire: { repository: null, confirmClock: false },
+  copy: { backup: null, repository: null },
 }
 
 /** The configuration of a sidecar in a directory, as a file holds it (JSON is YAML). */

@@ -19,6 +19,8 @@ export interface TcpProxy {
   trouble(trouble: Trouble, when: RegExp, times?: number): void
   /** How many are left that have not happened. */
   readonly left: number
+  /** From now on every connection is accepted and never answered, also those that are open; until it is set back. */
+  hangs: boolean
   /** Connections, both halves counted. */
   readonly open: number
   /** Cuts every connection that is open. */
@@ -29,6 +31,7 @@ export interface TcpProxy {
 export async function startTcpProxy(t: Test, port: number): Promise<TcpProxy> {
   const open = new Set<Socket>()
   const troubles: { readonly trouble: Trouble; readonly when: RegExp }[] = []
+  let hangs = false
   const server = createServer((client) => {
     const upstream = connect(port, '127.0.0.1')
     for (const socket of [client, upstream]) {
@@ -53,7 +56,7 @@ export async function startTcpProxy(t: Test, port: number): Promise<TcpProxy> {
         answered = 0
       }
       sent += chunk.length
-      if (trouble?.what === 'mute') return
+      if (hangs || trouble?.what === 'mute') return
       if (trouble?.what === 'cut-request' && sent > trouble.after) return void client.destroy()
       if (trouble?.what === 'flip' && trouble.at < sent && trouble.at >= sent - chunk.length) {
         const place = trouble.at - (sent - chunk.length)
@@ -65,6 +68,7 @@ export async function startTcpProxy(t: Test, port: number): Promise<TcpProxy> {
       }
     })
     upstream.on('data', (chunk) => {
+      if (hangs) return
       answered += chunk.length
       if (trouble?.what === 'cut-answer' && answered > trouble.after) return void client.destroy()
       if (!client.write(chunk)) {
@@ -92,6 +96,14 @@ export async function startTcpProxy(t: Test, port: number): Promise<TcpProxy> {
     },
     get open() {
       return open.size
+    },
+    get hangs() {
+      return hangs
+    },
+    set hangs(wanted) {
+      hangs = wanted
+      // What was swallowed is never answered.
+      if (!wanted) cutAll()
     },
     cutAll,
   }
