@@ -353,8 +353,12 @@ await t.test('what was missed is made up for once it is up, and not by a start t
   await t.rejects(Sidecar.start(t, cluster, directory, { listen: `127.0.0.1:${port}` }), { code: 'conflict' })
 
   const second = await Sidecar.start(t, cluster, directory)
-  const samples = await second.until('a run', (all) => value(all, 'lifeboat_job_runs_total', { job: 'dump' }) === 1)
-  t.equal(value(samples, 'lifeboat_backups', dumps('one')), 1)
+  await second.until(
+    'a run, and its backup',
+    (all) =>
+      value(all, 'lifeboat_backups', dumps('one')) === 1 &&
+      value(all, 'lifeboat_job_runs_total', { job: 'dump' }) === 1,
+  )
   t.match((await second.request('/api/runs')).json, {
     runs: [{ job: 'dump', trigger: 'catch-up', state: 'succeeded' }],
   })
