@@ -18,7 +18,12 @@ const repositoryUp = 'max by (cluster_name, repository) (lifeboat_repository_up)
 const recoveryPoint = (labels: string) => `max by (${labels}) (lifeboat_recovery_point_timestamp_seconds)`
 const verdict = (result: string) =>
   `max by (${byBackup}, level) (lifeboat_verification_last_result{result="${result}"}) == 1`
-const ofJob = (metric: string) => `max by (cluster_name, job) (${metric})`
+/**
+ * A target has a label `job` of its own: unless it is told to honour ours (`honor_labels`), Prometheus calls that
+ * `exported_job`.
+ */
+const named = (query: string) => `label_replace(${query}, "job", "$1", "exported_job", "(.+)")`
+const ofJob = (metric: string) => `max by (cluster_name, job) (${named(metric)})`
 
 /** Conditions that want somebody's attention, and nothing while all is well. Each side of a comparison is aggregated. */
 export const conditions: readonly ExampleQuery[] = [
@@ -194,6 +199,9 @@ export const figures: readonly ExampleQuery[] = [
   {
     name: 'Failed runs',
     tells: 'Failed runs of the last day.',
-    query: 'sum by (cluster_name, job) (increase(lifeboat_job_failures_total[1d]))',
+    query: `sum by (cluster_name, job) (${named('increase(lifeboat_job_failures_total[1d])')})`,
   },
 ]
+
+/** Parts of these that dashboards are made of, too. */
+export { byBackup, byDatabase, named, newest, ofJob, own, proven, recoveryPoint, repositoryUp, required, rpo }
