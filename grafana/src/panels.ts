@@ -1,0 +1,169 @@
+import * as bargauge from '@grafana/grafana-foundation-sdk/bargauge'
+import * as common from '@grafana/grafana-foundation-sdk/common'
+import * as dashboard from '@grafana/grafana-foundation-sdk/dashboard'
+import { DataqueryBuilder, PromQueryFormat } from '@grafana/grafana-foundation-sdk/prometheus'
+import * as stat from '@grafana/grafana-foundation-sdk/stat'
+import * as statetimeline from '@grafana/grafana-foundation-sdk/statetimeline'
+import * as timeseries from '@grafana/grafana-foundation-sdk/timeseries'
+import { colours, type Judgement, mappings, steps, type Words } from './looks.ts'
+import { scoped } from './promql.ts'
+
+export const datasource: common.DataSourceRef = { type: 'prometheus', uid: `\${datasource}` }
+
+/** What every panel says of itself. Its id is that of links to it: it is never given to another one. */
+export interface PanelFacts {
+  readonly id: number
+  readonly title: string
+  /** What it shows, and what to do about it. */
+  readonly description: string
+  /** Of Grafana's units. */
+  readonly unit: string
+  /** Columns of 24. On a phone every panel has the whole width. */
+  readonly width: number
+  readonly height?: number
+  /** Shown where there is no data. */
+  readonly absent?: string
+}
+
+/** A query, and the name of its results with labels as {{label}}. */
+export interface Target {
+  readonly query: string
+  readonly legend: string
+}
+
+const letters = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
+
+export function letterOf(index: number): string {
+  return letters.charAt(index)
+}
+
+/** The query of a panel, of the chosen clusters. */
+export function target({ query, legend }: Target, index: number): DataqueryBuilder {
+  return new DataqueryBuilder().refId(letterOf(index)).datasource(datasource).expr(scoped(query)).legendFormat(legend)
+}
+
+/** The latest value. */
+export function instant(one: Target, index: number): DataqueryBuilder {
+  return target(one, index).instant().format(PromQueryFormat.TimeSeries)
+}
+
+interface Described {
+  id(id: number): this
+  title(title: string): this
+  description(description: string): this
+  unit(unit: string): this
+  span(width: number): this
+  height(height: number): this
+  datasource(ref: common.DataSourceRef): this
+  transparent(isTransparent: boolean): this
+  noValue(text: string): this
+}
+
+export function described<Builder extends Described>(builder: Builder, facts: PanelFacts, height: number): Builder {
+  return builder
+    .id(facts.id)
+    .title(facts.title)
+    .description(facts.description)
+    .unit(facts.unit)
+    .span(facts.width)
+    .height(facts.height ?? height)
+    .datasource(datasource)
+    .noValue(facts.absent ?? 'unknown')
+}
+
+const latest = () => new common.ReduceDataOptionsBuilder().calcs(['lastNotNull']).values(false).fields('')
+
+export const limits = (judgement: Judgement) =>
+  new dashboard.ThresholdsConfigBuilder().mode(dashboard.ThresholdsMode.Absolute).steps(steps(judgement))
+
+const byThresholds = () => new dashboard.FieldColorBuilder().mode(dashboard.FieldColorModeId.Thresholds)
+
+export interface StatFacts extends PanelFacts {
+  readonly targets: readonly Target[]
+  readonly judgement: Judgement
+  readonly words?: Words
+}
+
+/** A number or a word for each result. */
+export function statPanel(facts: StatFacts): stat.PanelBuilder {
+  const panel = described(new stat.PanelBuilder(), facts, 5)
+    .thresholds(limits(facts.judgement))
+    .colorScheme(byThresholds())
+    .mappings(mappings(facts.words ?? {}, facts.absent ?? 'unknown'))
+    .reduceOptions(latest())
+    .graphMode(common.BigValueGraphMode.None)
+    .colorMode(facts.judgement === 'plain' ? common.BigValueColorMode.Value : common.BigValueColorMode.Background)
+    .textMode(common.BigValueTextMode.ValueAndName)
+  return panel.targets(facts.targets.map(instant))
+}
+
+/** A bar for each result: how much of a limit is used up. */
+export function barPanel(facts: PanelFacts & { readonly targets: readonly Target[] }): bargauge.PanelBuilder {
+  return described(new bargauge.PanelBuilder(), facts, 8)
+    .thresholds(limits('below-1'))
+    .colorScheme(byThresholds())
+    .mappings(mappings({}, facts.absent ?? 'unknown'))
+    .min(0)
+    .max(1)
+    .reduceOptions(latest())
+    .orientation(common.VizOrientation.Horizontal)
+    .displayMode(common.BarGaugeDisplayMode.Basic)
+    .namePlacement(common.BarGaugeNamePlacement.Top)
+    .targets(facts.targets.map(instant))
+}
+
+/** Lines over time. Those whose name ends with `limit` are dashed and red. */
+export function seriesPanel(
+  facts: PanelFacts & { readonly targets: readonly Target[]; readonly isStacked?: boolean },
+): timeseries.PanelBuilder {
+  const panel = described(new timeseries.PanelBuilder(), facts, 8)
+    .colorScheme(new dashboard.FieldColorBuilder().mode(dashboard.FieldColorModeId.PaletteClassicByName))
+    .thresholds(limits('plain'))
+    .min(0)
+    .fillOpacity(facts.isStacked === true ? 30 : 5)
+    .lineWidth(2)
+    // A gap is a gap: nothing was known then.
+    .spanNulls(false)
+    .showPoints(common.VisibilityMode.Auto)
+    .legend(
+      new common.VizLegendOptionsBuilder()
+        .displayMode(common.LegendDisplayMode.List)
+        .placement(common.LegendPlacement.Bottom)
+        .showLegend(true)
+        .calcs([]),
+    )
+    .tooltip(
+      new common.VizTooltipOptionsBuilder().mode(common.TooltipDisplayMode.Multi).sort(common.SortOrder.Descending),
+    )
+    .overrideByRegexp('/limit$/', [
+      { id: 'color', value: { mode: 'fixed', fixedColor: colours.bad } },
+      { id: 'custom.lineStyle', value: { fill: 'dash', dash: [10, 10] } },
+      { id: 'custom.fillOpacity', value: 0 },
+      { id: 'custom.stacking', value: { mode: 'none', group: 'limit' } },
+    ])
+    .targets(facts.targets.map(target))
+  return facts.isStacked === true
+    ? panel.stacking(new common.StackingConfigBuilder().mode(common.StackingMode.Normal).group('all'))
+    : panel
+}
+
+/** States over time, a line for each result. */
+export function timelinePanel(facts: StatFacts): statetimeline.PanelBuilder {
+  return described(new statetimeline.PanelBuilder(), facts, 7)
+    .thresholds(limits(facts.judgement))
+    .colorScheme(byThresholds())
+    .mappings(mappings(facts.words ?? {}, facts.absent ?? 'unknown'))
+    .mergeValues(true)
+    .showValue(common.VisibilityMode.Auto)
+    .spanNulls(false)
+    .fillOpacity(80)
+    .rowHeight(0.85)
+    .legend(
+      new common.VizLegendOptionsBuilder()
+        .displayMode(common.LegendDisplayMode.List)
+        .placement(common.LegendPlacement.Bottom)
+        .showLegend(false)
+        .calcs([]),
+    )
+    .targets(facts.targets.map(target))
+}
