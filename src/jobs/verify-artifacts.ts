@@ -1,7 +1,6 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pipeline, type TransformCallback } from 'node:stream'
-import { finished } from 'node:stream/promises'
 import type { Clock } from '../clock.ts'
 import {
   type Artifact,
@@ -20,6 +19,7 @@ import { chooseClient, type Installation } from '../postgres/installations.ts'
 import { listContents, readWholeDump } from '../postgres/restore.ts'
 import type { Repository } from '../repository/repository.ts'
 import { DigestStream } from '../storage/digest.ts'
+import { digestBody } from '../storage/save.ts'
 import { type LevelRecorder, VerdictError } from './level-recorder.ts'
 import { unpackDirectory } from './pack.ts'
 import { diskFailure, freeBytes } from './work-folder.ts'
@@ -211,9 +211,9 @@ async function readText(options: ArtifactOptions, artifact: Artifact): Promise<s
 
 /** @throws VerdictError `checksum-mismatch`; what the repository fails with */
 export async function readThrough(options: ReadOptions, artifact: Artifact): Promise<void> {
-  const bytes = await read(options, artifact)
-  await finished(bytes.resume())
-  assertSame(artifact, bytes.digest())
+  const { repository, manifest, signal, onBytes } = options
+  const source = await repository.readArtifact(manifest.backupId, artifact.name, { signal })
+  assertSame(artifact, await digestBody(source, async (piece) => onBytes(piece.length)))
 }
 
 /** The artifact's bytes, hashed and counted on their way. An error of the source destroys what is returned. */

@@ -27,6 +27,8 @@ export class ByteCount {
   follow(source: Readable): () => void {
     source.pause() // else it would begin to flow, and its reader miss the beginning
     source.on('data', (chunk: Buffer) => this.set(this.#bytes + chunk.length))
+    // Of what lends its bytes (see Lender).
+    source.on('used', (bytes: number) => this.set(this.#bytes + bytes))
     return () => {}
   }
 

@@ -16,6 +16,7 @@ import type { Repository } from '../repository/repository.ts'
 import { DigestStream } from '../storage/digest.ts'
 import { storageFailure } from '../storage/failures.ts'
 import { FileStream } from '../storage/file-stream.ts'
+import { saveBody } from '../storage/save.ts'
 import { ByteCount } from './byte-count.ts'
 import { incompleteMarker } from './places.ts'
 
@@ -94,19 +95,19 @@ export class ArtifactFetcher {
     const clear = () => rm(path, { force: true })
     await this.#fromAny(member, name, { signal, clear }, async (copy, source, { count, decrypt }) => {
       count.follow(source)
-      const hashing = new DigestStream()
-      const file = createWriteStream(path, { flags: 'wx', mode: 0o600 })
       const failed = (error: unknown) => {
         throw storageFailure(`cannot write ${path}`, error)
       }
-      if (decrypt === null) await pipeline(source, hashing, file, { signal }).catch(failed)
+      if (decrypt === null) assertSame(copy, await saveBody(source, path).catch(failed))
       else {
+        const hashing = new DigestStream()
+        const file = createWriteStream(path, { flags: 'wx', mode: 0o600 })
         pipeline(source, hashing).catch(() => {}) // it fails with what the source does
         await filterThrough(decrypt, hashing, signal, (output) =>
           pipeline(output, file, { signal }).catch(failed),
         ).catch((error: unknown) => this.#explain(copy, error, signal))
+        assertSame(copy, hashing.digest())
       }
-      assertSame(copy, hashing.digest())
       const { owner } = this.#options
       if (owner !== null) await chown(path, owner.uid, owner.gid)
     })

@@ -1,7 +1,8 @@
 import type { Socket } from 'node:net'
 import type { Readable, Writable } from 'node:stream'
-import { pipeline } from 'node:stream/promises'
+import { finished, pipeline } from 'node:stream/promises'
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises'
+import { isLender, type Lender } from '../domain/lender.ts'
 
 /**
  * Gives the program its input. Resolves with the error of a source that failed: the program is then ended, or it would
@@ -30,8 +31,26 @@ export async function feed(
     if (!input.readableEnded) fail(tooShort())
   })
   if (input.destroyed) fail(input.errored ?? tooShort())
-  await pipeline(input, stdin).catch(() => input.destroy())
+  await (isLender(input) ? lendTo(stdin, input) : pipeline(input, stdin)).catch(() => input.destroy())
   return failure
+}
+
+/** As `pipeline`: whichever ends too early takes the other with it. */
+async function lendTo(stdin: Writable, input: Readable & Lender): Promise<void> {
+  stdin.once('close', () => input.destroy())
+  try {
+    await input.lend(
+      (piece) =>
+        new Promise((resolve, reject) => {
+          stdin.write(piece, (error) => (error ? reject(error) : resolve()))
+        }),
+    )
+    stdin.end()
+    await finished(stdin)
+  } catch (error) {
+    stdin.destroy()
+    throw error
+  }
 }
 
 /** A grandchild that left the group may hold the pipes open; once they were quiet for so long after the exit, we close them. */

@@ -3,6 +3,7 @@ import type { GetObjectCommandOutput } from '@aws-sdk/client-s3'
 import { LifeboatError } from '../domain/errors.ts'
 import { S3Body } from './s3-body.ts'
 import { nameOf, statusOf } from './s3-failures.ts'
+import type { SendOptions } from './s3-handler.ts'
 import { answeredInfo, versionOf } from './s3-object.ts'
 import type { S3Requests } from './s3-requests.ts'
 import type { S3Settings } from './s3-settings.ts'
@@ -39,7 +40,8 @@ export async function download(options: DownloadOptions): Promise<StoredObject> 
   if (!isRange || bytes < 0) throw givesNoParts(doing, body)
   const same = answer.ETag === undefined ? {} : { IfMatch: answer.ETag }
   const open = async (from: number, to: number): Promise<Readable> => {
-    const next = await request(options, { Range: rangeOf(start + from, start + to), ...same })
+    // Whoever wants more than the first range wants much.
+    const next = await request(options, { Range: rangeOf(start + from, start + to), ...same }, rangeBytes)
     const nextBody = bodyOf(next)
     if (!next.ContentRange?.startsWith(`bytes ${start + from}-`)) throw givesNoParts(doing, nextBody)
     // Not every server heeds If-Match.
@@ -53,12 +55,14 @@ export async function download(options: DownloadOptions): Promise<StoredObject> 
 async function request(
   { settings, requests, key, doing, signal }: DownloadOptions,
   wanted: { readonly Range?: string; readonly IfMatch?: string },
+  mostBytes?: number,
 ): Promise<GetObjectCommandOutput> {
   const target = { Bucket: settings.bucket, Key: settings.prefix + key }
   try {
-    return await requests.call({ doing, signal }, (client, stop) =>
-      client.getObject({ ...target, ...wanted }, { abortSignal: stop }),
-    )
+    return await requests.call({ doing, signal }, (client, stop) => {
+      const how: SendOptions = { abortSignal: stop, ...(mostBytes === undefined ? {} : { mostBytes }) }
+      return client.getObject({ ...target, ...wanted }, how)
+    })
   } catch (error) {
     if (nameOf(error) === 'InvalidRange' || statusOf(error) === 416) throw outside(doing, error)
     if (statusOf(error) === 412) throw wasReplaced(doing, error)

@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream'
 import { LifeboatError } from '../domain/errors.ts'
+import { giveBack } from './lent.ts'
 import { s3Failure } from './s3-failures.ts'
 
 /** How often in a row a read may break off without a byte in between. */
@@ -35,7 +36,7 @@ export class S3Range {
     else this.#attach(source)
   }
 
-  /** The next bytes, where there are any by now. */
+  /** The next bytes, where there are any by now; they may be lent (see lent.ts). */
   take(): Buffer | undefined {
     return this.#pieces.shift()
   }
@@ -47,7 +48,7 @@ export class S3Range {
 
   stop(): void {
     this.#isStopped = true
-    this.#pieces.length = 0
+    for (const piece of this.#pieces.splice(0)) giveBack(piece)
     this.#source?.destroy()
     this.#source = null
   }
@@ -68,11 +69,15 @@ export class S3Range {
   }
 
   #take(source: Readable, chunk: Buffer): void {
-    if (this.#isStopped || source !== this.#source) return
+    if (this.#isStopped || source !== this.#source) {
+      giveBack(chunk)
+      return
+    }
     const { bytes, doing } = this.#options
     this.#breaks = 0
     if (this.#read + chunk.length > bytes) {
       this.#fail(new LifeboatError('storage-failed', `${doing}: the server sent more than it was asked for`))
+      giveBack(chunk)
       return
     }
     this.#read += chunk.length

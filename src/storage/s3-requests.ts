@@ -1,11 +1,15 @@
 import { readFileSync } from 'node:fs'
+import { Agent as HttpAgent } from 'node:http'
+import { Agent as HttpsAgent } from 'node:https'
 import { rootCertificates } from 'node:tls'
 import type { S3 } from '@aws-sdk/client-s3'
 import { type Clock, withDeadline } from '../clock.ts'
 import { LifeboatError } from '../domain/errors.ts'
 import { stopped, throwIfStopped } from './failures.ts'
+import { Apart } from './s3-apart.ts'
 import { S3Counts } from './s3-counts.ts'
 import { nameOf, type Passing, passingKind } from './s3-failures.ts'
+import { sendApart } from './s3-handler.ts'
 import { noteOperations } from './s3-operation.ts'
 import type { S3Settings } from './s3-settings.ts'
 
@@ -78,6 +82,7 @@ export class S3Requests {
   #client: Promise<S3> | null = null
   /** The last request that got all its attempts had no answer to any: what comes after it must not wait as long. */
   #isSilent = false
+  #apart: Apart | null = null
   readonly #waiting = new KeepingAlive()
 
   constructor(options: S3RequestsOptions) {
@@ -209,10 +214,21 @@ export class S3Requests {
       requestHandler: {
         connectionTimeout: connectMs,
         socketTimeout: this.#idleMs,
-        httpAgent: agent,
-        httpsAgent: { ...agent, ...(ca === null ? {} : { ca }) },
+        // What is sent with `Expect: 100-continue` gets an agent of the SDK's own otherwise, which knows neither proxies nor authorities.
+        ...(ca === null && Object.keys(agent.proxyEnv).length === 0
+          ? { httpAgent: agent, httpsAgent: agent }
+          : {
+              httpAgent: new HttpAgent(agent),
+              httpsAgent: new HttpsAgent({ ...agent, ...(ca === null ? {} : { ca }) }),
+            }),
       },
     })
+    // One for all clients: keys that are rotated end no thread.
+    this.#apart ??= new Apart(
+      { ca, proxies: agent.proxyEnv, mostSockets, connectMs, idleMs: this.#idleMs },
+      this.#clock,
+    )
+    sendApart(client, this.#apart)
     client.middlewareStack.add((next) => (args) => next(signedBody(args)), {
       step: 'build',
       name: 'lifeboatSignedBody',

@@ -205,6 +205,8 @@ async function proxied(t: Test, server: S3Server): Promise<void> {
   })
   const trusting = new S3Storage({ settings: { ...tls, env: { ...env, AWS_CA_BUNDLE: certificate } } })
   t.equal((await trusting.head('k'))?.bytes, 1)
+  await trusting.put('large', large)
+  t.ok((await whole(trusting, 'large')).equals(large), 'and what is received apart')
   t.ok(asked.includes('tunnel to lifeboat.test:443'))
   writeFileSync(certificate, '')
   const missing = { ...tls, env: { ...env, AWS_CA_BUNDLE: join(directory, 'none') } }

@@ -1,7 +1,9 @@
 import { createHash, randomBytes } from 'node:crypto'
-import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { once } from 'node:events'
-import type { ClientRequest } from 'node:http'
+import { readFile } from 'node:fs/promises'
+import { createServer, request as httpRequest } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import {
@@ -13,11 +15,14 @@ import {
 } from '@aws-sdk/client-s3'
 import t, { type Test } from 'tap'
 import { systemClock } from '../../src/clock.ts'
+import { eachPiece } from '../../src/domain/lender.ts'
+import { runProgram } from '../../src/postgres/programs.ts'
 import { S3Storage } from '../../src/storage/s3.ts'
 import { BufferPool } from '../../src/storage/s3-parts.ts'
 import { S3Requests } from '../../src/storage/s3-requests.ts'
 import type { S3Settings } from '../../src/storage/s3-settings.ts'
 import { upload } from '../../src/storage/s3-upload.ts'
+import { digestBody, saveBody } from '../../src/storage/save.ts'
 import { codeOf, listed, storageContract } from '../contract/storage.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { cannotHaveS3, type S3Server, startS3 } from '../support/s3.ts'
@@ -39,6 +44,7 @@ await t.test('a real S3 server', { skip }, async (t) => {
   await t.test('an upload that fails leaves nothing', (t) => failedUpload(t, server))
   await t.test('the body is asked for no more than the buffers hold', (t) => backPressure(t, server))
   await t.test('the reader is not run ahead of by more than the ranges hold', (t) => readAhead(t, server))
+  await t.test('bytes that are lent', (t) => lent(t, server))
   await t.test('uploads that nobody goes on with', (t) => abandoned(t, server))
   await t.test('more objects than a page', (t) => pages(t, server))
   await t.test('what others put there', (t) => foreign(t, server))
@@ -149,50 +155,118 @@ async function backPressure(t: Test, server: S3Server): Promise<void> {
   t.equal(inUse, 0, 'every buffer comes back once')
 }
 
+/** Passes requests on to the server, and tells which ranges were asked for. `held`: they wait until two are asked for at once. */
+async function watched(t: Test, server: S3Server) {
+  const seen = { ranges: [] as string[], open: 0, most: 0, held: false, last: '' }
+  const waiting: (() => void)[] = []
+  const proxy = createServer((incoming, outgoing) => {
+    const { method, headers, url } = incoming
+    const pass = (): void => {
+      const onwards = httpRequest({ host: '127.0.0.1', port: server.port, method, path: url, headers }, (answer) => {
+        outgoing.writeHead(answer.statusCode ?? 500, answer.headers)
+        answer.pipe(outgoing)
+      })
+      incoming.pipe(onwards)
+      outgoing.once('close', () => onwards.destroy())
+      onwards.on('error', () => outgoing.destroy())
+    }
+    const range = method === 'GET' ? headers.range : undefined
+    if (range === undefined) return pass()
+    seen.ranges.push(range)
+    seen.open += 1
+    seen.most = Math.max(seen.most, seen.open)
+    outgoing.once('close', () => {
+      seen.open -= 1
+    })
+    waiting.push(pass)
+    if (!seen.held || seen.open > 1 || seen.ranges.length === 1 || range === seen.last)
+      for (const go of waiting.splice(0)) go()
+  })
+  proxy.listen(0, '127.0.0.1')
+  await once(proxy, 'listening')
+  t.teardown(() => {
+    proxy.closeAllConnections()
+    proxy.close()
+  })
+  return { seen, endpoint: `http://127.0.0.1:${(proxy.address() as AddressInfo).port}` }
+}
+
 async function readAhead(t: Test, server: S3Server): Promise<void> {
-  const settings = { ...(await server.bucket()), parallel: 2 }
+  const { seen, endpoint } = await watched(t, server)
+  const settings = { ...(await server.bucket()), parallel: 2, endpoint }
   const storage = new S3Storage({ settings })
   const twice = Buffer.concat([large, large])
   await storage.put('k', twice)
-  const ranges: string[] = []
-  let [open, most] = [0, 0]
-  const count = (message: unknown): void => {
-    const { request } = message as { request: ClientRequest }
-    if (request.method !== 'GET' || !request.getHeader('range')) return
-    ranges.push(String(request.getHeader('range')))
-    open += 1
-    most = Math.max(most, open)
-    request.once('close', () => {
-      open -= 1
-    })
-  }
-  subscribe('http.client.request.start', count)
-  t.teardown(() => unsubscribe('http.client.request.start', count))
-  const { body } = await storage.get('k')
   const part = 5 * mebi
-  let [read, asked] = [0, 0]
-  for await (const chunk of body) {
-    const bytes = chunk as Buffer
-    if (!twice.subarray(read, read + bytes.length).equals(bytes)) t.fail(`other bytes after ${read}`)
-    read += bytes.length
+  const count = Math.ceil(twice.length / part)
+  const reading = async (piece: Uint8Array, read: number): Promise<void> => {
+    if (!twice.subarray(read, read + piece.length).equals(piece)) t.fail(`other bytes after ${read}`)
     // A slow reader: whatever can come meanwhile has come.
-    while (open > 0) await new Promise((resolve) => setImmediate(resolve))
-    const ahead = ranges.length * part - read
-    if (ahead > 2 * part + 1024 * 1024) t.fail(`${ahead} bytes ahead of the reader`)
-    asked = Math.max(asked, ahead)
+    const end = read + piece.length
+    const ahead = end > mebi ? Math.min(count, Math.floor((end - 1) / part) + 2) : 1
+    while (seen.open > 0 || seen.ranges.length < ahead) await new Promise((resolve) => setImmediate(resolve))
+    const bytes = seen.ranges.length * part - end
+    if (bytes > 2 * part + mebi) t.fail(`${bytes} bytes ahead of the reader`)
   }
-  t.equal(read, twice.length)
-  t.ok(asked > part, 'the next range comes while one is read')
-  t.equal(most, 2, 'two at a time')
-  t.same(ranges.slice(0, 2), [`bytes=0-${part - 1}`, `bytes=${part}-${2 * part - 1}`])
-  t.equal(ranges.length, Math.ceil(twice.length / part))
-  ranges.length = 0
+  for (const lends of [false, true]) {
+    seen.ranges.length = 0
+    const { body } = await storage.get('k')
+    let read = 0
+    const use = async (piece: Uint8Array): Promise<void> => {
+      read += piece.length
+      await reading(piece, read - piece.length)
+    }
+    if (lends) await eachPiece(body, use)
+    else for await (const chunk of body) await use(chunk as Buffer)
+    t.equal(read, twice.length)
+    t.same(seen.ranges.slice(0, 2), [`bytes=0-${part - 1}`, `bytes=${part}-${2 * part - 1}`])
+    t.equal(seen.ranges.length, count)
+  }
+  seen.most = 0
+  seen.held = true
+  seen.ranges.length = 0
+  seen.last = `bytes=${(count - 1) * part}-${twice.length - 1}`
+  const digest = await digestBody((await storage.get('k')).body, async () => {})
+  t.same(digest, { bytes: twice.length, sha256: createHash('sha256').update(twice).digest('hex') })
+  t.equal(seen.most, 2, 'two at a time')
+  seen.held = false
+  seen.ranges.length = 0
   const beginning = await storage.get('k')
   await once(beginning.body, 'readable')
   beginning.body.destroy()
-  t.equal(ranges.length, 1, 'who wants the beginning gets no more')
+  t.equal(seen.ranges.length, 1, 'who wants the beginning gets no more')
   await storage.put('empty', Buffer.alloc(0))
   t.equal((await buffer((await storage.get('empty')).body)).length, 0)
+}
+
+/** Bytes that are lent go to a file or a program, or nowhere when either end fails. */
+async function lent(t: Test, server: S3Server): Promise<void> {
+  const storage = new S3Storage({ settings: await server.bucket() })
+  await storage.put('k', large)
+  const sha256 = createHash('sha256').update(large).digest('hex')
+  const path = join(t.testdir(), 'file')
+  t.same(await saveBody((await storage.get('k')).body, path), { bytes: large.length, sha256 })
+  t.ok((await readFile(path)).equals(large))
+  const again = (await storage.get('k')).body
+  t.match(await saveBody(again, path).catch((error: unknown) => error), { code: 'EEXIST' }, 'nothing is written over')
+  t.ok(again.destroyed)
+  const { stdout } = await runProgram({ program: 'sha256sum', args: [], stdin: (await storage.get('k')).body })
+  t.match(stdout, sha256, 'to a program')
+  const closing = (await storage.get('k')).body
+  await runProgram({ program: 'head', args: ['-c', '1'], stdin: closing })
+  t.ok(closing.destroyed, 'to a program that has enough')
+  const stopping = new AbortController()
+  let used = 0
+  const stopped = digestBody((await storage.get('k', { signal: stopping.signal })).body, async (piece) => {
+    used += piece.length
+    if (used > 7 * mebi) stopping.abort()
+  })
+  t.equal(await codeOf(stopped), 'cancelled')
+  t.ok(used < large.length)
+  const failing = (await storage.get('k')).body
+  const failure = await digestBody(failing, () => Promise.reject(new Error('no room'))).catch((error: unknown) => error)
+  t.match(failure, { message: 'no room' })
+  t.ok(failing.destroyed)
 }
 
 async function abandoned(t: Test, server: S3Server): Promise<void> {
