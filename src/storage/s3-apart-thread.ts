@@ -11,7 +11,7 @@ const pieceBytes = 512 * 1024
 
 /**
  * What Node receives is garbage once it is copied. By itself V8 searches all of the heap at every 32 MB of that: to look among what is young
- * takes a tenth of the time (docs/decisions/0038-downloads.md).
+ * takes a tenth of the time (docs/decisions/0040-downloads.md).
  */
 const collectEveryBytes = 16 * 1024 * 1024
 setFlagsFromString('--expose-gc')

@@ -17,7 +17,7 @@ export interface Answer extends Head {
 
 /**
  * Sends requests from a thread of its own, and takes their answers into memory that is used again and again: otherwise each
- * few megabytes that are received have V8 search the heap of the whole process for what it could free (docs/decisions/0038-downloads.md).
+ * few megabytes that are received have V8 search the heap of the whole process for what it could free (docs/decisions/0040-downloads.md).
  *
  * The thread is started when it is needed and ended when it is not. It does not keep the process alive, but requests do.
  */
