@@ -21,6 +21,13 @@ export const policyDefinitions = {
     labels: [],
     help: 'Below this share of what is usual a backup is unusually small (growth.shrinkBelow), unless such swings are usual.',
   },
+  lifeboat_policy_collector_max_age_seconds: {
+    family: 'policy',
+    type: 'gauge',
+    unit: 'seconds',
+    labels: ['collector'],
+    help: 'How long the last look of this collector that worked may be ago (three turns). Beyond that it does not even fail: Lifeboat stands still, or its clock is wrong.',
+  },
   lifeboat_policy_job_timeout_seconds: {
     family: 'policy',
     type: 'gauge',

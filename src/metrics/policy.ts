@@ -39,6 +39,9 @@ export function writePolicy(metrics: MetricWriter, catalog: Catalog, policy: Pol
       metrics.set('lifeboat_policy_backup_max_age_seconds', { backup_type: 'external', database }, maxAgeSeconds)
     }
   }
+  for (const { collector, maxAgeSeconds } of catalog.collectors) {
+    metrics.set('lifeboat_policy_collector_max_age_seconds', { collector }, maxAgeSeconds)
+  }
   for (const { job, timeoutSeconds } of catalog.jobs) {
     metrics.set('lifeboat_policy_job_timeout_seconds', { job }, timeoutSeconds)
   }

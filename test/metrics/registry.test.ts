@@ -285,6 +285,8 @@ await t.test('unknown is not zero: a catalog before the first look', async (t) =
       'lifeboat_build_info',
       'lifeboat_policy_backup_grow_above_ratio',
       'lifeboat_policy_backup_shrink_below_ratio',
+      'lifeboat_policy_collector_max_age_seconds',
+      'lifeboat_policy_collector_max_age_seconds',
       'lifeboat_policy_rpo_seconds',
       'lifeboat_policy_rto_seconds',
     ],
