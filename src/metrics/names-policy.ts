@@ -35,6 +35,13 @@ export const policyDefinitions = {
     labels: ['job'],
     help: 'How long a run of the job may take; then it is ended. One that still goes on is stuck.',
   },
+  lifeboat_policy_recovery_window_seconds: {
+    family: 'policy',
+    type: 'gauge',
+    unit: 'seconds',
+    labels: ['repository'],
+    help: 'How far back every moment stays restorable (retention.window). No series where none is promised.',
+  },
   lifeboat_policy_retention_seconds: {
     family: 'policy',
     type: 'gauge',
