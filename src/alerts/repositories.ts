@@ -94,7 +94,7 @@ export const repositories: AlertGroup = {
       expr: `sum by (${place}) (increase(lifeboat_s3_request_errors_total[30m])) / sum by (${place}) (increase(lifeboat_s3_requests_total[30m])) > 0.1`,
       for: '15m',
       summary: `${there}: many requests to the bucket fail`,
-      description: '{{ $value | humanizePercentage }} of them are refused, not answered in time or broken off.',
+      description: 'More than a tenth of them are refused, not answered in time or broken off.',
       first: '`lifeboat check`',
       dashboard: 'sidecar',
     },

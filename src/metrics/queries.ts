@@ -37,6 +37,8 @@ const verdict = (result: string) =>
 const named = (query: string) => `label_replace(${query}, "job", "$1", "exported_job", "(.+)")`
 const ofJob = (metric: string) => `max by (cluster_name, job) (${named(metric)})`
 
+const aheadOf = (moment: string) => `(max by (cluster_name) (${moment}) - time()) > 60`
+
 /** Conditions that want somebody's attention, and nothing while all is well. Each side of a comparison is aggregated. */
 export const conditions: readonly ExampleQuery[] = [
   {
@@ -212,8 +214,9 @@ export const conditions: readonly ExampleQuery[] = [
   },
   {
     name: 'Clock ahead',
-    tells: "Backups from the future: the sidecar's clock or Prometheus's is wrong, and no age can be trusted.",
-    query: `(${newest} - time()) > 60`,
+    tells:
+      "Clusters with backups or looks from the future: the sidecar's clock or Prometheus's is wrong, and no age can be trusted.",
+    query: `${aheadOf('lifeboat_backup_last_success_timestamp_seconds')} or ${aheadOf('lifeboat_collector_last_success_timestamp_seconds')}`,
   },
 ]
 
