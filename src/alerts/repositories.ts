@@ -59,7 +59,7 @@ export const repositories: AlertGroup = {
       summary: `${there} costs more than it may`,
       description:
         'As things are now a month costs {{ $value | printf "%.2f" }} dollars, more than lifeboat_policy_monthly_cost_dollars.',
-      first: '`lifeboat cost` shows for what',
+      first: '`lifeboat report --cost` shows for what',
       dashboard: 'overview',
     },
     {

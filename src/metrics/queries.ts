@@ -110,7 +110,7 @@ export const conditions: readonly ExampleQuery[] = [
     name: 'Cannot be recovered',
     tells:
       'Clusters of which no repository can bring back everything. It belongs beside the two above, which say nothing then; give it a `for`.',
-    query: `(${rpo} and on (cluster_name) ${repositoryUp}) unless ${recoveryPoint('cluster_name')}`,
+    query: `(${rpo} and on (cluster_name) max by (cluster_name) (lifeboat_repository_up)) unless ${recoveryPoint('cluster_name')}`,
   },
   {
     name: 'Cannot be recovered from there',

@@ -8,6 +8,8 @@ const required = (type: string, database = 'app'): Line => ({
   labels: { backup_type: type, database },
   well: limit,
 })
+/** What is required of others changes nothing. */
+export const othersRequired = [required('dump', 'crm'), required('full')]
 const lastSuccess = 'lifeboat_backup_last_success_timestamp_seconds'
 const fresh = (type: string, labels: Line['labels'] = {}): Line => ({
   name: lastSuccess,
@@ -57,6 +59,9 @@ const counted = (alert: string, name: string, labels: Readonly<Record<string, st
   ...{ gone: 'silent', frozen: 'silent', zero: 'silent', half: 'fires' },
 })
 
+/** Of the case below: no backup at all. */
+const nothing = { 1: null, 7: null, 10: null, 12: null }
+
 export const backupCases: readonly Case[] = [
   tooOld('LifeboatBackupTooOld', 'dump'),
   {
@@ -84,13 +89,18 @@ export const backupCases: readonly Case[] = [
       { name: 'lifeboat_repository_up', labels: { repository: 'offsite' }, well: 1 },
       required('external'),
       fresh('external'),
+      // Somebody has dropped it.
+      fresh('dump', { database: 'dropped' }),
+      { ...required('dump', 'dropped'), well: null },
+      ...['full', 'incremental'].flatMap((type) => [required(type, ''), fresh(type, { database: '' })]),
     ],
-    value: () => 1,
+    value: () => 3,
     ...{ gone: 'fires', frozen: 'silent', zero: 'silent', half: 'silent' },
     also: {
-      empty: { outcome: 'fires', lines: { 1: null }, value: () => 0 },
-      'empty-and-down': { outcome: 'silent', lines: { 1: null, 4: 0 } },
-      'empty-and-unseen': { outcome: 'silent', lines: { 1: null, 4: null } },
+      empty: { outcome: 'fires', lines: { ...nothing }, value: () => 0 },
+      'empty-and-down': { outcome: 'silent', lines: { ...nothing, 4: 0 } },
+      'empty-and-unseen': { outcome: 'silent', lines: { ...nothing, 4: null } },
+      'not-dropped-here': { outcome: 'fires', lines: { 8: limit }, value: () => 4 },
       'not-required': { outcome: 'silent', lines: { 2: null } },
     },
   },
@@ -108,6 +118,7 @@ export const backupCases: readonly Case[] = [
       fresh('dump'),
       { ...fresh('dump', { repository: 'local' }), well: ago(1) },
       required('dump'),
+      ...othersRequired,
     ],
     ...{ gone: 'silent', frozen: 'silent', zero: 'silent', half: 'fires' },
     also: { 'not-required': { outcome: 'silent', lines: { 3: null } } },
@@ -117,12 +128,24 @@ export const backupCases: readonly Case[] = [
   {
     alert: 'LifeboatBackupRowsUnusual',
     labels: ofBackup('dump'),
-    lines: [{ ...unusual, bad: 1 }, deviation, ...bounds],
+    lines: [
+      { ...unusual, bad: 1 },
+      deviation,
+      ...bounds,
+      // What is large is another one.
+      ...[{ repository: 'local' }, { backup_type: 'full' }, { database: 'crm' }].map((other) => ({
+        ...deviation,
+        labels: { ...ofBackup('dump'), ...other },
+        well: 2,
+      })),
+    ],
     ...{ gone: 'silent', frozen: 'silent', zero: 'silent', half: 'fires' },
     beside: { 1: 0.5 },
     also: {
       small: { outcome: 'silent', lines: { 1: 0.5 } },
       large: { outcome: 'silent', lines: { 1: 2 } },
+      'as-small-as-may-be': { outcome: 'fires', lines: { 1: 0.7 } },
+      'as-large-as-may-be': { outcome: 'fires', lines: { 1: 1.5 } },
       'of-no-known-size': { outcome: 'fires', lines: { 1: null } },
     },
   },

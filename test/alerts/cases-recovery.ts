@@ -1,3 +1,4 @@
+import { othersRequired } from './cases-backups.ts'
 import { ageOf, ago, justInTime, limit } from './moments.ts'
 import type { AlertValue, Case, Line, Value } from './scenario.ts'
 
@@ -46,7 +47,7 @@ const up: Line = { name: 'lifeboat_repository_up', labels: inRepository(), well:
 /** Share of the samples of a window in which the objective was missed. */
 const missedIn = (seconds: number, ...[, { t, step, limit: most }, at]: Parameters<AlertValue>) => {
   let [all, missed] = [0, 0]
-  for (let then = t; then >= t - seconds; then -= step) {
+  for (let then = t; then >= Math.max(0, t - seconds); then -= step) {
     const moment = at(then)
     if (moment === null) continue
     all++
@@ -92,6 +93,7 @@ export const recoveryCases: readonly Case[] = [
       { name: 'lifeboat_policy_retention_seconds', labels: inRepository(), well: times(100) },
       oldest(ago(3), { repository: 'local' }),
       oldest(ago(3), { backup_type: 'full' }),
+      ...othersRequired,
     ],
     ...{ gone: 'fires', frozen: 'silent', zero: 'silent', half: 'silent' },
     also: {
@@ -152,7 +154,7 @@ export const recoveryCases: readonly Case[] = [
       ]
       return long > 0.06 && short > 0.06 ? long : days
     },
-    ...{ step: 900, before: 290, delay: 1 },
+    ...{ step: 900, before: 110, delay: 1 },
     ...{ gone: 'silent', frozen: 'later', zero: 'fires', half: 'silent' },
     also: {
       elsewhere: { outcome: 'silent', lines: { 2: ago(0.1) } },
@@ -189,6 +191,11 @@ export const recoveryCases: readonly Case[] = [
       'as-old-as-that': { outcome: 'silent', lines: { 0: ago(0.5), 2: ago(1) }, always: true },
       'with-a-hole': { outcome: 'always', lines: { 0: ago(0.5) }, always: true },
       'lost-what-was-old': { outcome: 'fires', lines: { 2: ago(0.6) } },
+      'was-just-long-enough': {
+        outcome: 'fires',
+        lines: { 0: ({ t, since, limit: most }) => t - (since < 0 ? 1 : 0.5) * most, 2: ago(0.6) },
+        always: true,
+      },
       'nothing-promised': { outcome: 'silent', lines: { 1: null } },
     },
   },

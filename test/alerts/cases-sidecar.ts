@@ -36,7 +36,7 @@ export const sidecarCases: readonly Case[] = [
     alert: 'LifeboatRepositoryBehind',
     labels: offsite,
     lines: [
-      { ...point('offsite'), bad: ago(2), edge: ago(1.1) },
+      { ...point('offsite'), bad: ago(2), edge: ({ t, limit: most }) => t - 0.1 * most - most },
       point('local'),
       { name: 'lifeboat_policy_rpo_seconds', well: limit },
     ],

@@ -47,16 +47,28 @@ const shrinking =
   ({ since, step }) =>
     400 - (since / step) * each
 
-const filling = (alert: string, of: string, labels: Readonly<Record<string, string>>, times: Partial<Case>): Case => ({
+/** A disk that is full at once is not filling any more: another alert tells of it. */
+const filling = (
+  alert: string,
+  of: string,
+  labels: Readonly<Record<string, string>>,
+  { each, ...times }: Pick<Case, 'step' | 'before' | 'delay'> & { readonly each: number },
+): Case => ({
   alert,
   labels,
   lines: [
-    { name: `lifeboat_${of}_free_bytes`, labels, well: 400, bad: shrinking(8), edge: shrinking(0.5) },
+    { name: `lifeboat_${of}_free_bytes`, labels, well: 400, bad: shrinking(each), edge: shrinking(0.5) },
     { name: `lifeboat_${of}_capacity_bytes`, labels, well: 1000 },
+    // One that does not fill, and has little room.
+    ...('repository' in labels ? [100, 1000] : []).map((well, index) => ({
+      name: `lifeboat_${of}_${index === 0 ? 'free' : 'capacity'}_bytes`,
+      labels: { repository: 'local' },
+      well,
+    })),
   ],
-  ...{ ...standing, zero: 'fires', half: 'fires' },
+  ...{ ...standing, zero: 'always', half: 'fires' },
   ...times,
-  also: { roomy: { outcome: 'silent', lines: { 1: 450 } } },
+  also: { roomy: { outcome: 'silent', lines: { 1: 500 } } },
 })
 
 const nearlyFull = (alert: string, of: string, labels: Readonly<Record<string, string>>): Case => ({
@@ -94,7 +106,7 @@ export const walCases: readonly Case[] = [
       'to-be-received': { outcome: 'silent', lines: { 2: 0 } },
     },
   },
-  filling('LifeboatWalArchiveDiskFilling', 'wal_archive', {}, { before: 65, delay: 6 }),
+  filling('LifeboatWalArchiveDiskFilling', 'wal_archive', {}, { each: 6, step: 900, before: 10, delay: 13 }),
   nearlyFull('LifeboatWalArchiveDiskNearlyFull', 'wal_archive', {}),
   {
     ...above('LifeboatWalBacklog', 'lifeboat_wal_backlog_bytes', offsite, { bad: 2 * gibi, edge: gibi }),
@@ -137,7 +149,7 @@ export const walCases: readonly Case[] = [
   downOf('LifeboatSlotInactive', 'lifeboat_replication_slot_active', { slot: 'old' }, 'silent'),
 
   downOf('LifeboatRepositoryDown', 'lifeboat_repository_up', offsite, 'silent'),
-  filling('LifeboatRepositoryFilling', 'repository', offsite, { before: 125, delay: 6 }),
+  filling('LifeboatRepositoryFilling', 'repository', offsite, { each: 5, step: 1800, before: 12, delay: 9 }),
   nearlyFull('LifeboatRepositoryNearlyFull', 'repository', offsite),
   downOf('LifeboatRepositoryPostureWeak', 'lifeboat_repository_posture', { ...offsite, check: 'public' }, 'fires'),
   above('LifeboatRepositoryForeignObjects', 'lifeboat_repository_foreign_objects', offsite, { bad: 3 }),

@@ -1,5 +1,5 @@
-import type { Rule } from '../../src/alerts/render.ts'
 import { expand } from './template.ts'
+import type { AlertRule } from './trials.ts'
 
 /** The moment of a sample. */
 export interface Now {
@@ -29,9 +29,9 @@ export interface Line {
 
 /**
  * Whether it fires as soon as it has held for its `for`, and at the end: `once` only at first, `later` only at the end;
- * `always` before that as well.
+ * `always` before that as well, `early` before that and then not to the end.
  */
-export type Outcome = 'silent' | 'fires' | 'once' | 'later' | 'always'
+export type Outcome = 'silent' | 'fires' | 'once' | 'later' | 'always' | 'early'
 
 /** From the value of the first line that is bad; `at` tells what that was at another time. */
 export type AlertValue = (x: number, now: Now, at: (t: number) => number | null) => number
@@ -72,14 +72,13 @@ export interface Further {
   readonly value?: AlertValue
 }
 
-type AlertRule = Extract<Rule, { alert: string }>
-
 interface Series {
   readonly series: string
   readonly values: string
 }
 
-const stepsAfter = 16
+/** Until what is to come later has come. */
+const stepsForLater = 16
 
 export const secondsOf = (duration: string): number => {
   const [, count = '0', unit = 's'] = /^(\d+)([smhd])$/.exec(duration) ?? []
@@ -92,7 +91,14 @@ export function build(one: Case, rule: AlertRule): { readonly step: number; read
   const step = one.step ?? (lasting === 0 ? 60 : lasting / 5)
   const start = step * (one.before ?? 3)
   const first = start + (one.delay ?? 0) * step + lasting
-  const end = first + stepsAfter * step
+  const outcomes = [
+    one.gone,
+    one.frozen,
+    one.zero,
+    one.half,
+    ...Object.values(one.also ?? {}).map(({ outcome }) => outcome),
+  ]
+  const end = first + (outcomes.includes('later') ? stepsForLater : 2) * step
   const nowAt = (t: number): Now => ({ t, since: t - start, step, limit: 5 * step })
   const valueAt = (value: Value | undefined, t: number) => {
     const found = typeof value === 'function' ? value(nowAt(t)) : value
@@ -213,8 +219,8 @@ export function build(one: Case, rule: AlertRule): { readonly step: number; read
     interval: `${step}s`,
     input_series: [...series].map(([name, values]): Series => ({ series: name, values })),
     alert_rule_test: [
-      at(first - step, ['always']),
-      at(first, ['always', 'fires', 'once']),
+      at(first - step, ['always', 'early']),
+      at(first, ['always', 'early', 'fires', 'once']),
       at(end, ['always', 'fires', 'later']),
     ],
   }
