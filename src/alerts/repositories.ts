@@ -86,7 +86,7 @@ export const repositories: AlertGroup = {
       for: '1h',
       summary: `${there} holds objects of others`,
       description: '{{ $value }} objects in the part that belongs to this cluster were made by something else.',
-      first: `${log('foreign')} names a few`,
+      first: `${log('objects of somebody else')} names a few`,
       dashboard: 'overview',
     },
     {

@@ -22,4 +22,6 @@ await t.test('every mistake in a rule is noticed', async (t) => {
   t.equal(said.size, trials.length, 'each has a name of its own')
   const unnoticed = [...said].filter(([, complaint]) => complaint === '').map(([name]) => name)
   t.same(unnoticed, [])
+  const broken = [...said].filter(([, complaint]) => /parse error/.test(complaint)).map(([name]) => name)
+  t.same(broken, [], 'each is a rule that Prometheus takes')
 })
