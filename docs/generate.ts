@@ -1,4 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises'
+import { renderAlertsDocument } from '../src/alerts/document.ts'
+import { renderPrometheusRule, renderRules } from '../src/alerts/render.ts'
 import { renderConfigurationDocument, renderExample } from '../src/config/document.ts'
 import { renderErrorsDocument } from '../src/domain/errors.ts'
 import { renderMetricsDocument } from '../src/metrics/document.ts'
@@ -9,6 +11,9 @@ export const pages: readonly (readonly [file: string, render: () => string | Pro
   ['lifeboat.example.yaml', renderExample],
   ['errors.md', renderErrorsDocument],
   ['metrics.md', renderMetricsDocument],
+  ['alerts.md', renderAlertsDocument],
+  ['../alerts/lifeboat.rules.yml', renderRules],
+  ['../alerts/prometheusrule.yaml', renderPrometheusRule],
 ]
 
 /** Writes the pages that are not as the code says, and names them. */
@@ -19,7 +24,7 @@ async function writePages(): Promise<void> {
     const present = await readFile(place, 'utf8').catch(() => null)
     if (present === wanted) continue
     await writeFile(place, wanted)
-    console.log(`wrote docs/${file}`)
+    console.log(`wrote ${new URL(file, `file:///docs/`).pathname.slice(1)}`)
   }
 }
 

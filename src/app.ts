@@ -9,6 +9,7 @@ import { createCore } from './core.ts'
 import { costsOf } from './costs.ts'
 import { isExternalId } from './domain/backup.ts'
 import { LifeboatError, toFailure } from './domain/errors.ts'
+import { lookAtKeys } from './encryption/age.ts'
 import { inspectDump } from './external/inspect.ts'
 import type { RenderedMetrics } from './http/ports.ts'
 import { createHttpServer } from './http/server.ts'
@@ -96,6 +97,7 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
           clock,
         }),
     wal: wal?.sources ?? null,
+    keys: lookAtKeys(config.encryption),
     databases: config.postgres.databases,
     history: runner,
     clock,

@@ -8,6 +8,7 @@ import t, { type Test } from 'tap'
 import { type App, createApp } from '../src/app.ts'
 import { systemClock } from '../src/clock.ts'
 import { loadConfig } from '../src/config/load.ts'
+import { type MetricDefinition, metricDefinitions } from '../src/metrics/names.ts'
 import type { Run } from '../src/runner/job.ts'
 import { parseExposition, promtoolComplaints, type Sample } from './support/exposition.ts'
 import { keptLog } from './support/log.ts'
@@ -94,6 +95,7 @@ function value(
   )?.value
 }
 
+const definitions: ReadonlyMap<string, MetricDefinition> = new Map(Object.entries(metricDefinitions))
 const dumps = (repository: string) => ({ repository, backup_type: 'dump' })
 
 await t.test('the sidecar from the first scrape to a backup that was lost', async (t) => {
@@ -121,6 +123,13 @@ await t.test('the sidecar from the first scrape to a backup that was lost', asyn
       'the policy is there all the same',
     )
     t.equal(promtoolComplaints(await sidecar.metricsText()), '', 'promtool has nothing to say')
+    const ours = samples.filter(({ name }) => name.startsWith('lifeboat_'))
+    t.ok(ours.length > 20)
+    for (const { name, labels } of ours) {
+      const own: readonly string[] | undefined = definitions.get(name)?.labels
+      const wanted = name === 'lifeboat_build_info' ? own : ['cluster_name', ...(own ?? [])]
+      t.same(Object.keys(labels), wanted, `${name}: alerts and dashboards rely on its labels`)
+    }
     t.equal((await fetch(`${sidecar.app.url}/-/ready`)).status, 200)
   })
 

@@ -37,6 +37,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   fetch: ['clock', 'domain', 'repository', 'storage'],
   notify: ['clock', 'config', 'domain', 'runner'],
   metrics: ['domain', 'observe', 'runner'],
+  alerts: ['metrics'],
   http: ['clock', 'config', 'domain', 'metrics', 'observe', 'runner'],
   check: [
     'clock',

@@ -188,13 +188,17 @@ export const sidecar = assemble({
         seriesPanel({
           id: 10,
           title: 'Age of what was seen',
-          description: 'Since the last look of each collector that worked.',
+          description: 'Since the last look of each collector that worked. Above its limit nothing looks any more.',
           unit: 's',
           width: 12,
           targets: [
             {
               query: age('max by (cluster_name, collector) (lifeboat_collector_last_success_timestamp_seconds)'),
               legend: '{{cluster_name}} {{collector}}',
+            },
+            {
+              query: 'max by (cluster_name, collector) (lifeboat_policy_collector_max_age_seconds)',
+              legend: '{{cluster_name}} {{collector}} limit',
             },
           ],
         }),

@@ -146,7 +146,10 @@ export const wal = assemble({
           unit: 's',
           width: 12,
           absent: 'no physical backup, or unknown',
-          targets: [{ query: window, legend }],
+          targets: [
+            { query: window, legend },
+            { query: ofRepository('lifeboat_policy_recovery_window_seconds'), legend: `${legend} promised` },
+          ],
         }),
         seriesPanel({
           id: 8,

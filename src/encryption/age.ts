@@ -45,6 +45,18 @@ export async function decryptStage({ identityFile }: EncryptionConfig): Promise<
   return { program: 'age', args: ['--decrypt', '--identity', identityFile] }
 }
 
+/**
+ * Sees that the files with the keys are still there and can be used; null where there are none. Nothing is stored without the
+ * public keys, and nothing read without the private one: that must not be learned from a restore.
+ */
+export function lookAtKeys({ recipientsFile, identityFile }: EncryptionConfig): (() => Promise<void>) | null {
+  if (recipientsFile === null && identityFile === null) return null
+  return async () => {
+    if (recipientsFile !== null) await readRecipients(recipientsFile)
+    if (identityFile !== null) await readIdentities(identityFile)
+  }
+}
+
 // Found by turning over every bit of an encrypted file, and by giving age every kind of key that it does not take.
 const ofKeys =
   /^(?:reading "|malformed (?:SSH )?recipient|unknown recipient type|failed to parse recipient file|failed to obtain passphrase)/

@@ -25,6 +25,8 @@ picture in the background. One that fails or hangs keeps what it saw last and sa
 - What is not known has no series: 0 always means zero. "Never" is therefore asked with \`unless\`, not with \`== 0\`.
 - Moments are given, never ages: \`time() - x_timestamp_seconds\` goes on growing when Lifeboat stops.
 - Limits come from the configuration as \`lifeboat_policy_*\`, so the same alert rules serve every cluster.
+- The label \`job\` is that of Lifeboat. Prometheus calls it \`exported_job\`, since targets have a \`job\` of their own, unless
+  \`honor_labels\` is set: queries here take either.
 - Where two sidecars may watch one cluster, aggregate both sides of a comparison with \`max by (…)\`.
 - \`backup_type\` is \`dump\`, \`full\`, \`incremental\` or \`external\`; \`level\` is \`artifact\`, \`restore\` or \`data\`; \`result\` is
   \`pass\`, \`fail\` or \`inconclusive\`. No label holds a backup id: ask the API for inventories.
@@ -60,7 +62,7 @@ export function renderMetricsDocument(): string {
   })
   const examples = [
     '## Conditions\n',
-    'They give nothing while all is well, so each can be an alert.\n',
+    'They give nothing while all is well. The [alerts](alerts.md) are made of them, and of some more.\n',
     ...conditions.map(describe),
     '## Figures\n',
     ...figures.map(describe),

@@ -21,12 +21,26 @@ export const policyDefinitions = {
     labels: [],
     help: 'Below this share of what is usual a backup is unusually small (growth.shrinkBelow), unless such swings are usual.',
   },
+  lifeboat_policy_collector_max_age_seconds: {
+    family: 'policy',
+    type: 'gauge',
+    unit: 'seconds',
+    labels: ['collector'],
+    help: 'How long the last look of this collector that worked may be ago (three turns). Beyond that it does not even fail: Lifeboat stands still, or its clock is wrong.',
+  },
   lifeboat_policy_job_timeout_seconds: {
     family: 'policy',
     type: 'gauge',
     unit: 'seconds',
     labels: ['job'],
     help: 'How long a run of the job may take; then it is ended. One that still goes on is stuck.',
+  },
+  lifeboat_policy_recovery_window_seconds: {
+    family: 'policy',
+    type: 'gauge',
+    unit: 'seconds',
+    labels: ['repository'],
+    help: 'How far back every moment stays restorable (retention.window). No series where none is promised.',
   },
   lifeboat_policy_retention_seconds: {
     family: 'policy',

@@ -39,11 +39,15 @@ export function writePolicy(metrics: MetricWriter, catalog: Catalog, policy: Pol
       metrics.set('lifeboat_policy_backup_max_age_seconds', { backup_type: 'external', database }, maxAgeSeconds)
     }
   }
+  for (const { collector, maxAgeSeconds } of catalog.collectors) {
+    metrics.set('lifeboat_policy_collector_max_age_seconds', { collector }, maxAgeSeconds)
+  }
   for (const { job, timeoutSeconds } of catalog.jobs) {
     metrics.set('lifeboat_policy_job_timeout_seconds', { job }, timeoutSeconds)
   }
-  for (const [repository, { keepForSeconds }] of policy.retention) {
+  for (const [repository, { keepForSeconds, windowSeconds }] of policy.retention) {
     metrics.set('lifeboat_policy_retention_seconds', { repository }, keepForSeconds)
+    metrics.set('lifeboat_policy_recovery_window_seconds', { repository }, windowSeconds)
   }
   metrics.set('lifeboat_policy_backup_shrink_below_ratio', {}, policy.growth.shrinkBelow)
   metrics.set('lifeboat_policy_backup_grow_above_ratio', {}, policy.growth.growAbove)

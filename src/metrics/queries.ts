@@ -11,6 +11,18 @@ const byDatabase = 'cluster_name, backup_type, database'
 const required = `max by (${byDatabase}) (lifeboat_policy_backup_max_age_seconds)`
 /** What other tools write goes into no repository. */
 const own = `max by (${byDatabase}) (lifeboat_policy_backup_max_age_seconds{backup_type!="external"})`
+/** Limits that hold for all of a cluster. */
+const limit = (metric: string) => `max by (cluster_name) (lifeboat_policy_${metric})`
+const newestOf = (types: string) =>
+  `max by (${byBackup}) (lifeboat_backup_last_success_timestamp_seconds{backup_type${types}})`
+const olderThanAllowed = (types: string) =>
+  `(time() - ${newestOf(types)}) > on (${byDatabase}) group_left () ${required}`
+/** Of size; a swing that is usual is none, and one of which nobody knows that is one. */
+const small = `min by (${byBackup}) (lifeboat_backup_deviation_ratio) < on (cluster_name) group_left () ${limit('backup_shrink_below_ratio')}`
+const large = `max by (${byBackup}) (lifeboat_backup_deviation_ratio) > on (cluster_name) group_left () ${limit('backup_grow_above_ratio')}`
+/** Of a directory that is not watched any more, or cannot be seen, nothing is gone. */
+const watchSeen = 'max by (cluster_name, repository) (lifeboat_backups{backup_type="external"})'
+const unusual = `max by (${byBackup}) (lifeboat_backup_unusual)`
 const newest = `max by (${byBackup}) (lifeboat_backup_last_success_timestamp_seconds)`
 const proven = `max by (${byBackup}) (lifeboat_backup_proven_timestamp_seconds)`
 const rpo = 'max by (cluster_name) (lifeboat_policy_rpo_seconds)'
@@ -24,6 +36,8 @@ const verdict = (result: string) =>
  */
 const named = (query: string) => `label_replace(${query}, "job", "$1", "exported_job", "(.+)")`
 const ofJob = (metric: string) => `max by (cluster_name, job) (${named(metric)})`
+
+const aheadOf = (moment: string) => `(max by (cluster_name) (${moment}) - time()) > 60`
 
 /** Conditions that want somebody's attention, and nothing while all is well. Each side of a comparison is aggregated. */
 export const conditions: readonly ExampleQuery[] = [
@@ -46,12 +60,22 @@ export const conditions: readonly ExampleQuery[] = [
   {
     name: 'Collector failing',
     tells: 'Parts of the picture that are not being refreshed.',
-    query: 'max by (cluster_name, collector) (lifeboat_collector_success) == 0',
+    query: 'max by (cluster_name, collector) (lifeboat_collector_success{collector!="encryption"}) == 0',
+  },
+  {
+    name: 'Key unreadable',
+    tells: 'Clusters of which a sidecar cannot use the keys of the encryption any more.',
+    query: 'min by (cluster_name) (lifeboat_collector_success{collector="encryption"}) == 0',
   },
   {
     name: 'Backup too old',
     tells: 'Databases whose newest backup in a repository is older than the policy allows.',
-    query: `(time() - ${newest}) > on (${byDatabase}) group_left () ${required}`,
+    query: olderThanAllowed('!="external"'),
+  },
+  {
+    name: 'Watched dump too old',
+    tells: 'Databases whose newest whole dump of another tool is older than the policy allows.',
+    query: olderThanAllowed('="external"'),
   },
   {
     name: 'Never backed up',
@@ -77,15 +101,16 @@ export const conditions: readonly ExampleQuery[] = [
     query: `(time() - ${recoveryPoint('cluster_name')}) > ${rpo}`,
   },
   {
-    name: 'Objective missed there',
-    tells: 'Repositories from which a recovery would lose more work right now than the objective allows.',
-    query: `(time() - ${recoveryPoint('cluster_name, repository')}) > on (cluster_name) group_left () ${rpo}`,
+    name: 'Behind another',
+    tells:
+      'Repositories from which a recovery would lose more than from the best one, by more than the objective allows.',
+    query: `(${recoveryPoint('cluster_name')} - on (cluster_name) group_right () ${recoveryPoint('cluster_name, repository')}) > on (cluster_name) group_left () ${rpo}`,
   },
   {
     name: 'Cannot be recovered',
     tells:
       'Clusters of which no repository can bring back everything. It belongs beside the two above, which say nothing then; give it a `for`.',
-    query: `(${rpo} and on (cluster_name) ${repositoryUp}) unless ${recoveryPoint('cluster_name')}`,
+    query: `(${rpo} and on (cluster_name) max by (cluster_name) (lifeboat_repository_up)) unless ${recoveryPoint('cluster_name')}`,
   },
   {
     name: 'Cannot be recovered from there',
@@ -118,10 +143,10 @@ export const conditions: readonly ExampleQuery[] = [
     query: 'max by (cluster_name, repository, state) (lifeboat_backups_unusable) > 0',
   },
   {
-    name: 'Unusual backup',
+    name: 'Rows unusual',
     tells:
-      'Databases whose newest backup is unusually small or large, in its size or its rows: the log names the tables.',
-    query: `max by (${byBackup}) (lifeboat_backup_unusual) == 1`,
+      'Databases whose newest backup has the usual size, and unusually few or many rows: the log names the tables.',
+    query: `${unusual} == 1 unless on (${byBackup}) (${small}) unless on (${byBackup}) (${large})`,
   },
   {
     name: 'Watched dump broken',
@@ -137,12 +162,17 @@ export const conditions: readonly ExampleQuery[] = [
   {
     name: 'Watched database gone',
     tells: 'Databases that had dumps in a watched directory within the last week and have none now.',
-    query: `max by (${byBackup}) (last_over_time(lifeboat_backup_last_success_timestamp_seconds{backup_type="external"}[7d])) unless ${newest}`,
+    query: `max by (${byBackup}) (last_over_time(lifeboat_backup_last_success_timestamp_seconds{backup_type="external"}[7d])) unless on (${byBackup}) ${newest} and on (cluster_name, repository) ${watchSeen}`,
   },
   {
     name: 'Backup shrank',
     tells: 'Newest backups that are far smaller than usual; the log names the tables, or the file (`unusually small`).',
-    query: `min by (${byBackup}) (lifeboat_backup_deviation_ratio) < 0.7`,
+    query: `(${small}) unless on (${byBackup}) ${unusual} == 0`,
+  },
+  {
+    name: 'Backup grew',
+    tells: 'Newest backups that are far larger than usual; the log names the tables, or the file (`unusually large`).',
+    query: `(${large}) unless on (${byBackup}) ${unusual} == 0`,
   },
   {
     name: 'Nobody writes',
@@ -184,8 +214,9 @@ export const conditions: readonly ExampleQuery[] = [
   },
   {
     name: 'Clock ahead',
-    tells: "Backups from the future: the sidecar's clock or Prometheus's is wrong, and no age can be trusted.",
-    query: `(${newest} - time()) > 60`,
+    tells:
+      "Clusters with backups or looks from the future: the sidecar's clock or Prometheus's is wrong, and no age can be trusted.",
+    query: `${aheadOf('lifeboat_backup_last_success_timestamp_seconds')} or ${aheadOf('lifeboat_collector_last_success_timestamp_seconds')}`,
   },
 ]
 

@@ -157,6 +157,8 @@ export interface CollectorState {
   readonly durationSeconds: number | null
   readonly lastSuccessAt: Date | null
   readonly failure: Failure | null
+  /** The last look that worked should never be longer ago than that: else the looking itself stands still. */
+  readonly maxAgeSeconds: number
 }
 
 /**

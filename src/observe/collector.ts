@@ -40,10 +40,12 @@ export interface CollectorOptions<T> {
 
 const stopGraceMs = 1_000
 const longestPauseMs = 3_600_000
+const turnsUntilOld = 3
 
 export function createCollector<T>(options: CollectorOptions<T>): Collector<T> {
   const { name, look, clock, log, intervalSeconds, timeoutSeconds, onChange } = options
   const { retrySeconds = intervalSeconds } = options
+  const maxAgeSeconds = turnsUntilOld * (intervalSeconds + timeoutSeconds)
   const stopping = new AbortController()
   let state: CollectorState = Object.freeze({
     collector: name,
@@ -51,6 +53,7 @@ export function createCollector<T>(options: CollectorOptions<T>): Collector<T> {
     durationSeconds: null,
     lastSuccessAt: null,
     failure: null,
+    maxAgeSeconds,
   })
   let value: T | null = null
   let loop: Promise<void> | null = null
@@ -81,6 +84,7 @@ export function createCollector<T>(options: CollectorOptions<T>): Collector<T> {
       durationSeconds: (clock.monotonic() - startedAt) / 1000,
       lastSuccessAt: failure === null ? clock.now() : state.lastSuccessAt,
       failure,
+      maxAgeSeconds,
     })
     // One line when it begins to fail (or fails otherwise) and one when it recovers, not one every interval.
     if (failure !== null && former?.message !== failure.message) log.warn({ collector: name, failure }, 'look failed')

@@ -42,6 +42,8 @@ export interface ObserverOptions {
   }
   /** Looks at the server's archiver; null: there is no server to look at. */
   readonly archiver: ((signal: AbortSignal) => Promise<ArchiverView>) | null
+  /** Fails when a key of the encryption cannot be used any more. Default: there are none. */
+  readonly keys?: ((signal: AbortSignal) => Promise<unknown>) | null
   /** What looks at the WAL; null: nobody wants to know. */
   readonly wal: WalSources | null
   /** Databases that the user wants backed up; null: all that the server has. */
@@ -133,6 +135,7 @@ export function createObserver(options: ObserverOptions): Observer {
     ...repositories,
     ...inWatches,
     ...(wal?.collectors ?? []),
+    ...(options.keys ? [collect('encryption', options.keys)] : []),
     history,
   ]
   const historyThrottle = createThrottle({

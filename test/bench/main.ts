@@ -11,6 +11,7 @@ import { benchJobs } from './jobs.ts'
 import { benchMemory } from './memory.ts'
 import { benchRestore } from './restore.ts'
 import { benchRetention } from './retention.ts'
+import { benchRules } from './rules.ts'
 import { benchS3 } from './s3.ts'
 import { benchShip } from './ship.ts'
 import { benchStored } from './stored.ts'
@@ -49,6 +50,7 @@ const parts: Readonly<Record<string, () => Promise<readonly Figure[]>>> = {
   s3: () => benchS3(Number(values.bytes)),
   memory: () => benchMemory(base, [10, 200]),
   retention: async () => benchRetention(),
+  rules: () => benchRules(base, 200),
 }
 // What is measured waits on a clock that keeps no process alive: the sidecar has its server for that.
 const alive = setInterval(() => {}, 60_000)

@@ -6,7 +6,7 @@ import { Readable } from 'node:stream'
 import t from 'tap'
 import type { EncryptionConfig } from '../../src/config/validated.ts'
 import { LifeboatError, toFailure } from '../../src/domain/errors.ts'
-import { decryptStage, encryptStage } from '../../src/encryption/age.ts'
+import { decryptStage, encryptStage, lookAtKeys } from '../../src/encryption/age.ts'
 import { decryptBytes, encryptBytes, filterThrough } from '../../src/encryption/filter.ts'
 import { runProgram } from '../../src/postgres/programs.ts'
 import { ageKey, encryptingFor } from '../support/age.ts'
@@ -29,6 +29,17 @@ const ssh = async (name: string, ...args: string[]) => {
   await runProgram({ program: 'ssh-keygen', args: ['-q', '-N', '', '-f', file, ...args] })
   return file
 }
+
+await t.test('keys that are gone are missed before they are needed', async (t) => {
+  const { file: privateFile } = await ageKey(directory, 'gone')
+  const keys = { recipients: [], recipientsFile: null, identityFile: privateFile }
+  t.equal(lookAtKeys({ ...keys, identityFile: null }), null, 'there is nothing to look at')
+  const look = async (config: EncryptionConfig) => lookAtKeys(config)?.()
+  t.match(await failing(look(keys)), { code: 'none' })
+  await rm(privateFile)
+  t.match(await failing(look(keys)), { code: 'config-invalid' })
+  t.match(await failing(look({ ...keys, recipientsFile: privateFile, identityFile: null })), { code: 'config-invalid' })
+})
 
 await t.test('what goes in comes out, of any size', async (t) => {
   for (const size of [0, 1, 65_535, 65_536, 65_537, 300_000]) {

@@ -105,6 +105,18 @@ const watchOnly: Partial<Catalog> = {
   watches: [watch(0)],
 }
 
+/** The newest backup has so many bytes, and those before it had 2000. */
+const sized = (storedBytes: number): Partial<Catalog> => ({
+  repositories: [
+    repository('a', [
+      ...[100, 200, 300].map((minutes) => backup(minutes, { id: `early-${minutes}`, storedBytes: 2_000 })),
+      { ...app, storedBytes },
+      crm,
+    ]),
+    repository('b'),
+  ],
+})
+
 /** Each picture of a cluster at minute 600, and the conditions that hold then, with how many results. All others have none. */
 const pictures: readonly (readonly [string, Partial<Catalog>, Readonly<Record<string, number>>])[] = [
   ['all is well', {}, {}],
@@ -123,7 +135,7 @@ const pictures: readonly (readonly [string, Partial<Catalog>, Readonly<Record<st
   [
     'a database is stale in one repository',
     { repositories: [repository('a'), repository('b', [backup(50), crm], [proof(backup(50), 520, whole), ...proofs])] },
-    { 'Backup too old': 1, 'Objective missed there': 1 },
+    { 'Backup too old': 1, 'Behind another': 1 },
   ],
   [
     'everything is stale, and the server is only remembered',
@@ -137,7 +149,6 @@ const pictures: readonly (readonly [string, Partial<Catalog>, Readonly<Record<st
       'Collector failing': 1,
       'Backup too old': 1,
       'Objective missed': 1,
-      'Objective missed there': 1,
       'Cannot be recovered from there': 1,
       'Never backed up there': 1,
     },
@@ -159,7 +170,7 @@ const pictures: readonly (readonly [string, Partial<Catalog>, Readonly<Record<st
       repositories: [repository('a', [backup(200)], [proof(backup(200), 520, whole)])],
       collectors: looks.filter(({ collector }) => collector !== 'repository:b'),
     },
-    { 'Objective missed': 1, 'Objective missed there': 1, 'Never backed up': 1, 'Never backed up there': 1 },
+    { 'Objective missed': 1, 'Never backed up': 1, 'Never backed up there': 1 },
   ],
   [
     'a repository has one database only',
@@ -223,11 +234,11 @@ const pictures: readonly (readonly [string, Partial<Catalog>, Readonly<Record<st
     { 'Unusable backups': 1, 'Expiry blocked': 1 },
   ],
   [
-    'a backup is unusual in one repository',
+    'the rows of a backup are unusual in one repository',
     {
       repositories: ['a', 'b'].map((name) => repository(name, [odd, crm], [proof(odd, 520, whole), ...proofs])),
     },
-    { 'Unusual backup': 1 },
+    { 'Rows unusual': 1 },
   ],
   [
     'a disk is nearly full',
@@ -250,20 +261,18 @@ const pictures: readonly (readonly [string, Partial<Catalog>, Readonly<Record<st
   ['another tool dumps as well', { watches: [watch(0)] }, {}],
   ['another tool alone dumps', watchOnly, {}],
   ['another tool left a torn file', { ...watchOnly, watches: [watch(1)] }, { 'Watched dump broken': 1 }],
-  ['another tool left nothing', { ...watchOnly, watches: [watch(0, [])] }, { 'Watched directory empty': 1 }],
   [
-    'a backup has half of its size',
-    {
-      repositories: [
-        repository('a', [
-          ...[100, 200, 300].map((minutes) => backup(minutes, { id: `early-${minutes}`, storedBytes: 2_000 })),
-          { ...app, storedBytes: 1_000 },
-          crm,
-        ]),
-        repository('b'),
-      ],
-    },
-    { 'Backup shrank': 1 },
+    'another tool dumps no more',
+    { ...watchOnly, watches: [watch(0, [backup(50, { id: file.id, type: 'external' })])] },
+    { 'Watched dump too old': 1 },
+  ],
+  ['another tool left nothing', { ...watchOnly, watches: [watch(0, [])] }, { 'Watched directory empty': 1 }],
+  ['a backup has half of its size', sized(1_000), { 'Backup shrank': 1 }],
+  ['a backup has twice its size', sized(4_000), { 'Backup grew': 1 }],
+  [
+    'a key cannot be read',
+    { collectors: [...looks, collectorState('encryption', { success: false })] },
+    { 'Key unreadable': 1 },
   ],
 ]
 

@@ -31,7 +31,14 @@ function collector<T>(t: Test, look: CollectorOptions<T>['look']) {
 await t.test('looks at the start and at each interval', async (t) => {
   let looks = 0
   const { made, clock, changes } = collector(t, async () => ++looks)
-  t.same(made.state(), { collector: 'disk', success: null, durationSeconds: null, lastSuccessAt: null, failure: null })
+  t.same(made.state(), {
+    collector: 'disk',
+    success: null,
+    durationSeconds: null,
+    lastSuccessAt: null,
+    failure: null,
+    maxAgeSeconds: 36,
+  })
   t.equal(made.value(), null)
   made.start()
   made.start()

@@ -213,6 +213,17 @@ await t.test('the first look may fail: complete means looked at, not good', asyn
   )
 })
 
+await t.test('a key that is gone is a look that fails, and nothing else', async (t) => {
+  const keys = async () => {
+    throw new LifeboatError('config-invalid', 'key.txt: there is no such file')
+  }
+  const { observer } = observe(t, t.testdir({}), { keys })
+  await observer.refresh()
+  const failing = observer.catalog().collectors.filter(({ success }) => success !== true)
+  t.match(failing, [{ collector: 'encryption', success: false, failure: { code: 'config-invalid' } }])
+  t.equal(failing.length, 1)
+})
+
 await t.test('a server that cannot be seen is known by what there is', async (t) => {
   const root = t.testdir({})
   await storeManifest(root, { startedAt: at(10), database: 'stored' })

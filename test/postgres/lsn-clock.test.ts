@@ -3,6 +3,7 @@ import t, { type Test } from 'tap'
 import { normalLsn } from '../../src/domain/recovery-point.ts'
 import type { ConnectionSource } from '../../src/postgres/connection.ts'
 import { createLsnClockProbe } from '../../src/postgres/lsn-clock.ts'
+import { sqlOf } from '../alerts/runbook-pages.ts'
 import { copyCluster, startCopy } from '../support/copy.ts'
 import { type Cluster, type Major, startCluster } from '../support/postgres.ts'
 import { openDirectory } from '../support/scratch.ts'
@@ -139,6 +140,18 @@ for (const major of [15, 17] as const satisfies readonly Major[]) {
       t.ok(after.lsn >= replayed.lsn)
       await standby.stop()
       await t.rejects(probe.sample(never), { code: 'server-unreachable' })
+    })
+
+    await t.test('the SQL of the runbooks', async (t) => {
+      const statements = new Set(await sqlOf())
+      t.ok(statements.size > 20)
+      for (const statement of statements) {
+        const said = await cluster.sql(statement).then(
+          () => '',
+          ({ message }: Error) => message,
+        )
+        t.equal(said, statement.includes("('SLOT')") ? 'replication slot "SLOT" does not exist' : '', statement)
+      }
     })
   })
 }

@@ -119,7 +119,8 @@ export function serverState(databases: readonly string[], fields: Partial<Server
 }
 
 export function collectorState(collector: string, fields: Partial<CollectorState> = {}): CollectorState {
-  return { collector, success: true, durationSeconds: 0.25, lastSuccessAt: at(600), failure: null, ...fields }
+  const seen = { durationSeconds: 0.25, lastSuccessAt: at(600), failure: null, maxAgeSeconds: 210 }
+  return { collector, success: true, ...seen, ...fields }
 }
 
 export function catalogOf(fields: Partial<Catalog> = {}): Catalog {
