@@ -9,6 +9,7 @@ import { createCore } from './core.ts'
 import { costsOf } from './costs.ts'
 import { isExternalId } from './domain/backup.ts'
 import { LifeboatError, toFailure } from './domain/errors.ts'
+import { isEncrypting } from './encryption/age.ts'
 import { inspectDump } from './external/inspect.ts'
 import type { RenderedMetrics } from './http/ports.ts'
 import { createHttpServer } from './http/server.ts'
@@ -170,7 +171,7 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
       observer.onChange((catalog) => growth.look(catalog))
       observer.onChange((catalog) => exposition.render(catalog))
       observer.onChange(createClockAheadReport(log))
-      observer.onChange(createCatchUp({ runner, clock, log }))
+      observer.onChange(createCatchUp({ runner, clock, log, isEncrypting: isEncrypting(config.encryption) }))
       observer.onChange(createWalNews({ log, mustArchive: config.wal.archive !== null && config.wal.stream === null }))
       runner.onChange((run) => {
         observer.historyChanged()
