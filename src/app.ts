@@ -3,6 +3,7 @@ import type { Logger } from 'pino'
 import { backupDetails, externalDetails } from './backup-details.ts'
 import { createCatchUp } from './catch-up.ts'
 import type { Clock } from './clock.ts'
+import { createConditionsReport } from './conditions.ts'
 import { rpoHint, rpoWarning } from './config/objectives.ts'
 import { isWatchOnly, retentionPolicies, type ValidatedConfig } from './config/validated.ts'
 import { createCore } from './core.ts'
@@ -150,6 +151,7 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
     previewWal: walPreviewOf(config, core, { clock, server: () => observer.catalog().server }),
     leases: () => core.leases.states(),
   })
+  const tellConditions = createConditionsReport({ config, repositories: core.repositories, log })
   let stopped: Promise<void> | undefined
   let url = ''
   const background = (work: Promise<unknown>, what: string) =>
@@ -194,7 +196,12 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
       // Neither before it is up: a start that fails, since the address is taken, must not use up what was missed; nor before it
       // is known what is there.
       const catchUp = () => runner.catchUp((job, slot) => wasDoneSince(observer.catalog(), job, slot))
-      core.leases.onTaken(() => background(tidy().then(catchUp), 'the takeover'))
+      core.leases.onTaken((name) => {
+        background(tidy().then(catchUp), 'the takeover')
+        background(tellConditions(name), 'a look at the bucket')
+      })
+      for (const { repository } of core.repositories)
+        if (core.leases.isHeld(repository.name)) background(tellConditions(repository.name), 'a look at the bucket')
       background(firstLook.then(catchUp).then(tidy), 'cleaning up')
       const short = isWatchOnly(config) ? null : rpoWarning(config)
       if (isWatchOnly(config)) log.info('no repository is configured: lifeboat only watches, and takes no backups')
