@@ -49,14 +49,17 @@ export function createCatchUp({
     return !isSame
   }
 
-  function isBroken(repository: string, backup: string): boolean {
+  /** Unless a verification has found it sound since. */
+  function isBroken({ repositories }: Catalog, repository: string, backup: string): boolean {
     const last = runner
       .list({ job: 'copy' })
       .find(({ params, finishedAt }) => finishedAt && params.backup === backup && params.repository === repository)
-    return (
-      last?.failure?.code === 'artifact-invalid' &&
-      clock.now().getTime() - Date.parse(last.finishedAt ?? '') < brokenPauseMs
+    if (last?.failure?.code !== 'artifact-invalid') return false
+    const failedAt = Date.parse(last.finishedAt ?? '')
+    const isMended = repositories.some(({ proofs }) =>
+      proofs.get(backup)?.some(({ verdict, finishedAt }) => verdict === 'pass' && finishedAt.getTime() > failedAt),
     )
+    return !isMended && clock.now().getTime() - failedAt < brokenPauseMs
   }
 
   let isStale = false
@@ -77,7 +80,7 @@ export function createCatchUp({
       if (backup === undefined) continue
       const pauseMs = Math.min(longestPauseMs, 2 * (tried.get(`${repository} ${backup}`)?.pauseMs ?? firstPauseMs / 2))
       tried.set(`${repository} ${backup}`, { again: clock.monotonic() + pauseMs, pauseMs })
-      if (isBroken(repository, backup)) continue
+      if (isBroken(catalog, repository, backup)) continue
       try {
         runner.trigger({ job: 'copy', params: { backup, repository }, trigger: 'catch-up', requestedBy: null })
       } catch (error) {
