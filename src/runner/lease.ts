@@ -48,6 +48,8 @@ const looksPerTtl = 3
 const releaseMs = 5000
 /** The longest that one look may take. */
 const longestLookMs = 60_000
+/** One that could not be looked at is looked at again after so long at the latest. */
+const againMs = 20_000
 const shortestMs = 50
 
 /**
@@ -312,5 +314,6 @@ export class LeaseKeeper {
 /** Soon after it lapses, for one that waits. */
 function nextLookMs({ ttlSeconds }: LeasedRepository, state: LeaseState | null): number {
   const usual = (ttlSeconds * 1000) / looksPerTtl
-  return state?.state === 'waiting' ? Math.min(usual, Math.max(state.lapsesInMs, 0)) : usual
+  if (state === null) return Math.min(usual, againMs)
+  return state.state === 'waiting' ? Math.min(usual, Math.max(state.lapsesInMs, 0)) : usual
 }

@@ -126,10 +126,10 @@ t.test('dumps are encrypted', { timeout: 240_000 }, async (t) => {
   })
 
   await t.test('a repository that is new gets what is encrypted, and nothing else', async (t) => {
-    const c = join(directory, 'c')
+    const [c, d] = [join(directory, 'c'), join(directory, 'd')]
     const one = await start(t, encryptingFor([ours], null), {
       directory: before.directory,
-      repositories: { ...repositories, c },
+      repositories: { ...repositories, c, d },
     })
     t.match(await one.run('copy', { backup: plain.backupId, repository: 'c' }), {
       state: 'failed',
@@ -146,6 +146,20 @@ t.test('dumps are encrypted', { timeout: 240_000 }, async (t) => {
       t.ok(a?.equals(b ?? Buffer.alloc(0)), name)
     }
     await rm(c, { recursive: true })
+    const files = ['a', 'b'].map((name) => join(one.folder(manifest, name), 'dump.tar.age'))
+    const whole = await readFile(files[0] ?? '')
+    for (const [file, wish] of [
+      [files[0], { state: 'succeeded' }],
+      [files[1], { state: 'failed', failure: { code: 'artifact-invalid', message: /in repository b does not hold/ } }],
+    ] as const) {
+      await rm(join(d, 'test', 'backups'), { recursive: true, force: true })
+      await flipBit(file ?? '')
+      const run = await one.run('copy', { backup: manifest.backupId, repository: 'd' })
+      t.match(run, wish, 'what is damaged in one comes from the next')
+    }
+    t.same(await readdir(join(d, 'test', 'backups')).catch(() => []), [], 'and of what none has whole nothing stays')
+    for (const file of files) await writeFile(file, whole)
+    await rm(d, { recursive: true, force: true })
   })
 
   await t.test('restore', async (t) => {
