@@ -3,13 +3,14 @@ import type { Logger } from 'pino'
 import { backupDetails, externalDetails } from './backup-details.ts'
 import { createCatchUp } from './catch-up.ts'
 import type { Clock } from './clock.ts'
+import { createConditionsReport } from './conditions.ts'
 import { rpoHint, rpoWarning } from './config/objectives.ts'
 import { isWatchOnly, retentionPolicies, type ValidatedConfig } from './config/validated.ts'
 import { createCore } from './core.ts'
 import { costsOf } from './costs.ts'
 import { isExternalId } from './domain/backup.ts'
 import { LifeboatError, toFailure } from './domain/errors.ts'
-import { lookAtKeys } from './encryption/age.ts'
+import { isEncrypting, lookAtKeys } from './encryption/age.ts'
 import { inspectDump } from './external/inspect.ts'
 import type { RenderedMetrics } from './http/ports.ts'
 import { createHttpServer } from './http/server.ts'
@@ -151,6 +152,7 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
     previewWal: walPreviewOf(config, core, { clock, server: () => observer.catalog().server }),
     leases: () => core.leases.states(),
   })
+  const tellConditions = createConditionsReport({ config, repositories: core.repositories, log })
   let stopped: Promise<void> | undefined
   let url = ''
   const background = (work: Promise<unknown>, what: string) =>
@@ -172,7 +174,7 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
       observer.onChange((catalog) => growth.look(catalog))
       observer.onChange((catalog) => exposition.render(catalog))
       observer.onChange(createClockAheadReport(log))
-      observer.onChange(createCatchUp({ runner, clock, log }))
+      observer.onChange(createCatchUp({ runner, clock, log, isEncrypting: isEncrypting(config.encryption) }))
       observer.onChange(createWalNews({ log, mustArchive: config.wal.archive !== null && config.wal.stream === null }))
       runner.onChange((run) => {
         observer.historyChanged()
@@ -195,7 +197,12 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
       // Neither before it is up: a start that fails, since the address is taken, must not use up what was missed; nor before it
       // is known what is there.
       const catchUp = () => runner.catchUp((job, slot) => wasDoneSince(observer.catalog(), job, slot))
-      core.leases.onTaken(() => background(tidy().then(catchUp), 'the takeover'))
+      core.leases.onTaken((name) => {
+        background(tidy().then(catchUp), 'the takeover')
+        background(tellConditions(name), 'a look at the bucket')
+      })
+      for (const { repository } of core.repositories)
+        if (core.leases.isHeld(repository.name)) background(tellConditions(repository.name), 'a look at the bucket')
       background(firstLook.then(catchUp).then(tidy), 'cleaning up')
       const short = isWatchOnly(config) ? null : rpoWarning(config)
       if (isWatchOnly(config)) log.info('no repository is configured: lifeboat only watches, and takes no backups')

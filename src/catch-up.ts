@@ -14,6 +14,12 @@ const lookMs = 5_000
 const [firstPauseMs, longestPauseMs] = [60_000, 6 * 3_600_000]
 
 /**
+ * The wait after one that found no copy whole, also across restarts: time mends nothing there, and what was stored of it until then
+ * cannot be removed from a bucket that locks.
+ */
+const brokenPauseMs = 7 * 24 * 3_600_000
+
+/**
  * Has repositories catch up with what they missed while they were out of reach: one copy at a time, when no backup is under
  * way, which may yet bring it there itself. To be called with each catalog.
  */
@@ -21,10 +27,13 @@ export function createCatchUp({
   runner,
   clock,
   log,
+  isEncrypting,
 }: {
   readonly runner: Pick<Runner, 'trigger' | 'list'>
   readonly clock: Clock
   readonly log: Logger
+  /** What is stored from now on is encrypted. */
+  readonly isEncrypting: boolean
 }): (catalog: Catalog) => void {
   const tried = new Map<string, { readonly again: number; readonly pauseMs: number }>()
   let seen: readonly unknown[] = []
@@ -40,6 +49,19 @@ export function createCatchUp({
     return !isSame
   }
 
+  /** Unless a verification has found it sound since. */
+  function isBroken({ repositories }: Catalog, repository: string, backup: string): boolean {
+    const last = runner
+      .list({ job: 'copy' })
+      .find(({ params, finishedAt }) => finishedAt && params.backup === backup && params.repository === repository)
+    if (last?.failure?.code !== 'artifact-invalid') return false
+    const failedAt = Date.parse(last.finishedAt ?? '')
+    const isMended = repositories.some(({ proofs }) =>
+      proofs.get(backup)?.some(({ verdict, finishedAt }) => verdict === 'pass' && finishedAt.getTime() > failedAt),
+    )
+    return !isMended && clock.now().getTime() - failedAt < brokenPauseMs
+  }
+
   let isStale = false
   let lookedAt = Number.NEGATIVE_INFINITY
   let waiting: ReadonlyMap<string, readonly string[]> = new Map()
@@ -47,7 +69,7 @@ export function createCatchUp({
     if (!catalog.complete || catalog.repositories.length < 2) return
     isStale = isNews(catalog) || isStale
     if (isStale && clock.monotonic() - lookedAt >= lookMs) {
-      ;[isStale, lookedAt, waiting] = [false, clock.monotonic(), laggards(catalog)]
+      ;[isStale, lookedAt, waiting] = [false, clock.monotonic(), laggards(catalog, { isEncrypting })]
     }
     if (waiting.size === 0 || catalog.jobs.some(({ job, running }) => running && (isBackupJob(job) || job === 'copy')))
       return
@@ -58,6 +80,7 @@ export function createCatchUp({
       if (backup === undefined) continue
       const pauseMs = Math.min(longestPauseMs, 2 * (tried.get(`${repository} ${backup}`)?.pauseMs ?? firstPauseMs / 2))
       tried.set(`${repository} ${backup}`, { again: clock.monotonic() + pauseMs, pauseMs })
+      if (isBroken(catalog, repository, backup)) continue
       try {
         runner.trigger({ job: 'copy', params: { backup, repository }, trigger: 'catch-up', requestedBy: null })
       } catch (error) {

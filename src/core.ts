@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { Logger } from 'pino'
 import type { Clock } from './clock.ts'
 import { clusterRestore } from './cluster-restore.ts'
-import { isWatchOnly, type ValidatedConfig } from './config/validated.ts'
+import { isWatchOnly, leaseSecondsOf, type ValidatedConfig } from './config/validated.ts'
 import { LifeboatError, toFailure } from './domain/errors.ts'
 import type { Proof } from './domain/proof.ts'
 import { whichAnswer } from './fetch/answering.ts'
@@ -205,17 +205,18 @@ function keepLeases(
   options: { repositories: readonly Repository[]; history: History; clock: Clock; log: Logger },
 ): LeaseKeeper {
   const { repositories, history, clock, log } = options
-  const { ttlSeconds } = config.lease
+  const ttlOf = ({ name }: Repository) => leaseSecondsOf(config, name)
   const holder = nameLeaseHolder(history, stateFile(config))
   const isWorking = (state: 'queued' | 'running') =>
     history.list({ state }).some(({ job }) => isBackupJob(job) || job === 'expire' || job === 'copy')
   return new LeaseKeeper({
-    ...{ ttlSeconds, clock, log },
+    ...{ clock, log },
     // Asked when the runs of this process are over.
     isShared: () => isWorking('running') || isWorking('queued'),
     repositories: repositories.map((repository) => ({
       name: repository.name,
-      claim: new LeaseClaim({ place: repository, clock, ttlSeconds, holder }),
+      ttlSeconds: ttlOf(repository),
+      claim: new LeaseClaim({ place: repository, clock, ttlSeconds: ttlOf(repository), holder }),
       isThere: (signal: AbortSignal) => repository.checkIdentity({ signal }),
     })),
   })

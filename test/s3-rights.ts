@@ -94,6 +94,9 @@ export async function leastRights(t: Test, server: S3Server, ground: WalGround):
         Key.includes(`/${segment}-`),
       ),
     )
+    await untilAnswer('what Ceph 16 does where it keeps versions is told at the start', async () =>
+      served.lines.some(({ msg }) => /does not honour If-None-Match/.test(String(msg))),
+    )
     const posture = await untilAnswer('posture', async () => {
       const text = await (await served.request('/metrics')).text()
       const found = [...text.matchAll(/^lifeboat_repository_posture\{.*check="(\w+)".*\} (\d)$/gm)]

@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises'
+import { chown, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
   DeleteObjectCommand,
@@ -7,15 +7,18 @@ import {
   ListObjectsV2Command,
   PutObjectCommand,
 } from '@aws-sdk/client-s3'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { systemClock } from '../src/clock.ts'
 import { backupId } from '../src/domain/backup.ts'
 import type { Estimate } from '../src/domain/cost.ts'
+import { serverOsUser } from '../src/postgres/os-user.ts'
+import { runProgram } from '../src/postgres/programs.ts'
 import { Repository } from '../src/repository/repository.ts'
 import type { Run } from '../src/runner/job.ts'
 import { S3Storage } from '../src/storage/s3.ts'
 import { leastRights } from './s3-rights.ts'
 import { cli } from './support/cli.ts'
+import { stopRestored } from './support/restoring.ts'
 import { cannotHaveS3, startS3, testKeys } from './support/s3.ts'
 import { type Served, serve } from './support/serve.ts'
 import { startTcpProxy } from './support/tcp-proxy.ts'
@@ -130,6 +133,7 @@ await t.test('a bucket as the only repository', { skip, timeout: 280_000 }, asyn
     t.match(await cluster.sql('select count(*)::int as rows from t', 'again'), [{ rows: 5000 }])
     const whole = await cli(['restore', '-c', file, '--to', join(archive.base, 'restored'), '--latest'])
     t.equal(whole.code, 0, whole.err)
+    await serverReadsAlone(t, ground, file)
     await writeFile(join(archive.base, 'bad.yaml'), yaml({ ...offsite, url: 's3://no-such-bucket' }), { mode: 0o600 })
     const bad = await cli(['check', '-c', join(archive.base, 'bad.yaml')])
     t.match(bad.out, /error +repository .*\n +HINT: make the bucket/)
@@ -272,4 +276,21 @@ async function ended(served: Served, what: string, body: object): Promise<Run> {
     const run = (await (await served.request(`/api/runs/${id}`)).json()) as Run
     return run.finishedAt !== null && run
   })
+}
+
+/** A server that somebody starts by hand after `--no-start` finds the bucket and its keys, by files that hold them. */
+async function serverReadsAlone(t: Test, { cluster, archive: { base } }: WalGround, config: string): Promise<void> {
+  const owner = await serverOsUser('postgres')
+  for (const name of ['accessKeyId', 'secretAccessKey'])
+    if (owner !== null) await chown(join(base, name), owner.uid, owner.gid)
+  const to = join(base, 'by-hand')
+  t.teardown(() => stopRestored(cluster, to))
+  const { code, out, err } = await cli(['restore', '-c', config, '--to', to, '--latest', '--no-start', '--json'])
+  t.equal(code, 0, err)
+  const { items } = JSON.parse(out) as Run
+  t.match(items, [{ outcome: 'succeeded', warnings: undefined }], 'it can fetch WAL')
+  t.notMatch(await readFile(join(to, 'lifeboat-restore', 'lifeboat.yaml'), 'utf8'), testKeys.secretAccessKey)
+  await runProgram({ program: 'sh', args: ['-c', items[0]?.restored?.start ?? ''] })
+  const log = await readFile(join(to, 'lifeboat-restore', 'server.log'), 'utf8')
+  t.match(log, /restored log file "\w+" from archive/)
 }

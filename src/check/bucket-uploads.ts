@@ -18,12 +18,8 @@ export async function checkUploads(
   prefix: string,
 ): Promise<readonly Finding[]> {
   const found = [await checkChecksum(name, trials, prefix)]
-  if (!(await trials.refusesExisting(`${prefix}/absent`))) {
-    const what = `${name}: in a bucket that keeps versions the server does not honour If-None-Match of PutObject`
-    const hint =
-      'let one Lifeboat alone write there: two that take over at one moment could both believe that it is theirs'
-    found.push(warning('repository', what, hint))
-  }
+  const replaces = await checkConditions(name, trials, prefix)
+  if (replaces !== null) found.push(replaces)
   if (objectLock === null) return found
   const lock = await trials.lock(`${prefix}/lock`)
   const kept = objectLock.legalHold ? 'a legal hold' : `the mode ${objectLock.mode}`
@@ -32,6 +28,24 @@ export async function checkUploads(
   const hint =
     'let the policy of these keys allow s3:GetObjectRetention and s3:GetObjectLegalHold; where it does, the server has no Object Lock: remove objectLock of the repository'
   return [...found, problem('repository', what, hint)]
+}
+
+/**
+ * Null where an object that must not be replaced is not. Ceph 16 replaces it in a bucket that keeps versions: then it is looked at
+ * before each such put, and the fence before anything is published, which leaves a moment in between.
+ *
+ * @throws LifeboatError what the bucket refuses
+ */
+export async function checkConditions(
+  name: string,
+  trials: Pick<UploadTrials, 'refusesExisting'>,
+  prefix: string,
+): Promise<Finding | null> {
+  if (await trials.refusesExisting(`${prefix}/absent`)) return null
+  const what = `${name}: in a bucket that keeps versions the server does not honour If-None-Match of PutObject`
+  const hint =
+    'let one Lifeboat alone write there: two that take over at one moment could both believe that it is theirs'
+  return warning('repository', what, hint)
 }
 
 async function checkChecksum(name: string, trials: UploadTrials, prefix: string): Promise<Finding> {

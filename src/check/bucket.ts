@@ -19,7 +19,7 @@ export async function checkBucket(
   { name, url, bucket }: RepositoryConfig,
   storage: Storage,
 ): Promise<readonly Finding[]> {
-  const prefix = `.lifeboat-check-${randomBytes(6).toString('hex')}`
+  const prefix = checkPrefix()
   const key = `${prefix}/backups/probe/artifact`
   const wal = `${prefix}/wal/1/00000001/00000000/000000010000000000000001-000000000000.zst`
   const body = randomBytes(probeBytes)
@@ -60,6 +60,11 @@ export async function checkBucket(
   return bucket === null || trials === undefined
     ? [works]
     : [works, ...(await checkUploads(name, bucket, trials, prefix))]
+}
+
+/** Below it nobody else puts anything. */
+export function checkPrefix(): string {
+  return `.lifeboat-check-${randomBytes(6).toString('hex')}`
 }
 
 async function isListed(storage: Storage, prefix: string, key: string): Promise<boolean> {

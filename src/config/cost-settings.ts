@@ -3,17 +3,18 @@ import type { BucketWork } from '../domain/cost-work.ts'
 import { monthSeconds, standardClass } from '../domain/prices.ts'
 import type { RetentionPolicy } from '../domain/retention.ts'
 import { runsPerSecond } from './schedule.ts'
-import type { BucketConfig, RepositoryConfig, ValidatedConfig } from './validated.ts'
+import { type BucketConfig, leaseSecondsOf, type RepositoryConfig, type ValidatedConfig } from './validated.ts'
 
 /** A lease is renewed so many times in its time to live. */
 const renewalsPerTtl = 3
 
 /** What the configuration says of the cost of one of its repositories. */
 export function costSettingsOf(
-  { schedule, physical, verification, lease, observe }: ValidatedConfig,
-  { retention, walKeepForSeconds, bucket }: RepositoryConfig,
+  config: ValidatedConfig,
+  { name, retention, walKeepForSeconds, bucket }: RepositoryConfig,
   counted: BucketWork['counted'] = null,
 ): CostSettings {
+  const { schedule, physical, verification, observe } = config
   const perMonth = (cron: string | null) => (cron === null ? null : runsPerSecond(cron) * monthSeconds)
   return {
     ...{ retention: lockedRetention(retention, bucket), walKeepForSeconds, chainLimit: physical.chainLimit },
@@ -33,7 +34,7 @@ export function costSettingsOf(
         ? null
         : {
             ...{ partBytes: bucket.partBytes, counted },
-            leaseRenewalsPerMonth: (monthSeconds * renewalsPerTtl) / lease.ttlSeconds,
+            leaseRenewalsPerMonth: (monthSeconds * renewalsPerTtl) / leaseSecondsOf(config, name),
             looksPerMonth: monthSeconds / observe.intervalSeconds,
           },
   }

@@ -156,7 +156,7 @@ function build(raw: RawConfig): UnbrandedConfig {
       retries: raw.runner.retries,
       retryDelayMs: parseDuration(raw.runner.retryDelay),
     },
-    lease: { ttlSeconds: seconds(raw.lease.ttl) },
+    lease: { ttlSeconds: raw.lease.ttl === undefined ? null : seconds(raw.lease.ttl) },
     objectives: { rpoSeconds: seconds(raw.objectives.rpo), rtoSeconds: seconds(raw.objectives.rto) },
     policy: {
       dumpMaxAgeSeconds: limitOf(policy.dumpMaxAge, schedule.dump),

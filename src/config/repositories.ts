@@ -17,6 +17,11 @@ const bucketKeys = [
   ...['region', 'endpoint', 'pathStyle', 'accessKeyIdFile', 'secretAccessKeyFile', 'storageClass'],
   ...['walStorageClass', 'serverSideEncryption', 'kmsKeyId', 'checksum', 'tags', 'objectLock', 'partSize', 'parallel'],
 ]
+/** What another process needs to find and to read it. */
+const readingKeys = [
+  ...['name', 'url', 'region', 'endpoint', 'pathStyle', 'accessKeyIdFile', 'secretAccessKeyFile', 'checksum'],
+  ...['partSize', 'parallel', 'bandwidth'],
+]
 const defaultPartBytes = 20 * 1024 * 1024
 const defaultParallel = 4
 
@@ -30,6 +35,7 @@ export function repositoryOf(raw: RawRepository, tables: readonly PriceTable[]):
     name: raw.name,
     url: raw.url,
     ...('path' in place ? { path: place.path, bucket: null } : { path: null, bucket: bucketOf(raw, place) }),
+    reading: Object.fromEntries(Object.entries(raw).filter(([key]) => readingKeys.includes(key))),
     bandwidth: bandwidthOf(raw.bandwidth),
     retention: retentionOf(retention),
     walKeepForSeconds: lockedFor(walKeepForOf(retention), raw.objectLock),

@@ -1,15 +1,19 @@
+import { Type } from 'typebox'
 import { duration, integer, section } from './schema-keys.ts'
 
 /** The key `lease`. */
 export const lease = section(
   {
-    ttl: duration({
-      description:
-        'A lifeboat that gives no sign of life for so long loses its leases; another one on the same repository takes over then.',
-      default: '1m',
-      atLeast: '1s',
-      atMost: '1h',
-    }),
+    ttl: Type.Optional(
+      duration({
+        description:
+          'A lifeboat that gives no sign of life for so long loses its leases; another one on the same repository takes over then. Three signs are given in that time.',
+        absent: '1m in a directory, 5m in a bucket, where each sign costs money',
+        example: '2m',
+        atLeast: '1s',
+        atMost: '1h',
+      }),
+    ),
   },
   { description: 'How several lifeboats share a repository: one of them writes, the others wait.' },
 )

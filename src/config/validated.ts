@@ -37,6 +37,8 @@ export interface RepositoryConfig {
   readonly path: string | null
   /** Null for a directory. */
   readonly bucket: BucketConfig | null
+  /** Its section of a configuration that only reads it, as for restore_command. Of secrets it names the files. */
+  readonly reading: Readonly<Record<string, unknown>>
   /** Limits of its transfers. */
   readonly bandwidth: readonly BandwidthRule[]
   readonly retention: RetentionPolicy
@@ -224,7 +226,8 @@ export interface ValidatedConfig {
     readonly retries: number
     readonly retryDelayMs: number
   }
-  readonly lease: { readonly ttlSeconds: number }
+  /** Null: as is usual for the place, see `leaseSecondsOf`. */
+  readonly lease: { readonly ttlSeconds: number | null }
   readonly objectives: { readonly rpoSeconds: number; readonly rtoSeconds: number }
   readonly policy: {
     /** Age at which the newest backup is too old: set, or the longest gap of the schedule plus slack; null: no schedule. */
@@ -271,6 +274,15 @@ export interface StandbyConfig {
 /** True when there is no repository: nothing is backed up, and no server is asked. */
 export function isWatchOnly({ repositories }: Pick<ValidatedConfig, 'repositories'>): boolean {
   return repositories.length === 0
+}
+
+/** How long the lease on a repository lives. In a bucket each renewal costs money, and who takes over can wait a little. */
+export function leaseSecondsOf(
+  { lease, repositories }: Pick<ValidatedConfig, 'lease' | 'repositories'>,
+  name: string,
+): number {
+  const isBucket = repositories.some((one) => one.name === name && one.bucket !== null)
+  return lease.ttlSeconds ?? (isBucket ? 300 : 60)
 }
 
 /** A command around jobs. */

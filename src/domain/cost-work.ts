@@ -27,8 +27,8 @@ interface Where {
   readonly bucket: Pick<BucketWork, 'partBytes'>
 }
 
-/** A renewal lists twice, reads, puts, and looks at what it has put. */
-export const renewal = { puts: 3, gets: 2 }
+/** A renewal lists, reads, puts, and looks at what it has put. */
+export const renewal = { puts: 2, gets: 2 }
 /** A look lists all but the WAL, the end of the WAL, and one thing in turn; what it knows it does not ask for again. */
 const look = { puts: 3, gets: 0 }
 

@@ -10,8 +10,8 @@ export interface FeedOptions extends FetchOptions {
   readonly dataDirectory: string
   /** Where lifeboat-restore-wal has its spool (`--spool`), absolute. */
   readonly spool: string
-  /** Who recovers. */
-  readonly owner: SpoolOwner
+  /** Who recovers; null: we do. */
+  readonly owner: SpoolOwner | null
   /** The segment that it will ask for first: it and those after it are fetched while the server starts. */
   readonly first: string
   /** The last one that it needs, as far as anybody knows: none after it is fetched before it is asked for. */
@@ -21,8 +21,8 @@ export interface FeedOptions extends FetchOptions {
 const [ahead, maxBytes, parallel] = [16, 512 * 2 ** 20, 2]
 
 /**
- * Is the prefetcher of a recovery that runs as another OS user, who may neither read the repositories nor start us. Gives
- * what ends it.
+ * Is the prefetcher of a recovery. Its server may run as another OS user, who may neither read the repositories nor start us,
+ * and has in any case nothing of our environment, as the keys of a bucket. Gives what ends it.
  *
  * @throws what the file system says
  */
@@ -33,7 +33,7 @@ export async function feedRecovery(options: FeedOptions): Promise<() => Promise<
     await mkdir(path, { recursive: true, mode: 0o700 })
     // Who recovers may have put anything there: what a link points to is not given away, and not written.
     if (!(await lstat(path)).isDirectory()) throw new LifeboatError('conflict', `${path} is not a directory`)
-    await lchown(path, owner.uid, owner.gid)
+    if (owner !== null) await lchown(path, owner.uid, owner.gid)
   }
   for (const [name, text] of [
     ['wanted', `${options.first} !\n`],
@@ -42,7 +42,7 @@ export async function feedRecovery(options: FeedOptions): Promise<() => Promise<
   ] as const) {
     await rm(join(directory, name), { force: true })
     await writeFile(join(directory, name), text, { flag: 'wx' })
-    await lchown(join(directory, name), owner.uid, owner.gid)
+    if (owner !== null) await lchown(join(directory, name), owner.uid, owner.gid)
   }
   const spool = new Spool(directory, owner)
   const lock = await spool.lock()

@@ -2,8 +2,9 @@ import { createHash } from 'node:crypto'
 import { Readable } from 'node:stream'
 import type { Clock } from '../clock.ts'
 import type { ValidatedConfig } from '../config/validated.ts'
-import { type Artifact, type Digest, isBackupId, type Manifest } from '../domain/backup.ts'
+import { type Artifact, type Digest, isBackupId, isEncrypted, type Manifest } from '../domain/backup.ts'
 import { LifeboatError, toFailure } from '../domain/errors.ts'
+import { isEncrypting } from '../encryption/age.ts'
 import { whichAnswer } from '../fetch/answering.ts'
 import { chooseRepositories } from '../repository/choose.ts'
 import type { BackupWriter, Repository } from '../repository/repository.ts'
@@ -12,6 +13,7 @@ import { letGo } from './destinations.ts'
 import { markCopies } from './in-use.ts'
 import { readableManifest } from './newest-dumps.ts'
 import type { BackupCopy } from './restore-source.ts'
+import { standingOf } from './sound-dumps.ts'
 import { walStored } from './wal-stored.ts'
 
 export interface CopyJobOptions {
@@ -42,6 +44,7 @@ async function runCopy(options: CopyJobOptions, params: JobParams, context: JobC
   const [to] = chooseRepositories(options.repositories, name) as readonly [Repository]
   const copies = await copiesOf(options, id, to, context)
   const [{ manifest }] = copies as readonly [BackupCopy]
+  assertMayLeave(options.config, manifest)
   const use = await markCopies(copies, id, context)
   const about = { backupType: manifest.type, database: manifest.database?.name ?? '', repository: name, backupId: id }
   const finishedAt = () => options.clock.now().toISOString()
@@ -58,7 +61,24 @@ async function runCopy(options: CopyJobOptions, params: JobParams, context: JobC
   }
 }
 
-/** Where the backup is, nearest first. @throws LifeboatError `not-found` */
+/** What was stored before encryption was switched on goes nowhere else as it is. @throws LifeboatError `conflict` */
+function assertMayLeave({ encryption }: ValidatedConfig, manifest: Manifest): void {
+  if (!isEncrypting(encryption) || isEncrypted(manifest)) return
+  throw new LifeboatError(
+    'conflict',
+    `${manifest.backupId} is not encrypted, and what is stored from now on is to be`,
+    {
+      hint: 'take a new backup: it goes to all repositories',
+    },
+  )
+}
+
+/**
+ * Where the backup is, nearest first, but for the copies that a verification has refuted: what is wrong with one need not show in
+ * its bytes.
+ *
+ * @throws LifeboatError `not-found`; `verification-failed` when all are refuted
+ */
 async function copiesOf(
   { config, repositories, clock }: CopyJobOptions,
   id: string,
@@ -69,10 +89,13 @@ async function copiesOf(
   const asking = { clock, signal, patienceMs: 1000 * config.observe.timeoutSeconds }
   const { answering } = await whichAnswer(others, asking)
   const copies: BackupCopy[] = []
+  let isRefuted = false
   for (const repository of answering) {
     try {
       const manifest = await readableManifest(repository, id, signal)
-      if (manifest !== null) copies.push({ repository, manifest })
+      if (manifest === null) continue
+      if ((await standingOf(repository, manifest, { signal, log })) === 'refuted') isRefuted = true
+      else copies.push({ repository, manifest })
     } catch (error) {
       signal.throwIfAborted()
       log.warn({ repository: repository.name, ...toFailure(error) }, 'repository has no usable copy')
@@ -80,6 +103,8 @@ async function copiesOf(
   }
   const [first] = copies
   if (first !== undefined) return copies.filter(({ manifest }) => manifest.checksum === first.manifest.checksum)
+  if (isRefuted)
+    throw new LifeboatError('verification-failed', `every other copy of ${id} was refuted by a verification`)
   throw new LifeboatError('not-found', `no other repository has the backup ${id}`)
 }
 

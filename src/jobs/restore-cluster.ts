@@ -135,12 +135,12 @@ class ClusterRestore {
     const { config, program } = this.#options
     const { plan, installation, owner, manifest, sources } = this.#prepared
     const { stop, timeline, to } = plan
-    const urls = config.repositories.filter(({ name }) => sources.some((one) => one.name === name))
+    const asked = config.repositories.filter(({ name }) => sources.some((one) => one.name === name))
     return writeRecoveryFiles({
       ...{ stop, timeline, to, installation, owner, program, socketDirectory },
       dataDirectory: this.#wish.to,
       cluster: config.cluster,
-      repositories: urls.map(({ name, url }) => ({ name, url })),
+      repositories: asked.map(({ reading }) => reading),
       identityFile: config.encryption.identityFile,
       action: this.#wish.action,
       segmentSize: manifest.physical?.segmentSize ?? 0,
@@ -160,16 +160,13 @@ class ClusterRestore {
     const { signal } = this.#context
     const { clock, config } = this.#options
     const segmentSize = manifest.physical?.segmentSize ?? 0
-    const stopFeeding =
-      owner === null
-        ? async () => {}
-        : await feedRecovery({
-            ...{ dataDirectory: to, spool: join(to, spoolFolder), owner, clock, signal, patienceMs: feedPatienceMs },
-            ...{ repositories: sources, systemIdentifier: manifest.systemIdentifier, hashes: [] },
-            missingIsEnd: this.#missingIsEnd(),
-            first: segmentName(plan.from.timeline, segmentAt(plan.from.lsn, segmentSize), segmentSize),
-            last: segmentName(plan.timeline, segmentBefore(plan.to.lsn, segmentSize), segmentSize),
-          })
+    const stopFeeding = await feedRecovery({
+      ...{ dataDirectory: to, spool: join(to, spoolFolder), owner, clock, signal, patienceMs: feedPatienceMs },
+      ...{ repositories: sources, systemIdentifier: manifest.systemIdentifier, hashes: [] },
+      missingIsEnd: this.#missingIsEnd(),
+      first: segmentName(plan.from.timeline, segmentAt(plan.from.lsn, segmentSize), segmentSize),
+      last: segmentName(plan.timeline, segmentBefore(plan.to.lsn, segmentSize), segmentSize),
+    })
     const [from, total] = [plan.from.lsn, Number(plan.to.lsn - plan.from.lsn)]
     try {
       const recovered = await recover({

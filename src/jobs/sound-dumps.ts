@@ -31,10 +31,10 @@ export async function newestSoundDumps(
 }
 
 /** What the proofs of these very bytes say. One that cannot be read says nothing. */
-async function standingOf(
+export async function standingOf(
   repository: Repository,
   { backupId, checksum }: Manifest,
-  { signal, log }: NewestOptions,
+  { signal, log }: Pick<NewestOptions, 'signal' | 'log'>,
 ): Promise<Standing> {
   const proofs: Proof[] = []
   for await (const entry of repository.listProofs({ signal })) {

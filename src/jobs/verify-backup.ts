@@ -1,13 +1,14 @@
 import type { Logger } from 'pino'
 import type { Clock } from '../clock.ts'
 import type { ValidatedConfig } from '../config/validated.ts'
-import { type BackupType, type Manifest, parseBackupId } from '../domain/backup.ts'
+import { type BackupType, isEncrypted, type Manifest, parseBackupId } from '../domain/backup.ts'
 import { LifeboatError, toFailure } from '../domain/errors.ts'
 import type { HashedArtifact, LevelResult, Proof, VerificationLevel } from '../domain/proof.ts'
 import { findInstallations } from '../postgres/installations.ts'
 import { workMarker } from '../postgres/orphans.ts'
 import { cleanEnvironment } from '../postgres/programs.ts'
 import type { Repository } from '../repository/repository.ts'
+import { discreet } from './discreet.ts'
 import { parseFingerprint } from './fingerprint-artifact.ts'
 import { LevelRecorder } from './level-recorder.ts'
 import { Phases } from './phases.ts'
@@ -42,7 +43,7 @@ export interface VerifyBackupOptions {
   readonly onProgress: (ratio: number, message: string) => void
 }
 
-/** A backup and what was found about it. */
+/** A backup and what was found about it; its proof as this machine may know it. */
 export interface VerifiedBackup {
   readonly manifest: Manifest | null
   readonly proof: Proof
@@ -89,13 +90,13 @@ export async function verifyBackup(options: VerifyBackupOptions): Promise<Verifi
     backupId,
     manifestChecksum: seen?.manifest.checksum ?? '',
     level: options.level,
-    levels,
+    levels: seen !== null && isEncrypted(seen.manifest) ? discreet(levels) : levels,
     hashed: found.hashed,
     phases: phases.seconds(),
     ...(restored === null ? {} : { restored }),
     serverVersion: seen?.manifest.serverVersion ?? '',
   })
-  return { manifest: seen?.manifest ?? null, proof }
+  return { manifest: seen?.manifest ?? null, proof: { ...proof, levels } }
 }
 
 async function verifyLevels(

@@ -37,6 +37,8 @@ export interface BackupSummary {
   readonly sourceBytes: number | null
   readonly warnings: number
   readonly manifestChecksum: string
+  /** Some of it can be read with a private key only. */
+  readonly isEncrypted: boolean
   /** The backup that an incremental builds on. */
   readonly parent: string | null
   /** What the bucket said of the lock of its manifest when that was read; later it may have been prolonged. */

@@ -86,6 +86,7 @@ export function summaryOf(file: KnownFile): BackupSummary {
     ...{ plainBytes: null, objects: null, sourceBytes: null },
     warnings: 0,
     manifestChecksum: identityOf(file.facts),
+    isEncrypted: false,
     parent: null,
   })
 }

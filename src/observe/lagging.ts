@@ -8,19 +8,32 @@ import type { StoredWalState } from './wal-state.ts'
  * The ids of the backups that each repository lacks since it was out of reach, and another one has; in the order in which they
  * are to be copied. Of each series (the dumps of a database, the physical backups of a cluster) these are the ones that are newer than
  * the newest that it has, or the newest one alone where it has none: what it let expire does not come back. A physical backup comes
- * after what it builds on, and when the WAL that it needs is there.
+ * after what it builds on, and when the WAL that it needs is there. What was stored before encryption was switched on stays where
+ * it is.
+ *
+ * @param isEncrypting what is stored from now on is encrypted
  */
-export function laggards(catalog: Catalog): ReadonlyMap<string, readonly string[]> {
+export function laggards(
+  catalog: Catalog,
+  { isEncrypting }: { readonly isEncrypting: boolean },
+): ReadonlyMap<string, readonly string[]> {
   return new Map(
     catalog.repositories.flatMap((repository): readonly [string, readonly string[]][] => {
       const wal = catalog.wal?.stored.find((one) => one.repository === repository.name) ?? null
-      const ids = missingIn(repository, catalog, wal)
+      const ids = missingIn(repository, { catalog, wal, isEncrypting })
       return ids.length === 0 ? [] : [[repository.name, ids]]
     }),
   )
 }
 
-function missingIn(repository: RepositoryState, catalog: Catalog, wal: StoredWalState | null): readonly string[] {
+function missingIn(
+  repository: RepositoryState,
+  {
+    catalog,
+    wal,
+    isEncrypting,
+  }: { readonly catalog: Catalog; readonly wal: StoredWalState | null; readonly isEncrypting: boolean },
+): readonly string[] {
   const own = new Set([...repository.backups, ...repository.unusable].map(({ id }) => id))
   const newest = newestOf(repository.backups)
   const found = new Map<string, BackupSummary>()
@@ -28,7 +41,9 @@ function missingIn(repository: RepositoryState, catalog: Catalog, wal: StoredWal
     if (other === repository) continue
     const byId = new Map(other.backups.map((one) => [one.id, one]))
     const isWanted = (one: BackupSummary) =>
-      standing(other.proofs.get(one.id)) !== 'refuted' && !isClockAhead(catalog, one)
+      standing(other.proofs.get(one.id)) !== 'refuted' &&
+      !isClockAhead(catalog, one) &&
+      (one.isEncrypted || !isEncrypting)
     const usable = other.backups.filter(isWanted)
     const newestThere = newestOf(usable)
     for (const backup of usable) {

@@ -1,4 +1,4 @@
-import type { Manifest } from '../domain/backup.ts'
+import { isEncrypted, type Manifest } from '../domain/backup.ts'
 import { objectsOf } from '../domain/backup-objects.ts'
 import { LifeboatError } from '../domain/errors.ts'
 import { isRestoreProof, overallVerdict, type Proof, verificationLevels } from '../domain/proof.ts'
@@ -55,6 +55,7 @@ export function summarizeManifest(manifest: Manifest, intern: Intern, lock?: Loc
     sourceBytes: manifest.database?.sourceBytes ?? manifest.physical?.sourceBytes ?? null,
     warnings: manifest.warnings.length,
     manifestChecksum: manifest.checksum,
+    isEncrypted: isEncrypted(manifest),
     parent: manifest.parent,
     ...(lock === undefined ? {} : { lock }),
   })

@@ -33,8 +33,8 @@ export interface RecoveryFilesOptions {
   readonly owner: OsUser | null
   readonly installation: Installation
   readonly cluster: string
-  /** Those that are asked for WAL. */
-  readonly repositories: readonly { readonly name: string; readonly url: string }[]
+  /** Those that are asked for WAL, as sections of a configuration: it is kept in the data directory, and holds no secret. */
+  readonly repositories: readonly Readonly<Record<string, unknown>>[]
   /** The private keys for encrypted WAL, which the server's OS user must be able to read; null: none. */
   readonly identityFile: string | null
   readonly stop: RecoveryStop

@@ -16,6 +16,8 @@ export interface LeaseClaim {
 export interface LeasedRepository {
   readonly name: string
   readonly claim: LeaseClaim
+  /** How long its lease lives. */
+  readonly ttlSeconds: number
   /** Whether it is there and marked: nothing is written to what may be the mount point of another disk. May fail as a storage does. */
   readonly isThere: (signal: AbortSignal) => Promise<boolean>
 }
@@ -35,7 +37,6 @@ export interface LeaseStatus {
 
 export interface LeaseKeeperOptions {
   readonly repositories: readonly LeasedRepository[]
-  readonly ttlSeconds: number
   readonly clock: Clock
   readonly log: Logger
   /** Another process of the same holder is at work: nothing is given back under its hands. Default: there is none. */
@@ -45,6 +46,10 @@ export interface LeaseKeeperOptions {
 /** A lease is renewed, and looked at by those that wait, so many times in its time to live. */
 const looksPerTtl = 3
 const releaseMs = 5000
+/** The longest that one look may take. */
+const longestLookMs = 60_000
+/** One that could not be looked at is looked at again after so long at the latest. */
+const againMs = 20_000
 const shortestMs = 50
 
 /**
@@ -238,7 +243,7 @@ export class LeaseKeeper {
   async #keeping(one: LeasedRepository): Promise<void> {
     const { clock } = this.#options
     const { signal } = this.#stopping
-    let waitMs = this.#nextLookMs(null)
+    let waitMs = nextLookMs(one, null)
     for (;;) {
       await clock.sleep(waitMs, signal).catch(() => undefined)
       if (signal.aborted) return
@@ -246,14 +251,8 @@ export class LeaseKeeper {
       const state = await this.#look(one)
       if (signal.aborted) return
       const tookMs = state?.state === 'held' ? clock.monotonic() - begun : 0
-      waitMs = Math.max(this.#nextLookMs(state) - tookMs, shortestMs)
+      waitMs = Math.max(nextLookMs(one, state) - tookMs, shortestMs)
     }
-  }
-
-  /** Soon after it lapses, for one that waits. */
-  #nextLookMs(state: LeaseState | null): number {
-    const usual = (this.#options.ttlSeconds * 1000) / looksPerTtl
-    return state?.state === 'waiting' ? Math.min(usual, Math.max(state.lapsesInMs, 0)) : usual
   }
 
   async #acquire(one: LeasedRepository, signal: AbortSignal, waiting: (words: string) => void): Promise<void> {
@@ -268,13 +267,13 @@ export class LeaseKeeper {
   }
 
   /** Null: it could not be looked at. Never rejects. */
-  async #look({ name, claim, isThere }: LeasedRepository): Promise<LeaseState | null> {
-    const { clock, ttlSeconds } = this.#options
+  async #look({ name, claim, ttlSeconds, isThere }: LeasedRepository): Promise<LeaseState | null> {
+    const { clock } = this.#options
     const reason = new LifeboatError('storage-failed', `the repository ${name} does not answer`)
     try {
       const state = await withDeadline(
         clock,
-        { ms: ttlSeconds * 1000, reason, signals: [this.#stopping.signal] },
+        { ms: Math.min(ttlSeconds * 1000, longestLookMs), reason, signals: [this.#stopping.signal] },
         async (signal) => ((await isThere(signal)) ? claim.look({ signal, isKeeper: this.#isKeeper }) : null),
       )
       this.#note(name, state)
@@ -286,7 +285,8 @@ export class LeaseKeeper {
   }
 
   #note(name: string, found: LeaseState | null, failure: Failure | null = null): void {
-    const { clock, log, ttlSeconds } = this.#options
+    const { clock, log } = this.#options
+    const { ttlSeconds } = this.#named(name)
     const before = this.#status.get(name)
     if (found?.state === 'waiting') this.#waitedAt.set(name, clock.monotonic())
     // A look that failed makes no lease free, either: only time does.
@@ -309,4 +309,11 @@ export class LeaseKeeper {
       log.error({ repository: name, ...failure }, 'the lease on the repository cannot be looked at')
     }
   }
+}
+
+/** Soon after it lapses, for one that waits. */
+function nextLookMs({ ttlSeconds }: LeasedRepository, state: LeaseState | null): number {
+  const usual = (ttlSeconds * 1000) / looksPerTtl
+  if (state === null) return Math.min(usual, againMs)
+  return state.state === 'waiting' ? Math.min(usual, Math.max(state.lapsesInMs, 0)) : usual
 }

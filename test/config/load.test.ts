@@ -35,6 +35,7 @@ await t.test('defaults', async (t) => {
           url: 'file:///var/backups/lifeboat',
           path: '/var/backups/lifeboat',
           bucket: null,
+          reading: { name: 'local', url: 'file:///var/backups/lifeboat', bandwidth: [] },
           bandwidth: [],
           retention: defaultRetention,
           walKeepForSeconds: 30 * 86_400,
@@ -83,7 +84,7 @@ await t.test('defaults', async (t) => {
         catchUp: true,
       },
       runner: { queueLimit: 16, retries: 3, retryDelayMs: 20_000 },
-      lease: { ttlSeconds: 60 },
+      lease: { ttlSeconds: null },
       objectives: { rpoSeconds: 3600, rtoSeconds: 14_400 },
       policy: {
         dumpMaxAgeSeconds: 30 * 3600,

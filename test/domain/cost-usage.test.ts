@@ -146,7 +146,7 @@ t.test('requests and retrieval follow from the work', async (t) => {
 t.test('what goes on besides: derived, or as it was counted', async (t) => {
   const standing = (more: Partial<BucketWork>) =>
     usagesOf(facts(), settings({ bucket: { ...bucket, ...more } }), priceTable()).today.work.at(-1)
-  t.match(standing({ leaseRenewalsPerMonth: 100, looksPerMonth: 1000 }), { puts: 300 + 3000, gets: 200 })
+  t.match(standing({ leaseRenewalsPerMonth: 100, looksPerMonth: 1000 }), { puts: 200 + 3000, gets: 200 })
   const counted = standing({ counted: { puts: 1_000_000, gets: 500_000 } })
   const own = usagesOf(facts(), settings({ bucket }), priceTable()).today.work.slice(0, -1)
   const [puts, gets] = [own.reduce((all, one) => all + one.puts, 0), own.reduce((all, one) => all + one.gets, 0)]

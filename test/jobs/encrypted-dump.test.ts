@@ -102,6 +102,66 @@ t.test('dumps are encrypted', { timeout: 240_000 }, async (t) => {
       })
   })
 
+  await t.test('what a restored copy says does not get into the repository', async (t) => {
+    const assertions = [{ name: 'first', database: 'app', sql: 'select words from hidden_table', expect: 'nothing' }]
+    const one = await start(t, encryptingFor([ours]), {
+      directory: before.directory,
+      yaml: { verification: { assertions } },
+    })
+    const run = await one.run('verify', { backup: manifest.backupId, repository: 'a' })
+    t.match(run, { state: 'failed', failure: { code: 'verification-failed', message: new RegExp(secret) } })
+    const proof = await proofOf(one, { backupId: manifest.backupId })
+    t.match(proof.levels.data, { verdict: 'fail', cause: 'assertion-failed' })
+    t.notMatch(JSON.stringify(proof), secret)
+    t.match(await one.run('copy', { backup: manifest.backupId, repository: 'b' }), {
+      state: 'failed',
+      failure: { code: 'verification-failed', message: /every other copy .* was refuted/ },
+    })
+    t.match(
+      await (await start(t, encryptingFor([ours]), { directory: before.directory })).run('verify', {
+        ...{ backup: manifest.backupId, repository: 'a' },
+      }),
+      { state: 'succeeded' },
+    )
+  })
+
+  await t.test('a repository that is new gets what is encrypted, and nothing else', async (t) => {
+    const [c, d] = [join(directory, 'c'), join(directory, 'd')]
+    const one = await start(t, encryptingFor([ours], null), {
+      directory: before.directory,
+      repositories: { ...repositories, c, d },
+    })
+    t.match(await one.run('copy', { backup: plain.backupId, repository: 'c' }), {
+      state: 'failed',
+      failure: { code: 'conflict', message: /is not encrypted/ },
+    })
+    t.match(await one.run('copy', { backup: manifest.backupId, repository: 'c' }), {
+      state: 'succeeded',
+      failure: null,
+    })
+    const [from, to] = ['a', 'c'].map((name) => join(directory, name, 'test', 'backups'))
+    t.same(await readdir(to ?? ''), [manifest.backupId])
+    for (const name of await readdir(join(to ?? '', manifest.backupId))) {
+      const [a, b] = await Promise.all([from, to].map((place) => readFile(join(place ?? '', manifest.backupId, name))))
+      t.ok(a?.equals(b ?? Buffer.alloc(0)), name)
+    }
+    await rm(c, { recursive: true })
+    const files = ['a', 'b'].map((name) => join(one.folder(manifest, name), 'dump.tar.age'))
+    const whole = await readFile(files[0] ?? '')
+    for (const [file, wish] of [
+      [files[0], { state: 'succeeded' }],
+      [files[1], { state: 'failed', failure: { code: 'artifact-invalid', message: /in repository b does not hold/ } }],
+    ] as const) {
+      await rm(join(d, 'test', 'backups'), { recursive: true, force: true })
+      await flipBit(file ?? '')
+      const run = await one.run('copy', { backup: manifest.backupId, repository: 'd' })
+      t.match(run, wish, 'what is damaged in one comes from the next')
+    }
+    t.same(await readdir(join(d, 'test', 'backups')).catch(() => []), [], 'and of what none has whole nothing stays')
+    for (const file of files) await writeFile(file, whole)
+    await rm(d, { recursive: true, force: true })
+  })
+
   await t.test('restore', async (t) => {
     const wish = { backup: manifest.backupId, target: 'copy' }
     for (const [encryption, code] of [

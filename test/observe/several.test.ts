@@ -101,6 +101,7 @@ t.test('what a repository missed while it was out of reach', async (t) => {
     there: readonly BackupSummary[],
     coverage = wal(),
     has: RepositoryState = repositoryState('a', dumps),
+    isEncrypting = false,
   ) =>
     laggards(
       catalogOf({
@@ -111,6 +112,7 @@ t.test('what a repository missed while it was out of reach', async (t) => {
           stored: [storedState('a', wal([2, 9])), storedState('b', coverage)],
         },
       }),
+      { isEncrypting },
     ).get('b')
   t.same(missed(dumps), undefined)
   t.same(missed([first, second]), [third.id, fourth.id])
@@ -118,6 +120,8 @@ t.test('what a repository missed while it was out of reach', async (t) => {
   t.same(missed([]), [fourth.id], 'one that is new gets the newest')
   const refuted = repositoryState('a', dumps, [proof(fourth, 500, { artifact: 'fail' })])
   t.same(missed([first, second], wal(), refuted), [third.id])
+  const sealed = repositoryState('a', [first, second, third, { ...fourth, isEncrypted: true }])
+  t.same(missed([first], wal(), sealed, true), [fourth.id], 'what is not encrypted goes nowhere once it is to be')
   const other = backup(30, { database: 'other', id: '20260301T003000Z-dump-000000' })
   t.same(missed(dumps, wal(), repositoryState('a', [...dumps, other])), [other.id], 'each database by itself')
 

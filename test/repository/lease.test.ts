@@ -6,6 +6,7 @@ import { LeaseClaim, readLease } from '../../src/repository/lease.ts'
 import { Repository } from '../../src/repository/repository.ts'
 import { LocalStorage } from '../../src/storage/local.ts'
 import { FakeClock } from '../support/fake-clock.ts'
+import { MemoryStorage } from '../support/memory-storage.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 
 const ttlSeconds = 60
@@ -173,6 +174,68 @@ t.test('who stands still while it looks has not seen the lease stand still', asy
   stopMs = 0
   await one.look()
   t.match(await two.look(), { state: 'waiting', isAlive: true })
+})
+
+t.test('a renewal lists once, unless it came so late that another one may have it', async (t) => {
+  const clock = new FakeClock()
+  const lists: string[] = []
+  let meanwhile = async () => {}
+  class Slow extends MemoryStorage {
+    override list(...args: Parameters<MemoryStorage['list']>) {
+      lists.push(args[0])
+      return super.list(...args)
+    }
+    override async put(...args: Parameters<MemoryStorage['put']>) {
+      const before = meanwhile
+      meanwhile = async () => {}
+      await before()
+      return super.put(...args)
+    }
+  }
+  const storage = new Slow(clock)
+  const claim = (holder: string) =>
+    new LeaseClaim({ place: { name: 'main', cluster: 'c', storage }, clock, holder: () => holder, ttlSeconds })
+  const [one, two] = [claim('one'), claim('two')]
+  await one.look()
+  t.match(await two.look(), { state: 'waiting' })
+  lists.length = 0
+  t.match(await one.look(), { state: 'held' })
+  t.equal(lists.length, 1)
+  t.match(await two.look(), { state: 'waiting' })
+  meanwhile = async () => {
+    await clock.advance(60_000)
+    t.match(await two.look(), { state: 'held' })
+  }
+  t.match(await one.look(), { state: 'waiting' }, 'it was put, and is not believed in')
+  t.equal(one.isHeld, false)
+  await two.assertHeld()
+})
+
+t.test('where a server replaces what it was asked not to', async (t) => {
+  const clock = new FakeClock()
+  let race: (() => Promise<unknown>) | null = null
+  /** As Ceph 16 in a bucket that keeps versions. */
+  class Replacing extends MemoryStorage {
+    override async put(...[key, body]: Parameters<MemoryStorage['put']>) {
+      const other = race
+      race = null
+      const put = await super.put(key, body)
+      await other?.()
+      return put
+    }
+  }
+  const storage = new Replacing(clock)
+  const claim = (holder: string) =>
+    new LeaseClaim({ place: { name: 'main', cluster: 'c', storage }, clock, holder: () => holder, ttlSeconds })
+  const [one, two] = [claim('one'), claim('two')]
+  race = async () => {
+    const other = { ...(await readLease({ cluster: 'c', storage }))?.lease, holder: 'two' }
+    await storage.put('c/leases/00000000000000000001.json', Buffer.from(JSON.stringify(other)))
+  }
+  t.match(await one.look(), { state: 'waiting' }, 'the later put counts')
+  t.equal(one.isHeld, false)
+  await two.assertHeld()
+  await t.rejects(one.assertHeld(), { code: 'conflict' })
 })
 
 t.test('a command beside the sidecar does not give its lease back', async (t) => {

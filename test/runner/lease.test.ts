@@ -25,9 +25,9 @@ function keepers(t: Test) {
         return far.isThere
       }
       const claim = new LeaseClaim({ place, clock, holder: () => holder, ttlSeconds: 60, host: holder })
-      return { name, claim, isThere }
+      return { name, claim, ttlSeconds: 60, isThere }
     })
-    const keeper = new LeaseKeeper({ repositories, ttlSeconds: 60, clock, log, isShared: () => shared.is })
+    const keeper = new LeaseKeeper({ repositories, clock, log, isShared: () => shared.is })
     const taken: string[] = []
     keeper.onTaken((name) => taken.push(name))
     t.teardown(() => keeper.stop())

@@ -38,6 +38,7 @@ export function backup(minutes: number, fields: Partial<BackupSummary> = {}): Ba
     sourceBytes: 8_000_000,
     warnings: 0,
     manifestChecksum: 'c'.repeat(64),
+    isEncrypted: false,
     parent: null,
     ...fields,
   }
