@@ -60,7 +60,7 @@ function optionsOf({ cluster, catalog, facts, limits }: Scenario): MetricsOption
       fullMaxAgeSeconds: null,
       incrementalMaxAgeSeconds: null,
       verificationMaxAgeSeconds: 691_200,
-      retention: policies,
+      retention: new Map([...policies].map(([name, policy]) => [name, { ...policy, windowSeconds: 604_800 }])),
       growth: { shrinkBelow: 0.7, growAbove: 1.5 },
       ...limits,
     },
