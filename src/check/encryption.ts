@@ -73,7 +73,7 @@ async function checkRecipients({ encryption }: Keys, signal: AbortSignal): Promi
 async function stored({ encryption }: Keys, repositories: readonly Repository[], signal: AbortSignal) {
   const found: Finding[] = []
   for (const repository of repositories)
-    found.push(...(await looked(area, () => checkNewest({ encryption }, repository, signal))))
+    found.push(...(await looked(area, () => checkNewest({ encryption }, repository, signal), repository.name)))
   return found
 }
 

@@ -36,15 +36,17 @@ export const problem = (area: Finding['area'], what: string, hint: string): Find
 
 export const unknown = (area: Finding['area'], what: string): Finding => ({ area, status: 'unknown', what })
 
-/** A look that fails is a finding too, and never keeps the other looks from being taken. */
+/** A look that fails is a finding too, and never keeps the other looks from being taken. `place`: at which repository it was. */
 export async function looked(
   area: Finding['area'],
   look: () => Promise<readonly Finding[]>,
+  place?: string,
 ): Promise<readonly Finding[]> {
   try {
     return await look()
   } catch (error) {
     const { message, hint, code } = toFailure(error)
-    return [{ area, status: 'error', what: message, hint: hint ?? `see ${code} in docs/errors.md` }]
+    const what = place === undefined || message.startsWith(`${place}: `) ? message : `${place}: ${message}`
+    return [{ area, status: 'error', what, hint: hint ?? `see ${code} in docs/errors.md` }]
   }
 }

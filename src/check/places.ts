@@ -21,10 +21,11 @@ export async function checkPlaces(
   const usable: { readonly name: string; readonly path: string }[] = []
   for (const repository of config.repositories) {
     const { name, path } = repository
-    const findings = await looked('repository', async () => {
+    const look = async () => {
       await checkIdentity(name)
       return path === null ? checkBucket(repository, bucketOf(name)) : checkRepository(name, path, largestDatabaseBytes)
-    })
+    }
+    const findings = await looked('repository', look, name)
     if (path !== null && findings.every(({ status }) => status !== 'error')) usable.push({ name, path })
     found.push(...findings)
   }

@@ -21,10 +21,11 @@ export async function checkPosture(
     const { name } = repository
     const [bucket, needs] = [bucketOf(name), postureNeedsOf(config.cluster, repository)]
     if (bucket === null || needs === null) continue
-    const findings = await looked('repository', async () => {
+    const look = async () => {
       const facts = await bucket.facts({ signal })
       return [...tell(name, judgePosture(facts, needs)), ...(await tryLock(repository, facts, bucket, signal))]
-    })
+    }
+    const findings = await looked('repository', look, name)
     found.push(...findings)
   }
   return found

@@ -2,7 +2,7 @@ import { hostname } from 'node:os'
 import { checkArchiveRoom } from '../check/archive-room.ts'
 import { checkArchiving } from '../check/archiving.ts'
 import { checkEncryption } from '../check/encryption.ts'
-import { type Finding, looked, ok, warning } from '../check/finding.ts'
+import { type Finding, looked, ok, problem, warning } from '../check/finding.ts'
 import { checkHistory } from '../check/history.ts'
 import { checkHooks } from '../check/hooks.ts'
 import { checkPhysical } from '../check/physical.ts'
@@ -18,11 +18,13 @@ import { isWatchOnly, type ValidatedConfig } from '../config/validated.ts'
 import { makeRepositories, openHistoryIfThere, stateFile } from '../core.ts'
 import { LifeboatError } from '../domain/errors.ts'
 import { describeHolder } from '../domain/lease.ts'
+import { makeWatchedBuckets } from '../repositories.ts'
 import { readLease } from '../repository/lease.ts'
 import type { BackupJob } from '../runner/job.ts'
 import { leaseHolder } from '../runner/lease-holder.ts'
 import { nextRun } from '../runner/schedule.ts'
 import type { Storage } from '../storage/storage.ts'
+import { thoseThatAnswer } from './answering.ts'
 import {
   type CliContext,
   type Command,
@@ -47,16 +49,18 @@ export const checkCommand: Command = {
     const { findings, cluster, largestDatabaseBytes } = isWatchOnly(config)
       ? nothing
       : await checkServer(config, context.clock, context.signal)
+    const { heard, silent } = await ask(config, context)
     const all = [
       ...findings,
       ...(await checkPrograms(config, cluster?.serverMajor ?? null)),
-      ...(await checkPlaces(config, largestDatabaseBytes, identities(config, context), buckets(config, context))),
-      ...(await checkBuckets(config, context)),
-      ...(await checkLeases(config, context)),
-      ...(await checkEncryption(config, repositoriesOf(config, context), context.signal)),
+      ...(await checkPlaces(heard, largestDatabaseBytes, identities(config, context), buckets(config, context))),
+      ...silent,
+      ...(await checkBuckets(heard, context)),
+      ...(await checkLeases(heard, context)),
+      ...(await checkEncryption(config, repositoriesOf(heard, context), context.signal)),
       ...(await checkArchiving(config, context)),
       ...(await checkArchiveRoom(config)),
-      ...(await checkHistory(config, repositoriesOf(config, context), context.signal)),
+      ...(await checkHistory(config, repositoriesOf(heard, context), context.signal)),
       ...(await checkStreaming(config, context.signal)),
       ...(isWatchOnly(config) ? [] : await checkSlots(config, context.signal)),
       ...(isWatchOnly(config) ? [] : await checkPhysical(config, context.signal)),
@@ -73,6 +77,21 @@ export const checkCommand: Command = {
 
 function repositoriesOf(config: ValidatedConfig, { clock, version }: CliContext) {
   return makeRepositories(config, { clock, version: version.version, ledger: null }).map(({ repository }) => repository)
+}
+
+/** Those of the repositories that answer, and a finding for each that does not: every look at one that hangs would wait anew. */
+async function ask(config: ValidatedConfig, context: CliContext) {
+  const { silent } = await thoseThatAnswer(repositoriesOf(config, context), config, context)
+  const mute = new Set(silent.map(({ repository }) => repository.name))
+  const heard = { ...config, repositories: config.repositories.filter(({ name }) => !mute.has(name)) }
+  const found = silent.map(({ repository, error }) =>
+    problem(
+      'repository',
+      error.message.replace(/^repository /, ''),
+      error.hint ?? `see whether ${repository.name} hangs`,
+    ),
+  )
+  return { heard, silent: found }
 }
 
 /** Sees, from what the sidecar has noted, that a repository is the one that it was. */
@@ -135,7 +154,8 @@ async function checkLeases(config: ValidatedConfig, context: CliContext): Promis
 async function watchFindings(config: ValidatedConfig, { clock, signal, makeLog }: CliContext) {
   const history = openHistoryIfThere(config, { clock, log: makeLog('silent', 'err') })
   try {
-    return await checkWatches(config, { store: history?.external ?? null, clock, signal })
+    const buckets = makeWatchedBuckets(config, clock)
+    return await checkWatches(config, { buckets, store: history?.external ?? null, clock, signal })
   } finally {
     history?.close()
   }

@@ -76,10 +76,19 @@ function describe({ repository, prices, budget, estimates }: CostReport, now: Da
     ...(now.getTime() - Date.parse(`${prices.asOf}T00:00:00Z`) > oldMs
       ? ['  the prices are more than a year old\n']
       : []),
-    ...(budget === null ? [] : [`  budget: ${formatDollars(budget)} a month\n`]),
+    ...(budget === null ? [] : [`  ${budgetOf(budget, columns)}\n`]),
     ...(whatIf === null ? [] : onceOf(whatIf.once, whatIf.settings).map((line) => `  ${line}\n`)),
   ]
   return lines.join('')
+}
+
+function budgetOf(budget: number, [today, steady]: readonly Estimate[]): string {
+  const when = [
+    ...((today?.dollars ?? 0) > budget ? ['today'] : []),
+    ...((steady?.dollars ?? 0) > budget ? ['when full'] : []),
+  ]
+  const over = when.length === 0 ? '' : `, which is exceeded ${when.join(' and ')}`
+  return `budget: ${formatDollars(budget)} a month${over}`
 }
 
 function keysOf(estimates: readonly Estimate[]): readonly Pick<CostItem, 'kind' | 'storageClass'>[] {

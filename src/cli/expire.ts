@@ -18,6 +18,7 @@ import type { Repository } from '../repository/repository.ts'
 import { walTraces } from '../repository/wal-expiry.ts'
 import { ClockGuard } from '../runner/clock-guard.ts'
 import type { History } from '../runner/history.ts'
+import { failureIn, thoseThatAnswer } from './answering.ts'
 import {
   type CliContext,
   type Command,
@@ -108,8 +109,13 @@ async function preview(config: ValidatedConfig, options: PreviewOptions, context
   const looked: Repository[] = []
   const traces: Date[] = []
   try {
-    for (const { repository } of makeRepositories(config, { clock, version: version.version, ledger: history })) {
-      if (repository.name !== (options.repository ?? repository.name)) continue
+    const made = makeRepositories(config, { clock, version: version.version, ledger: history })
+    const chosen = made.flatMap(({ repository }) =>
+      repository.name === (options.repository ?? repository.name) ? [repository] : [],
+    )
+    const { answering, silent } = await thoseThatAnswer(chosen, config, context)
+    failures.push(...silent.map(({ error }) => toFailure(error)))
+    for (const repository of answering) {
       try {
         const state = await createRepositoryLook({ repository, capacity: null, log })(signal)
         traces.push(...(await walTraces(repository, { signal })))
@@ -117,7 +123,7 @@ async function preview(config: ValidatedConfig, options: PreviewOptions, context
         looked.push(repository)
       } catch (error) {
         signal.throwIfAborted()
-        failures.push(toFailure(error))
+        failures.push(failureIn(repository.name, error))
       }
     }
     const doubt = options.confirmClock ? null : guardOf(context, history).doubt(() => [...tracesOf(states), ...traces])

@@ -3,13 +3,13 @@ import { makeRepositories, openHistoryIfThere } from '../core.ts'
 import { isDatedAhead } from '../domain/backup.ts'
 import { errorCodes, type Failure, toFailure } from '../domain/errors.ts'
 import type { RetentionDecision } from '../domain/retention.ts'
-import { whichAnswer } from '../fetch/answering.ts'
 import type { BackupSummary, ProofSummary, RepositoryState } from '../observe/catalog.ts'
 import { detailsOf, newestOf, restoresNothing, summaryOf } from '../observe/external-catalog.ts'
 import { createExternalProofs } from '../observe/external-proofs.ts'
 import { surveyFiles } from '../observe/external-targets.ts'
 import { createRepositoryLook } from '../observe/repository.ts'
 import { chooseRepositories } from '../repository/choose.ts'
+import { failureIn, thoseThatAnswer } from './answering.ts'
 import {
   type CliContext,
   type Command,
@@ -49,24 +49,21 @@ export const listCommand: Command = {
     const failures: Failure[] = []
     chooseRepositories([...config.repositories, ...config.watch], values.repository)
     const { repositories, history, close } = look(config, context)
-    const chosen = repositories.flatMap(({ repository }) =>
-      repository.name === (values.repository ?? repository.name) ? [repository] : [],
-    )
-    const asking = { ...context, patienceMs: 1000 * config.observe.timeoutSeconds }
-    const { silent } = await whichAnswer(chosen, asking)
+    const chosen = repositories.filter(({ repository: { name } }) => name === (values.repository ?? name))
+    const asked = chosen.map(({ repository }) => repository)
+    const { silent } = await thoseThatAnswer(asked, config, context)
     const proofs = history === null ? new Map() : createExternalProofs(history.external, log)()
-    for (const repository of chosen) {
+    for (const { repository, observed } of chosen) {
       const { name } = repository
       let state: RepositoryState
       try {
         const mute = silent.find((one) => one.repository === repository)
         if (mute !== undefined) throw mute.error
-        state = await createRepositoryLook({ repository, capacity: null, log })(context.signal)
+        state = await createRepositoryLook({ ...observed, capacity: null, log })(context.signal)
       } catch (error) {
         context.signal.throwIfAborted()
-        const failure = toFailure(error)
-        failures.push(failure)
-        found.push({ repository: name, failure })
+        failures.push(failureIn(name, error))
+        found.push({ repository: name, failure: toFailure(error) })
         continue // the other repositories may have the backup that is looked for
       }
       const plan = plansOf(config, [state], { ...context, history, confirmClock: false }).get(name)
@@ -86,7 +83,7 @@ export const listCommand: Command = {
           formatTime(backup.consistentAt),
           formatBytes(backup.storedBytes),
           retention === null ? '' : wordsOf(retention),
-          [verified(backup, proofs), ...notes].join(', '),
+          [verified(backup, proofs), ...(backup.isEncrypted ? ['encrypted'] : []), ...notes].join(', '),
         ])
       }
       for (const { id, state: what, failure } of state.unusable) {

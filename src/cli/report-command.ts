@@ -14,6 +14,7 @@ import { rememberedDatabases } from '../observe/server-memory.ts'
 import { StoredWalIndex } from '../observe/stored-wal.ts'
 import type { StoredWalState } from '../observe/wal-state.ts'
 import { chooseRepositories } from '../repository/choose.ts'
+import { failureIn, thoseThatAnswer } from './answering.ts'
 import {
   type CliContext,
   type Command,
@@ -82,11 +83,20 @@ async function estimate(
   try {
     const remembered = history === null ? [] : rememberedDatabases(history)
     const databases = config.postgres.databases ?? (remembered.length === 0 ? null : remembered)
-    for (const { repository } of makeRepositories(config, { clock, version: version.version, ledger: history })) {
+    const made = makeRepositories(config, { clock, version: version.version, ledger: history })
+    const priced = chosen.flatMap(({ name, prices }) => (prices === null ? [] : [name]))
+    const asked = made.flatMap(({ repository }) => (priced.includes(repository.name) ? [repository] : []))
+    const { silent } = await thoseThatAnswer(asked, config, context)
+    for (const { repository } of made) {
       const place = chosen.find(({ name }) => name === repository.name)
       if (place === undefined) continue
       if (place.prices === null) {
         reports.push({ repository: place.name, prices: null, budget: null, estimates: null })
+        continue
+      }
+      const mute = silent.find((one) => one.repository === repository)
+      if (mute !== undefined) {
+        failures.push(toFailure(mute.error))
         continue
       }
       const log = makeLog('silent', 'err')
@@ -98,7 +108,7 @@ async function estimate(
         reports.push(reportOf(config, place, { catalog, change }))
       } catch (error) {
         signal.throwIfAborted()
-        failures.push(toFailure(error))
+        failures.push(failureIn(place.name, error))
       } finally {
         await index.close()
       }

@@ -47,7 +47,8 @@ export async function runJob(
     await refuse?.(core)
     const writes = isBackupJob(job) || job === 'expire'
     const repository = typeof params.repository === 'string' ? params.repository : null
-    if (writes) await core.leases.acquire(repository, signal, (words) => context.err.write(`${oneLine(words)}\n`))
+    const waiting = (words: string) => void context.err.write(`${oneLine(words)}\n`)
+    if (writes) await core.leases.acquire(repository, signal, waiting, 1000 * config.observe.timeoutSeconds)
     await core.tidy()
     beside = meanwhile?.(core, log)
     const { id, lane } = core.runner.trigger({ job, params, trigger: 'cli', requestedBy: context.user })

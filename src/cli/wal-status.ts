@@ -17,6 +17,7 @@ import type { StoredWalState } from '../observe/wal-state.ts'
 import { createLsnClockProbe } from '../postgres/lsn-clock.ts'
 import { makeRepositories } from '../repositories.ts'
 import type { History } from '../runner/history.ts'
+import { failureIn, thoseThatAnswer } from './answering.ts'
 import { type CliContext, configOf, configOption, jsonOption, parse } from './command.ts'
 import { errorText } from './error-text.ts'
 import { describeGaps, describeWal } from './wal-words.ts'
@@ -74,12 +75,12 @@ async function lookAtWal(
   const log = makeLog('silent', 'err')
   const history = openHistoryIfThere(config, { clock, log })
   const failures: Failure[] = []
-  const attempt = async <T>(look: Promise<T>): Promise<T | null> => {
+  const attempt = async <T>(look: Promise<T>, repository: string | null = null): Promise<T | null> => {
     try {
       return await look
     } catch (error) {
       signal.throwIfAborted()
-      failures.push(toFailure(error))
+      failures.push(repository === null ? toFailure(error) : failureIn(repository, error))
       return null
     }
   }
@@ -148,7 +149,7 @@ async function lookAtStored(
     records,
   }: {
     context: CliContext
-    attempt: <T>(look: Promise<T>) => Promise<T | null>
+    attempt: <T>(look: Promise<T>, repository: string) => Promise<T | null>
     records: StoredWalOptions['records']
   },
 ) {
@@ -158,11 +159,18 @@ async function lookAtStored(
     []
   const look = (repository: Parameters<typeof createRepositoryLook>[0]['repository']) =>
     createRepositoryLook({ repository, capacity: null, log })(signal)
-  for (const { repository } of makeRepositories(config, { clock, version: version.version, ledger: history })) {
+  const made = makeRepositories(config, { clock, version: version.version, ledger: history })
+  const { answering, silent } = await thoseThatAnswer(
+    made.map(({ repository }) => repository),
+    config,
+    context,
+  )
+  for (const { repository, error } of silent) await attempt(Promise.reject(error), repository.name)
+  for (const repository of answering) {
     const index = new StoredWalIndex({ repository, records, clock, log })
     try {
-      const state = await attempt(index.lookAtAll(signal))
-      const backups = state === null ? null : await attempt(look(repository))
+      const state = await attempt(index.lookAtAll(signal), repository.name)
+      const backups = state === null ? null : await attempt(look(repository), repository.name)
       if (state !== null && backups !== null) found.push({ state, backups })
     } finally {
       await index.close()

@@ -15,20 +15,18 @@ export function encryptionOf({ recipients, recipientsFile, identityFile }: RawCo
   return { recipients, recipientsFile: recipientsFile ?? null, identityFile: identityFile ?? null }
 }
 
-/** Looks at the files that `encryption` names, as at other secrets. */
+/**
+ * Looks at the file of public keys, without which no backup could be made. The one of private keys is looked at when something
+ * is opened: backups need none, and must not end with its loss.
+ */
 export async function checkEncryption(tree: unknown, problems: Problems): Promise<void> {
   const section: unknown = isRecord(tree) ? tree.encryption : undefined
-  if (!isRecord(section)) return
-  const looks = { recipientsFile: readRecipients, identityFile: readIdentities } as const
-  for (const [key, look] of Object.entries(looks)) {
-    const path = section[key]
-    if (typeof path !== 'string') continue
-    try {
-      await look(path)
-    } catch (error) {
-      if (!(error instanceof LifeboatError)) throw error
-      problems.add(['encryption', key], error.message, error.hint)
-    }
+  if (!isRecord(section) || typeof section.recipientsFile !== 'string') return
+  try {
+    await readRecipients(section.recipientsFile)
+  } catch (error) {
+    if (!(error instanceof LifeboatError)) throw error
+    problems.add(['encryption', 'recipientsFile'], error.message, error.hint)
   }
 }
 

@@ -1,4 +1,3 @@
-import { LifeboatError } from '../domain/errors.ts'
 import type { PriceTable } from '../domain/prices.ts'
 import { parseRepositoryUrl } from './addresses.ts'
 import { bandwidthOf } from './bandwidth.ts'
@@ -111,7 +110,7 @@ export async function checkBuckets(tree: unknown, problems: Problems): Promise<v
     }
     checkTags(raw, at, problems)
     checkLock(raw, at, problems)
-    await checkKeyFiles(raw, at, problems)
+    checkKeyPair(raw, at, problems)
   }
 }
 
@@ -134,19 +133,15 @@ function checkLock({ objectLock }: Readonly<Record<string, unknown>>, at: At, pr
   problems.add(at('objectLock'), 'says neither for how long nor that there is a legal hold', hint)
 }
 
-/** Finds halves of pairs, and files with keys that cannot be read. */
-export async function checkKeyFiles(raw: Readonly<Record<string, unknown>>, at: At, problems: Problems): Promise<void> {
+/**
+ * Finds halves of pairs. The files are read at each use: one that is missing concerns its bucket alone, and keeps nobody from the
+ * other repositories.
+ */
+export function checkKeyPair(raw: Readonly<Record<string, unknown>>, at: At, problems: Problems): void {
   const names = ['accessKeyIdFile', 'secretAccessKeyFile']
   for (const [index, name] of names.entries()) {
     const other = names[1 - index] ?? ''
-    const file = raw[name]
-    if (typeof file !== 'string') continue
-    if (raw[other] === undefined) problems.add(at(name), `is set, and ${other} is not`, 'Set both, or none.')
-    try {
-      await readSecretFile(file)
-    } catch (error) {
-      if (!(error instanceof LifeboatError)) throw error
-      problems.add(at(name), error.message, error.hint)
-    }
+    if (typeof raw[name] === 'string' && raw[other] === undefined)
+      problems.add(at(name), `is set, and ${other} is not`, 'Set both, or none.')
   }
 }

@@ -3,7 +3,7 @@ import { LifeboatError } from '../domain/errors.ts'
 import { compileKeyPattern, compilePattern, type FilePattern, namesDatabase } from '../domain/file-pattern.ts'
 import { parseRepositoryUrl } from './addresses.ts'
 import type { Problems } from './problems.ts'
-import { bucketOf, checkKeyFiles } from './repositories.ts'
+import { bucketOf, checkKeyPair } from './repositories.ts'
 import { retentionOf } from './retention.ts'
 import type { RawConfig } from './schema.ts'
 import { isRecord } from './shape.ts'
@@ -137,6 +137,6 @@ function checkNames(pattern: string, at: (string | number)[], problems: Problems
 export async function checkWatchedBuckets(tree: unknown, problems: Problems): Promise<void> {
   const watches = isRecord(tree) && Array.isArray(tree.watch) ? tree.watch : []
   for (const [index, one] of watches.entries()) {
-    if (isRecord(one) && typeof one.url === 'string') await checkKeyFiles(one, (key) => ['watch', index, key], problems)
+    if (isRecord(one) && typeof one.url === 'string') checkKeyPair(one, (key) => ['watch', index, key], problems)
   }
 }

@@ -125,6 +125,7 @@ const clockToleranceMs = 5 * 60_000
 
 const versioningHint =
   'turn versioning on, with a lifecycle rule that removes older versions after a while; better, use Object Lock'
+const unlockedHint = 'set objectLock of the repository where backups are made: docs/s3-policies.md has for how long'
 const lockHint = 'make a bucket with Object Lock, and see docs/s3-policies.md for how long it is to lock'
 const oldVersions = [
   'the bucket keeps versions, and no lifecycle rule removes old ones: what expires goes on to cost',
@@ -155,7 +156,7 @@ const clockHint = 'set the clock that is wrong: retention, locks and signatures 
 function lockWeakness(lock: BucketLock | null, { ownLockSeconds }: PostureNeeds): readonly [string, string] | null {
   if (lock === null) return ['Object Lock is off: whoever has the keys can delete all backups', lockHint]
   if (lock.mode === null && ownLockSeconds === null) {
-    return ['Object Lock is on, but nothing locks what is put: the bucket has no default retention', lockHint]
+    return ['Object Lock is on, but nothing locks what is put: the bucket has no default retention', unlockedHint]
   }
   return null
 }

@@ -15,7 +15,7 @@ export interface Silent {
 }
 
 /** As `observe.timeout` has it. */
-const usualPatienceMs = 20_000
+export const usualPatienceMs = 20_000
 
 /**
  * Looks at all repositories at once, so that what is done with several waits for none that hangs. What else is wrong with one
@@ -28,10 +28,17 @@ export async function whichAnswer(
   { patienceMs = usualPatienceMs, ...rest }: Omit<Asking, 'patienceMs'> & Partial<Asking>,
 ): Promise<Answering> {
   if (repositories.length < 2) return { answering: repositories, silent: [] }
-  const asking = { ...rest, patienceMs }
-  const answers = await Promise.all(
-    repositories.map((one) => ask(one, asking, (signal) => one.checkIdentity({ signal }))),
-  )
+  const told = await whoAnswers(repositories, { ...rest, patienceMs })
+  return told.answering.length === 0 ? { answering: repositories, silent: [] } : told
+}
+
+/**
+ * Like `whichAnswer`; but also one that is alone is left out when it says nothing, for who has something to tell without it.
+ *
+ * @throws the signal's reason
+ */
+export async function whoAnswers(repositories: readonly Repository[], asking: Asking): Promise<Answering> {
+  const answers = await Promise.all(repositories.map((one) => ask(one, asking, (signal) => one.seeMarker({ signal }))))
   asking.signal.throwIfAborted()
   const silent = answers.flatMap((answer): readonly Silent[] => {
     if (!('failure' in answer) || !isSilenceCode(answer.failure.code)) return []
@@ -41,7 +48,6 @@ export async function whichAnswer(
     })
     return [{ repository, error }]
   })
-  if (silent.length === repositories.length) return { answering: repositories, silent: [] }
   return { answering: repositories.filter((one) => !silent.some(({ repository }) => repository === one)), silent }
 }
 

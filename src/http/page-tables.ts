@@ -49,7 +49,7 @@ export function backupsTable(catalog: Catalog, listing: Listing, now: Date, deta
   const rows = all.slice(0, shown).map(
     ({ backup, repository }) => html`<tr>
 ${head('Database', html`${backup.database === '' ? 'whole cluster' : name(backup.database)}${detailed ? html`<br><code>${backup.id}</code>` : null}`)}
-${cell('Repository', name(repository.name))}${cell('Type', backup.type)}${cell('Finished', html`${moment(backup.finishedAt, now)}${isClockAhead(catalog, backup) ? html` <span class="badge warn">clock-ahead</span>` : null}`)}
+${cell('Repository', name(repository.name))}${cell('Type', html`${backup.type}${backup.isEncrypted ? html`<br><span class="note">encrypted</span>` : null}`)}${cell('Finished', html`${moment(backup.finishedAt, now)}${isClockAhead(catalog, backup) ? html` <span class="badge warn">clock-ahead</span>` : null}`)}
 ${cell('Took', backup.durationSeconds === null ? '–' : duration(backup.durationSeconds), true)}${cell('Stored', size(backup.storedBytes), true)}
 ${cell('Verification', verdict(verificationOf(backup, repository)))}</tr>`,
   )

@@ -82,6 +82,7 @@ export const BackupSchema = Type.Object(
     consistentAt: moment('The moment that a restore gives'),
     durationSeconds: orNull(Type.Number({ description: 'Null where nothing tells when it began' })),
     storedBytes: Type.Number(),
+    encrypted: Type.Boolean({ description: 'Restoring it needs a private key' }),
     sourceBytes: orNull(Type.Number()),
     warnings: Type.Integer(),
     notes: Type.Array(Type.Enum(['clock-ahead', 'shrunken']), {

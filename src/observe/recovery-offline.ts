@@ -2,7 +2,7 @@ import type { Logger } from 'pino'
 import type { Clock } from '../clock.ts'
 import { type Failure, toFailure } from '../domain/errors.ts'
 import type { MeasuredRestore } from '../domain/recovery-costs.ts'
-import { whichAnswer } from '../fetch/answering.ts'
+import { usualPatienceMs, whoAnswers } from '../fetch/answering.ts'
 import { chooseRepositories } from '../repository/choose.ts'
 import type { Repository } from '../repository/repository.ts'
 import type { WalRecords } from '../runner/wal-records.ts'
@@ -52,7 +52,7 @@ export async function planFromRepositories(sources: OfflineSources, question: Re
   const failures: { repository: string; failure: Failure }[] = []
   const notes = rememberedClock(sources)
   const chosen = chooseRepositories(sources.repositories, question.repository)
-  const { answering, silent } = await whichAnswer(chosen, sources)
+  const { answering, silent } = await whoAnswers(chosen, { patienceMs: usualPatienceMs, ...sources })
   for (const { repository, error } of silent) failures.push({ repository: repository.name, failure: toFailure(error) })
   for (const repository of answering) {
     try {

@@ -88,6 +88,11 @@ export class WatchedBucket {
     return this.#state
   }
 
+  /** What the last look has found. */
+  files(): readonly KnownFile[] {
+    return [...this.#files.values()]
+  }
+
   /** The objects of each dump, by its name. */
   *#grouped(): Generator<readonly [string, readonly ObjectInfo[]]> {
     let [name, objects]: [string, ObjectInfo[]] = ['', []]

@@ -185,7 +185,9 @@ export function assertSucceeded(program: string, exit: ProgramExit): void {
 function lastWords(stderr: string): string {
   const lines = stderr.split('\n').filter((line) => line.trim() !== '')
   const errors = lines.filter((line) => /\b(error|fatal|panic)\b/i.test(line))
-  return (errors.length > 0 ? errors.slice(-3) : lines.slice(-1)).map((line) => line.trim().slice(0, 500)).join('; ')
+  // Our own commands say what to do behind what happened.
+  const last = lines.at(-1)?.startsWith('HINT: ') === true ? lines.slice(-2) : lines.slice(-1)
+  return (errors.length > 0 ? errors.slice(-3) : last).map((line) => line.trim().slice(0, 500)).join('; ')
 }
 
 /** Standard input is missing where another program, or a file, is read. */

@@ -27,7 +27,7 @@ import {
   type IdentityOptions,
 } from './identity.ts'
 import type { InProgress } from './in-progress.ts'
-import { artifactKey, backupsPrefix, isClusterName, manifestKey } from './layout.ts'
+import { artifactKey, backupsPrefix, isClusterName, manifestKey, markerKey } from './layout.ts'
 import { parseManifest } from './manifest.ts'
 import type { ProofBody } from './proof.ts'
 import { latestProof, listProofs, type ProofEntry, publishProof, readProof } from './proofs.ts'
@@ -105,6 +105,12 @@ export class Repository {
    */
   async checkIdentity(options: Stoppable = {}): Promise<boolean> {
     return this.#identified === null || (await checkIdentity(this.#identified, options)) !== null
+  }
+
+  /** The cheapest look that shows whether it answers: `checkIdentity`, also where nobody compares which one it is. */
+  async seeMarker(options: Stoppable = {}): Promise<void> {
+    if (this.#identified === null) await this.storage.head(markerKey(this.cluster), options)
+    else await checkIdentity(this.#identified, options)
   }
 
   /** Like `checkIdentity`; fails also where there is nothing at all. */

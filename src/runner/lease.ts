@@ -160,16 +160,21 @@ export class LeaseKeeper {
 
   /**
    * Takes the leases for a process that does one thing, and keeps them: those that it can get, `standby` tells of the others.
-   * Waits as long as it takes to see whether the holder of one lives; a repository that is not there, or does not answer, is
-   * left to what is done with it.
+   * Waits as long as it takes to see whether the holder of one lives; a repository that is not there, or does not answer within
+   * `patienceMs`, is left to what is done with it.
    *
    * @param waiting is told, once for each, on whom
    * @throws the signal's reason
    */
-  async acquire(name: string | null, signal: AbortSignal, waiting: (words: string) => void): Promise<void> {
+  async acquire(
+    name: string | null,
+    signal: AbortSignal,
+    waiting: (words: string) => void,
+    patienceMs = longestLookMs,
+  ): Promise<void> {
     const meant = this.#options.repositories.filter((one) => name === null || one.name === name)
     const hold = new KeepAlive().hold()
-    await Promise.all(meant.map((one) => this.#acquire(one, signal, waiting))).finally(hold)
+    await Promise.all(meant.map((one) => this.#acquire(one, { signal, waiting, patienceMs }))).finally(hold)
     for (const one of meant) this.#keep(one)
   }
 
@@ -255,10 +260,13 @@ export class LeaseKeeper {
     }
   }
 
-  async #acquire(one: LeasedRepository, signal: AbortSignal, waiting: (words: string) => void): Promise<void> {
+  async #acquire(
+    one: LeasedRepository,
+    { signal, waiting, patienceMs }: { signal: AbortSignal; waiting: (words: string) => void; patienceMs: number },
+  ): Promise<void> {
     let told = false
     for (;;) {
-      const state = await abortable(this.#look(one), signal)
+      const state = await abortable(this.#look(one, patienceMs), signal)
       if (state?.state !== 'waiting' || state.isAlive) return
       if (!told) waiting(`waiting for the lease on ${one.name}: it is held by ${describeHolder(state.holder)}`)
       told = true
@@ -267,13 +275,13 @@ export class LeaseKeeper {
   }
 
   /** Null: it could not be looked at. Never rejects. */
-  async #look({ name, claim, ttlSeconds, isThere }: LeasedRepository): Promise<LeaseState | null> {
-    const { clock } = this.#options
+  async #look(one: LeasedRepository, patienceMs = longestLookMs): Promise<LeaseState | null> {
+    const [{ name, claim, ttlSeconds, isThere }, { clock }] = [one, this.#options]
     const reason = new LifeboatError('storage-failed', `the repository ${name} does not answer`)
     try {
       const state = await withDeadline(
         clock,
-        { ms: Math.min(ttlSeconds * 1000, longestLookMs), reason, signals: [this.#stopping.signal] },
+        { ms: Math.min(ttlSeconds * 1000, longestLookMs, patienceMs), reason, signals: [this.#stopping.signal] },
         async (signal) => ((await isThere(signal)) ? claim.look({ signal, isKeeper: this.#isKeeper }) : null),
       )
       this.#note(name, state)

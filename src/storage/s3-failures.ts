@@ -162,8 +162,10 @@ export function s3Failure(doing: string, error: unknown): LifeboatError {
   const [name, code, status] = [nameOf(error), codeOf(error), statusOf(error)]
   if (name === 'NoSuchKey') return new LifeboatError('object-missing', `${doing}: it does not exist`, { cause: error })
   const text = error instanceof Error && error.message !== '' ? error.message : String(error)
-  const message = status === 0 || text.includes(name) || name === 'Error' ? text : `${text} (${name})`
-  const said = `${doing}: ${message.replace(/\s+/g, ' ').trim()}${/^\d+$|UnknownError/.test(text) ? ` (HTTP ${status})` : ''}`
+  const isMute = /^\d+$|UnknownError/.test(text) // the SDK's word where the server has none
+  const words = isMute && name !== '' && name !== 'Error' ? name : text
+  const message = status === 0 || words.includes(name) || name === 'Error' ? words : `${words} (${name})`
+  const said = `${doing}: ${message.replace(/\s+/g, ' ').trim()}${isMute ? ` (HTTP ${status})` : ''}`
   const kind = passingKind(error)
   const hint =
     hintByAnswer(name, text, error) ??

@@ -1,6 +1,7 @@
 import { chmod, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
+import { readIdentities } from '../../src/config/encryption.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import { minimal, refusal } from './support.ts'
 
@@ -31,10 +32,12 @@ await t.test('keys and files', async (t) => {
   await chmod(files.identityFile, 0o644)
   await writeFile(files.recipientsFile, 'rubbish')
   const { problems } = await refusal({ text: of(files), env: {} })
-  t.match(problems, [
-    { key: 'encryption.recipientsFile', message: /line 1 is not a public key of age/ },
-    { key: 'encryption.identityFile', message: /has mode 0644: other users can get at it/ },
-  ])
+  t.match(problems, [{ key: 'encryption.recipientsFile', message: /line 1 is not a public key of age/ }])
+  t.equal(problems.length, 1)
+  await t.rejects(readIdentities(files.identityFile), { message: /has mode 0644: other users can get at it/ })
+
+  const lost = { recipients: [age], identityFile: join(directory, 'lost') }
+  t.match((await loadConfig({ text: of(lost), env: {} })).encryption, lost, 'a lost key ends no backups')
 })
 
 await t.test('what is no public key is refused, and never repeated', async (t) => {

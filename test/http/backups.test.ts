@@ -31,6 +31,7 @@ await t.test('the list tells what is known of each backup', async (t) => {
     consistentAt: '2026-03-01T00:00:00.000Z',
     durationSeconds: 60,
     storedBytes: 1000,
+    encrypted: false,
     sourceBytes: 8_000_000,
     warnings: 0,
     notes: [],

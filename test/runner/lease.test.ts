@@ -167,6 +167,21 @@ t.test('a command waits only for as long as the holder may be dead', async (t) =
   await t.rejects(waiting, { code: 'cancelled' })
 })
 
+t.test('a command does not wait for one that hangs', async (t) => {
+  const { far, begin, until } = keepers(t)
+  far.hangs = true
+  const { keeper, states } = begin('one')
+  let isOver = false
+  const acquired = keeper
+    .acquire(null, new AbortController().signal, () => {}, 5000)
+    .then(() => {
+      isOver = true
+    })
+  await until(6000, () => isOver)
+  await acquired
+  t.same(states(), ['held', 'unknown'])
+})
+
 t.test('of several repositories those of others are left out', async (t) => {
   const { far, begin } = keepers(t)
   const one = begin('one')

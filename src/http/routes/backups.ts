@@ -127,6 +127,7 @@ function describe(
     consistentAt: backup.consistentAt.toISOString(),
     durationSeconds: backup.durationSeconds,
     storedBytes: backup.storedBytes,
+    encrypted: backup.isEncrypted,
     sourceBytes: backup.sourceBytes,
     warnings: backup.warnings,
     notes: [...(isClockAhead(catalog, backup) ? ['clock-ahead' as const] : []), ...(details?.notes ?? [])],
