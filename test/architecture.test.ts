@@ -34,7 +34,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   streaming: ['clock', 'domain', 'postgres', 'storage'],
   'wal-check': ['clock', 'domain', 'observe', 'postgres', 'repository', 'runner'],
   shipping: ['clock', 'domain', 'observe', 'repository', 'scripts'],
-  fetch: ['clock', 'domain', 'repository', 'storage'],
+  fetch: ['clock', 'domain', 'repository', 'scripts', 'storage'],
   notify: ['clock', 'config', 'domain', 'runner'],
   metrics: ['domain', 'observe', 'runner'],
   alerts: ['metrics'],

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { LifeboatError } from '../domain/errors.ts'
 import type { FetchOptions } from './fetch-wal.ts'
 import { Prefetcher } from './prefetch.ts'
+import { SegmentWriters } from './segment-writers.ts'
 import { Spool, type SpoolOwner, spoolName } from './spool.ts'
 import { UpcomingSegments } from './upcoming.ts'
 
@@ -54,9 +55,11 @@ export async function feedRecovery(options: FeedOptions): Promise<() => Promise<
     from: async (segment: string, count: number) =>
       (await segments.from(segment, count)).filter(({ name }) => name.slice(8) <= options.last.slice(8)),
   }
-  const running = new Prefetcher({ spool, upcoming, fetch, ahead, maxBytes, parallel, dataDirectory })
+  const writers = new SegmentWriters(parallel)
+  const running = new Prefetcher({ spool, upcoming, fetch, ahead, maxBytes, parallel, writers, dataDirectory })
     .run()
     .catch(() => {}) // without one, the script asks file by file, and says what is wrong
+    .then(() => writers.close())
     .finally(() => lock?.release())
   return async () => {
     stop.abort()

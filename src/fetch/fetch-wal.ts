@@ -8,6 +8,7 @@ import { whyHole } from './absence.ts'
 import { type Answer, type Asking, ask, askAll, assertNone, nearestFirst } from './ask.ts'
 import { readPlain } from './plain.ts'
 import { writeSegment } from './segment-content.ts'
+import type { SegmentWriters } from './segment-writers.ts'
 import { makeWhole } from './target.ts'
 
 export interface FetchOptions extends Asking {
@@ -132,7 +133,7 @@ async function deliver(
 export async function writeObject(
   { repository, object }: Candidate,
   path: string,
-  progress: { readonly signal: AbortSignal; readonly alive: () => void },
+  progress: { readonly signal: AbortSignal; readonly alive: () => void; readonly writers?: SegmentWriters },
 ): Promise<number> {
   const { signal } = progress
   if (object.hash !== null) return writeSegment(object, await repository.wal.read(object, { signal }), path, progress)

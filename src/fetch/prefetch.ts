@@ -4,6 +4,7 @@ import type { Repository } from '../repository/repository.ts'
 import { isMissing } from '../storage/failures.ts'
 import { ask } from './ask.ts'
 import { type FetchOptions, fetchWal, writeObject } from './fetch-wal.ts'
+import type { SegmentWriters } from './segment-writers.ts'
 import type { Spool, WantedFile } from './spool.ts'
 import { inProduction, readControl } from './system.ts'
 import { sulkMs, type Upcoming, type UpcomingSegments } from './upcoming.ts'
@@ -19,6 +20,8 @@ export interface PrefetchOptions {
   readonly maxBytes: number
   /** How many are fetched at once. */
   readonly parallel: number
+  /** Who writes them; left out: this thread, where little else is loaded. */
+  readonly writers?: SegmentWriters
   /** Ends when the server of this data directory has ended its recovery. */
   readonly dataDirectory: string
 }
@@ -161,13 +164,13 @@ export class Prefetcher {
   }
 
   async #fetch({ name, sources }: Upcoming): Promise<void> {
-    const { spool, fetch } = this.#options
+    const { spool, fetch, writers } = this.#options
     const isSulking = ({ repository }: Upcoming['sources'][number]) =>
       this.#clock.monotonic() - (this.#failedAt.get(repository) ?? Number.NEGATIVE_INFINITY) < sulkMs
     for (const source of sources.toSorted((a, b) => Number(isSulking(a)) - Number(isSulking(b)))) {
       const answer = await ask(source.repository, fetch, (signal, alive) =>
         spool.publish(name, async (path) => {
-          this.#segmentBytes = await writeObject(source, path, { signal, alive })
+          this.#segmentBytes = await writeObject(source, path, { signal, alive, ...(writers && { writers }) })
         }),
       )
       if ('value' in answer) {
