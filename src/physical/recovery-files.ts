@@ -75,7 +75,8 @@ export async function writeRecoveryFiles(options: RecoveryFilesOptions): Promise
   const source = await readFile(join(programsDirectory, restoreProgram), 'utf8')
   const script = await write(join(folder, restoreProgram), source, 0o700)
   const words = program.map(shellWord).join(' ')
-  const lifeboat = await write(join(folder, 'lifeboat'), `#!/bin/sh\nexec ${words} "$@"\n`, 0o700)
+  // What was meant for who restores (a profiler, a module to load) is not for the server's user, who may not even read it.
+  const lifeboat = await write(join(folder, 'lifeboat'), `#!/bin/sh\nunset NODE_OPTIONS\nexec ${words} "$@"\n`, 0o700)
   await rm(join(folder, reachedFile), { force: true })
   await write(join(folder, afterTarget), afterTargetScript, 0o700)
   const encryption = options.identityFile === null ? {} : { encryption: { identityFile: options.identityFile } }
