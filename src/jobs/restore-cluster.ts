@@ -137,6 +137,7 @@ class ClusterRestore {
     const { stop, timeline, to } = plan
     const asked = config.repositories.filter(({ name }) => sources.some((one) => one.name === name))
     return writeRecoveryFiles({
+      runId: this.#context.runId,
       ...{ stop, timeline, to, installation, owner, program, socketDirectory },
       dataDirectory: this.#wish.to,
       cluster: config.cluster,
@@ -161,7 +162,14 @@ class ClusterRestore {
     const { clock, config } = this.#options
     const segmentSize = manifest.physical?.segmentSize ?? 0
     const stopFeeding = await feedRecovery({
-      ...{ dataDirectory: to, spool: join(to, spoolFolder), owner, clock, signal, patienceMs: feedPatienceMs },
+      ...{
+        dataDirectory: to,
+        spool: join(to, spoolFolder(this.#context.runId)),
+        owner,
+        clock,
+        signal,
+        patienceMs: feedPatienceMs,
+      },
       ...{ repositories: sources, systemIdentifier: manifest.systemIdentifier, hashes: [] },
       missingIsEnd: this.#missingIsEnd(),
       first: segmentName(plan.from.timeline, segmentAt(plan.from.lsn, segmentSize), segmentSize),

@@ -1,4 +1,4 @@
-import { readFile, rm } from 'node:fs/promises'
+import { readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { WalPosition } from '../domain/coverage.ts'
 import type { RecoveryStop } from '../domain/recovery-plan.ts'
@@ -15,8 +15,15 @@ import { recoverySettings, settingLine, targetSettings } from './recovery-settin
 
 /** Folder in a restored data directory with all that its recovery needs; not needed any more after it. */
 export const restoreFolder = 'lifeboat-restore'
-/** Relative to the data directory, in which restore_command runs. */
-export const spoolFolder = 'pg_wal/lifeboat-spool'
+/**
+ * Relative to the data directory, in which restore_command runs. Each run has its own: of one that was killed a command or a
+ * prefetcher may still live, and would answer in its place.
+ */
+export function spoolFolder(runId: string): string {
+  return `pg_wal/${spoolPrefix}-${runId}`
+}
+
+const spoolPrefix = 'lifeboat-spool'
 
 /** In that folder: it has come to its target, and needs no more WAL; by histories a promoted server finds a free timeline. */
 export const reachedFile = 'reached'
@@ -45,6 +52,7 @@ export interface RecoveryFilesOptions {
   readonly segmentSize: number
   /** What is missing is the end. */
   readonly missingIsEnd: boolean
+  readonly runId: string
   /** Node.js and our main file. */
   readonly program: readonly string[]
   readonly socketDirectory: string
@@ -78,11 +86,12 @@ export async function writeRecoveryFiles(options: RecoveryFilesOptions): Promise
   // What was meant for who restores (a profiler, a module to load) is not for the server's user, who may not even read it.
   const lifeboat = await write(join(folder, 'lifeboat'), `#!/bin/sh\nunset NODE_OPTIONS\nexec ${words} "$@"\n`, 0o700)
   await rm(join(folder, reachedFile), { force: true })
+  await removeSpools(dataDirectory)
   await write(join(folder, afterTarget), afterTargetScript, 0o700)
   const encryption = options.identityFile === null ? {} : { encryption: { identityFile: options.identityFile } }
   const settingsOfFetch = JSON.stringify({ cluster, repositories, ...encryption }, null, 2)
   const config = await write(join(folder, 'lifeboat.yaml'), `${settingsOfFetch}\n`)
-  const ready = join(spoolFolder, await spoolName(dataDirectory))
+  const ready = join(spoolFolder(options.runId), await spoolName(dataDirectory))
   const restoreCommand = commandOf(options, { folder, script, lifeboat, config, ready, boot: await bootId() })
   const target = targetSettings({ restoreCommand, timeline, stop, action })
   const set = Object.entries({ ...target, archive_mode: 'off' }).filter(([, value]) => value !== '')
@@ -125,8 +134,15 @@ export async function forgetTarget(dataDirectory: string, owner: OsUser | null):
   if (text.startsWith(settingsHead)) await writeOwned(path, settingsText([['archive_mode', 'off']]), owner)
 }
 
+/** What was ready for former runs. */
+async function removeSpools(dataDirectory: string): Promise<void> {
+  const folder = join(dataDirectory, 'pg_wal')
+  for (const name of await readdir(folder).catch(() => []))
+    if (name.startsWith(spoolPrefix)) await rm(join(folder, name), { recursive: true, force: true, maxRetries: 20 })
+}
+
 function commandOf(
-  { to, timeline, segmentSize, missingIsEnd }: RecoveryFilesOptions,
+  { to, timeline, segmentSize, missingIsEnd, runId }: RecoveryFilesOptions,
   {
     folder,
     script,
@@ -138,7 +154,7 @@ function commandOf(
 ): string {
   const end = segmentName(timeline, segmentBefore(to.lsn, segmentSize) + 1, segmentSize)
   const options = [
-    ...[script, '--else', lifeboat, '--config', config, '--spool', spoolFolder],
+    ...[script, '--else', lifeboat, '--config', config, '--spool', spoolFolder(runId)],
     ...(missingIsEnd ? ['--missing-is-end'] : ['--end', end]),
   ]
   const words = (all: readonly string[]) => all.map(commandWord).join(' ')
