@@ -4,8 +4,8 @@ import { zstdDecompressSync } from 'node:zlib'
 import { checkContent, type NamedSegment, segmentSizeOf, usedOf, wholeFrame } from './segment-check.ts'
 
 /**
- * Writes a segment to a new file from all of what is stored of it, checked, in one go, in a thread of its own. Gives the segment size; null, and writes nothing, for what is better read as a stream,
- * which also tells what is wrong with it.
+ * Writes a segment to a new file from all of what is stored of it, checked, in one go, in a thread of its own. Gives the
+ * segment size; null, and writes nothing, for what is better read as a stream, which also tells what is wrong with it.
  *
  * @throws LifeboatError `wal-invalid`; what the file system fails with
  */

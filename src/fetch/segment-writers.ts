@@ -14,25 +14,37 @@ export type Written =
  * main thread, with all that is loaded there, that takes as long as to decompress them.
  */
 export class SegmentWriters {
-  readonly #idle: Worker[]
-  readonly #all: readonly Worker[]
+  readonly #count: number
+  readonly #alive = new Set<Worker>()
+  readonly #idle = new Set<Worker>()
   readonly #waiting: (() => void)[] = []
 
   /** @param count of threads */
   constructor(count: number) {
-    this.#all = Array.from({ length: count }, () => {
-      const worker = new Worker(scriptUrl('fetch/segment-thread'), { name: 'lifeboat-segment', execArgv: [], env: {} })
-      worker.on('error', () => {}) // who waits for it is told below
-      worker.unref()
-      return worker
+    this.#count = count
+    while (this.#alive.size < count) this.#idle.add(this.#start())
+  }
+
+  /** One that has gone is never given to anybody, who would wait for its answer for ever. */
+  #start(): Worker {
+    const worker = new Worker(scriptUrl('fetch/segment-thread'), { name: 'lifeboat-segment', execArgv: [], env: {} })
+    worker.on('error', () => {}) // who waits for it is told below
+    worker.once('exit', () => {
+      this.#alive.delete(worker)
+      this.#idle.delete(worker)
     })
-    this.#idle = [...this.#all]
+    worker.unref()
+    this.#alive.add(worker)
+    return worker
   }
 
   /** See `writeWhole`. */
   async write(object: NamedSegment, stored: Uint8Array, path: string): Promise<number | null> {
-    while (this.#idle.length === 0) await new Promise<void>((resolve) => this.#waiting.push(resolve))
-    const worker = this.#idle.pop() as Worker
+    while (this.#idle.size === 0 && this.#alive.size >= this.#count)
+      await new Promise<void>((resolve) => this.#waiting.push(resolve))
+    const [idle] = this.#idle
+    const worker = idle ?? this.#start()
+    this.#idle.delete(worker)
     try {
       const { name, systemIdentifier, hash } = object
       const question: WriteQuestion = { object: { name, systemIdentifier, hash }, stored, path }
@@ -42,13 +54,13 @@ export class SegmentWriters {
       if (written.systemCode !== null) throw Object.assign(new Error(message), { code: written.systemCode })
       throw new LifeboatError(code, message, hint === undefined ? {} : { hint })
     } finally {
-      this.#idle.push(worker)
+      if (this.#alive.has(worker)) this.#idle.add(worker)
       this.#waiting.shift()?.()
     }
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.#all.map((worker) => worker.terminate()))
+    await Promise.all([...this.#alive].map((worker) => worker.terminate()))
   }
 }
 
