@@ -1,21 +1,9 @@
 #!/usr/bin/env node
 import { userInfo } from 'node:os'
-import { pino } from 'pino'
 import { quickCommand } from './cli/quick.ts'
 import { systemClock } from './clock.ts'
 import { LifeboatError } from './domain/errors.ts'
 import { readVersion } from './version.ts'
-
-/** Never in a log: what a field of this name holds is a secret. */
-const redacted = [
-  'password',
-  'token',
-  'authorization',
-  '*.password',
-  '*.token',
-  '*.authorization',
-  'req.headers.authorization',
-]
 
 /** npm passes a Ctrl-C on to a process that the terminal has signalled already: that is one wish, not two. */
 const repeatMs = 1000
@@ -42,8 +30,7 @@ for (const stream of [process.stdout, process.stderr]) {
 }
 
 const argv = process.argv.slice(2)
-const run = quickCommand(argv) ?? (await import('./cli/commands.ts')).runCli
-process.exitCode = await run(argv, {
+const context = {
   // Opened by whoever asks, not by every command.
   get input() {
     return process.stdin
@@ -55,9 +42,10 @@ process.exitCode = await run(argv, {
   signal: stop.signal,
   clock: systemClock,
   version: readVersion(),
-  makeLog: (level, stream) =>
-    pino(
-      { level, redact: redacted, base: null, timestamp: pino.stdTimeFunctions.isoTime },
-      pino.destination({ fd: stream === 'out' ? 1 : 2, sync: true }),
-    ),
-})
+}
+process.exitCode = await (quickCommand(argv)?.(argv, context) ?? run())
+
+async function run(): Promise<number> {
+  const [{ runCli }, { makeLog }] = await Promise.all([import('./cli/commands.ts'), import('./cli/log.ts')])
+  return runCli(argv, Object.assign(context, { makeLog }))
+}

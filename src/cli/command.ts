@@ -6,8 +6,8 @@ import type { ValidatedConfig } from '../config/validated.ts'
 import { LifeboatError } from '../domain/errors.ts'
 import type { Version } from '../version.ts'
 
-/** Everything a command may touch of the outside world; main.ts fills it in. */
-export interface CliContext {
+/** What a command that a recovery waits for may touch of the outside world (see `quickCommand`); main.ts fills it in. */
+export interface QuickContext {
   /** Where answers to questions come from; without it none is asked. */
   readonly input?: NodeJS.ReadableStream & { readonly isTTY?: boolean }
   readonly out: NodeJS.WritableStream
@@ -19,6 +19,10 @@ export interface CliContext {
   readonly signal: AbortSignal
   readonly clock: Clock
   readonly version: Version
+}
+
+/** Everything a command may touch of the outside world. */
+export interface CliContext extends QuickContext {
   /** Logs to the stream; the level is the config's for `serve`, else warnings only. */
   readonly makeLog: (level: string, stream: 'out' | 'err') => Logger
 }

@@ -1,4 +1,4 @@
-import type { CliContext } from './command.ts'
+import type { QuickContext } from './command.ts'
 import { report } from './report.ts'
 import { runFetch, runPrefetch } from './wal-fetch.ts'
 
@@ -10,7 +10,7 @@ export function quickCommand([group, name, ...rest]: readonly string[]) {
   const action =
     group !== 'wal' ? undefined : name === 'fetch' ? runFetch : name === 'prefetch' ? runPrefetch : undefined
   if (action === undefined || rest.includes('--help') || rest.includes('-h')) return null
-  return async (argv: readonly string[], context: CliContext): Promise<number> => {
+  return async (argv: readonly string[], context: QuickContext): Promise<number> => {
     try {
       return await action(rest, context)
     } catch (error) {

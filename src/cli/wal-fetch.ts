@@ -4,12 +4,12 @@ import { errorCodes, LifeboatError, toFailure } from '../domain/errors.ts'
 import { fetchWal } from '../fetch/fetch-wal.ts'
 import { Prefetcher } from '../fetch/prefetch.ts'
 import { Spool } from '../fetch/spool.ts'
-import { chooseSystem } from '../fetch/system.ts'
+import { chooseSystem, firstSegment } from '../fetch/system.ts'
 import { UpcomingSegments } from '../fetch/upcoming.ts'
 import { makeRepositories } from '../repositories.ts'
 import { chooseRepositories } from '../repository/choose.ts'
 import type { IdentityLedger } from '../repository/repository.ts'
-import { type CliContext, configOf, configOption, parse } from './command.ts'
+import { configOf, configOption, parse, type QuickContext } from './command.ts'
 import { errorText } from './error-text.ts'
 
 /** The status of `lifeboat wal fetch` for a file that is nowhere: not 1, with which a crashed program ends too. */
@@ -49,14 +49,14 @@ const options = {
 const noLedger: IdentityLedger = { repositoryId: () => null, noteRepository: () => {} }
 
 /** `lifeboat wal fetch`. Gives the exit code. */
-export async function runFetch(argv: readonly string[], context: CliContext): Promise<number> {
+export async function runFetch(argv: readonly string[], context: QuickContext): Promise<number> {
   const { names, prepared } = await prepare('wal fetch NAME TARGET', 2, argv, context)
   const [name, target] = names
   return (await fetchWal(name, resolve(target), prepared)) ? 0 : nowhere
 }
 
 /** `lifeboat wal prefetch`. The status is 0 or 1: of children that it does not know, a postmaster that is process 1 takes others for a crash. */
-export async function runPrefetch(argv: readonly string[], context: CliContext): Promise<number> {
+export async function runPrefetch(argv: readonly string[], context: QuickContext): Promise<number> {
   try {
     const { names, prepared, ahead, maxBytes } = await prepare('wal prefetch SPOOL', 1, argv, context)
     const spool = new Spool(resolve(names[0]))
@@ -65,7 +65,8 @@ export async function runPrefetch(argv: readonly string[], context: CliContext):
     try {
       await spool.tidy(context.clock.now())
       const upcoming = new UpcomingSegments({ ...prepared, asking: prepared })
-      await new Prefetcher({ spool, upcoming, fetch: prepared, ahead, maxBytes, parallel, dataDirectory: here }).run()
+      const place = { spool, dataDirectory: here, first: await firstSegment(here) }
+      await new Prefetcher({ ...place, upcoming, fetch: prepared, ahead, maxBytes, parallel }).run()
     } finally {
       lock.release()
     }
@@ -76,7 +77,7 @@ export async function runPrefetch(argv: readonly string[], context: CliContext):
   }
 }
 
-async function prepare(usage: string, count: number, argv: readonly string[], context: CliContext) {
+async function prepare(usage: string, count: number, argv: readonly string[], context: QuickContext) {
   const { clock, signal, version } = context
   const { values, positionals } = parse('wal', argv, options, count)
   const names: readonly string[] = positionals

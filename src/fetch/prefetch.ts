@@ -24,15 +24,20 @@ export interface PrefetchOptions {
   readonly writers?: SegmentWriters
   /** Ends when the server of this data directory has ended its recovery. */
   readonly dataDirectory: string
+  /** The segment that the recovery is going to begin with, where that is known: nobody has to ask for it. */
+  readonly first?: string | null
 }
 
 /** Nobody has asked for anything for so long: the recovery is over, or long in one segment; the script starts another one. */
 const idleMs = 600_000
-const busyTickMs = 10
-const quietTickMs = 250
-const quietAfterMs = 5_000
+const tickMs = 250
+/** What is asked for is heard of at once; where the system has no watch to spare it is looked for, often for a while. */
+const unwatchedTickMs = 10
+const unwatchedMs = 5_000
 const controlEveryMs = 1_000
 const keepAliveMs = 3_600_000
+/** The stamp of what is going to be asked for first: nobody waits for an answer yet. */
+const unasked = 'unasked'
 /** What ends the making of a file that is nowhere. */
 const nowhere = new Error('it is nowhere')
 
@@ -75,12 +80,16 @@ export class Prefetcher {
   async run(): Promise<void> {
     const { spool, fetch } = this.#options
     const awake = setInterval(() => {}, keepAliveMs) // the clock keeps no process alive
+    const asked = spool.watch()
+    const { first = null } = this.#options
+    if (first !== null) this.#follow({ name: first, urgent: false, stamp: unasked })
     let [askedAt, controlAt] = [this.#clock.monotonic(), Number.NEGATIVE_INFINITY]
     try {
       for (;;) {
         fetch.signal.throwIfAborted()
         if (this.#mute !== null) throw this.#mute
         if (await spool.isGone()) return
+        const heard = asked.next()
         const now = this.#clock.monotonic()
         if (this.#take(await spool.wanted())) askedAt = now
         if (this.#wanted !== null && this.#isStale) {
@@ -92,8 +101,9 @@ export class Prefetcher {
           controlAt = now
           if (await this.#isOver()) break
         }
-        const tick = this.#clock.sleep(now - askedAt > quietAfterMs ? quietTickMs : busyTickMs, fetch.signal)
-        await Promise.race([tick, ...this.#inFlight.values()])
+        const isPolling = !asked.isWatching && now - askedAt <= unwatchedMs
+        const tick = this.#clock.sleep(isPolling ? unwatchedTickMs : tickMs, fetch.signal)
+        await Promise.race([tick, heard, ...this.#inFlight.values()])
       }
       await Promise.all(this.#inFlight.values())
       await spool.destroy()
@@ -102,6 +112,7 @@ export class Prefetcher {
       if (!isMissing(error)) throw error
     } finally {
       await Promise.all(this.#inFlight.values())
+      asked.close()
       clearInterval(awake)
     }
   }
@@ -110,16 +121,20 @@ export class Prefetcher {
   #take(wanted: WantedFile | null): boolean {
     if (wanted === null || wanted.stamp === this.#stamp) return false
     this.#stamp = wanted.stamp
-    this.#isStale = true
     if (walFileKind(wanted.name) !== 'segment') {
       if (wanted.urgent) this.#start(wanted.name, this.#judge(wanted.name))
       return true
     }
+    this.#follow(wanted)
+    return true
+  }
+
+  #follow(wanted: WantedFile): void {
     this.#wanted = wanted
+    this.#isStale = true
     this.#failed.clear()
     if (wanted.urgent) this.#done.delete(wanted.name)
     this.#upcoming = this.#upcoming.filter(({ name }) => isAtOrAfter(name, wanted.name))
-    return true
   }
 
   async #work(wanted: WantedFile): Promise<void> {
@@ -130,18 +145,23 @@ export class Prefetcher {
       this.#lookedFor = wanted.stamp
       this.#upcoming = await upcoming.from(wanted.name, ahead * lookAhead + 1)
     }
-    const window = this.#upcoming.filter(({ name }) => name !== wanted.name).slice(0, ahead)
+    const following = this.#upcoming.filter(({ name }) => name !== wanted.name).slice(0, ahead)
     const first = this.#upcoming.find(({ name }) => name === wanted.name)
+    // The last one is read once more at the end, when PostgreSQL has learnt that it is the last.
+    const isLast = following.length === 0 && first !== undefined && !wanted.urgent
+    if (isLast && fresh) this.#done.delete(wanted.name)
+    const window = isLast ? [first] : following
     const kept = new Set([wanted.name, ...window.map(({ name }) => name)])
     const there = await spool.segments()
-    for (const name of there) if (!kept.has(name)) await spool.remove(name)
+    const isOver = first === undefined && window.length === 0
+    for (const name of there) if (!(isOver || kept.has(name))) await spool.remove(name)
     for (const name of this.#done) if (!kept.has(name)) this.#done.delete(name)
     const isThere = there.has(wanted.name) || this.#inFlight.has(wanted.name)
     const isNeeded = ({ name }: Upcoming) =>
       !(there.has(name) || this.#inFlight.has(name) || this.#done.has(name) || this.#failed.has(name))
-    if (wanted.urgent && !isThere) {
+    if ((wanted.urgent || wanted.stamp === unasked) && !isThere) {
       if (first !== undefined && isNeeded(first)) this.#start(first.name, this.#fetch(first))
-      else if (first === undefined && fresh) this.#start(wanted.name, this.#judge(wanted.name))
+      else if (first === undefined && fresh && wanted.urgent) this.#start(wanted.name, this.#judge(wanted.name))
     }
     let held = [...there].filter((name) => kept.has(name)).length + this.#inFlight.size
     for (const one of window.filter(isNeeded)) {

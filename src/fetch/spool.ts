@@ -2,6 +2,7 @@ import { lchown, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/
 import { createServer } from 'node:net'
 import { basename, dirname, join } from 'node:path'
 import { walFileKind } from '../domain/wal.ts'
+import { AskedWatch } from './asked-watch.ts'
 import { readControl } from './system.ts'
 import { makeWhole } from './target.ts'
 
@@ -82,6 +83,11 @@ export class Spool {
     return name === undefined || walFileKind(name) === null
       ? null
       : { name, urgent: urgent !== undefined, stamp: `${mtimeNs} ${size} ${name}` }
+  }
+
+  /** Tells when something may have been asked for, where the system has a watch to spare. */
+  watch(): AskedWatch {
+    return new AskedWatch(this.directory)
   }
 
   async segments(): Promise<ReadonlySet<string>> {

@@ -1,4 +1,4 @@
-import { open } from 'node:fs/promises'
+import { open, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { LifeboatError } from '../domain/errors.ts'
 import type { Repository } from '../repository/repository.ts'
@@ -28,6 +28,14 @@ export async function readControl(
   } catch {
     return null
   }
+}
+
+const startPattern = /^START WAL LOCATION: [0-9A-F]+\/[0-9A-F]+ \(file ([0-9A-F]{24})\)$/m
+
+/** Where the recovery of a base backup begins, as long as PostgreSQL has not begun it: it renames `backup_label` then. */
+export async function firstSegment(dataDirectory: string): Promise<string | null> {
+  const label = await readFile(join(dataDirectory, 'backup_label'), 'latin1').catch(() => '')
+  return startPattern.exec(label)?.[1] ?? null
 }
 
 /**

@@ -35,7 +35,7 @@ function parse(expression: string): Cron {
     throw new LifeboatError('config-invalid', `${JSON.stringify(expression)} is not a cron expression`, { hint })
   }
   try {
-    return new Cron(trimmed, { timezone: 'UTC', mode: '5-part', paused: true })
+    return new Cron(trimmed, { utcOffset: 0, mode: '5-part', paused: true })
   } catch (cause) {
     throw new LifeboatError('config-invalid', `${JSON.stringify(expression)} is not a cron expression`, { hint, cause })
   }

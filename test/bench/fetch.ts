@@ -8,13 +8,15 @@ import { WalRepository } from '../support/wal-repository.ts'
 import type { Figure } from './table.ts'
 import { prepare, recover } from './wal.ts'
 
-const recoveries = 6
+const recoveries = 5
+/** Long enough that what counts is the pace, and not how long the programs take to start. */
+const segments = 200
 
 /** A whole recovery from a repository, compressed, through the spool, against `cp` from a local directory; in turn. */
 export async function benchFetch(base: string): Promise<readonly Figure[]> {
   const directory = await mkdtemp(join(base, 'fetch-'))
   await chmod(directory, 0o777)
-  const ground = await prepare(directory)
+  const ground = await prepare(directory, segments)
   const { server, user, names } = ground
   try {
     const [walDirectory, archive] = [join(server.dataDirectory, 'pg_wal'), join(directory, 'plain')]

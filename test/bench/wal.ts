@@ -32,7 +32,7 @@ export interface Ground {
 export async function benchWal(base: string): Promise<readonly Figure[]> {
   const directory = await mkdtemp(join(base, 'wal-'))
   await chmod(directory, 0o777)
-  const ground = await prepare(directory)
+  const ground = await prepare(directory, segments)
   try {
     const archived = await benchArchive(ground)
     return [...archived, await benchRecovery(ground)]
@@ -42,8 +42,8 @@ export async function benchWal(base: string): Promise<readonly Figure[]> {
   }
 }
 
-/** A server that has written sixty segments since a base backup. */
-export async function prepare(directory: string): Promise<Ground> {
+/** A server that has written so many segments since a base backup. */
+export async function prepare(directory: string, segments: number): Promise<Ground> {
   const installation = chooseServer(await findInstallations(null), 15)
   const [user, programs, copy] = [await serverOsUser('postgres'), join(directory, 'programs'), join(directory, 'copy')]
   await mkdir(programs)
@@ -70,6 +70,7 @@ export async function prepare(directory: string): Promise<Ground> {
   await withSession(server.source, { database: 'postgres' }, async (session) => {
     await session.query('create table t (i int, text text)')
     for (let round = 0; round < segments; round += 1) {
+      if (round % 20 === 19) await session.query('truncate t') // a replay that fills the disk measures the disk
       await session.query('insert into t select i, repeat(md5(i::text), 8) from generate_series(1, 46000) i')
       await session.query('select pg_switch_wal()')
     }

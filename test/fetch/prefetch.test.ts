@@ -31,7 +31,14 @@ function control(state: number): Buffer {
 async function prefetching(
   t: Test,
   places: readonly WalRepository[],
-  { ahead = 4, mebibytes = 100, hashes = [] as readonly string[], base = '', state = 0 } = {},
+  {
+    ahead = 4,
+    mebibytes = 100,
+    hashes = [] as readonly string[],
+    base = '',
+    state = 0,
+    first = null as string | null,
+  } = {},
 ) {
   const parent = base === '' ? await scratchDirectory(t) : base
   const [directory, dataDirectory] = [join(parent, 'spool'), join(parent, 'data')]
@@ -45,7 +52,7 @@ async function prefetching(
   const upcoming = new UpcomingSegments({ repositories, systemIdentifier: system, hashes, asking })
   const spool = new Spool(directory)
   const running = new Prefetcher({
-    ...{ spool, upcoming, ahead, dataDirectory },
+    ...{ spool, upcoming, ahead, dataDirectory, first },
     fetch: { ...asking, repositories, systemIdentifier: system, hashes, missingIsEnd: false },
     ...{ maxBytes: mebibytes * mebibyte, parallel: 2 },
   }).run()
@@ -108,6 +115,32 @@ t.test('what comes next is ready, what is passed by goes', async (t) => {
   await place.store(segment(21, 2))
   await want(segment(21, 2))
   await take(segment(21, 2))
+})
+
+t.test('what the recovery begins with is ready before it is asked for', async (t) => {
+  const place = await walRepository(t)
+  for (const number of [1, 2, 3]) await place.store(segment(number))
+  const { want, spooled, missed } = await prefetching(t, [place], { first: segment(2) })
+  await until(async () => String(await spooled()) === String([segment(2), segment(3)]))
+  await want('00000002.history')
+  await missed('00000002.history', ' 44')
+  t.same(await spooled(), [segment(2), segment(3)])
+})
+
+t.test('the last segment is there once more when PostgreSQL has learnt that it is the last', async (t) => {
+  const place = await walRepository(t)
+  for (const number of [1, 2]) await place.store(segment(number))
+  const { want, take, spooled, missed } = await prefetching(t, [place])
+  await want(segment(1))
+  for (const number of [1, 2]) {
+    await take(segment(number))
+    await want(segment(number), false)
+  }
+  const isThere = async () => String(await spooled()) === segment(2)
+  await until(isThere)
+  await want(segment(3))
+  await missed(segment(3), ' 44')
+  t.ok(await isThere(), 'also after the look for what is nowhere')
 })
 
 t.test('each request is seen once, also one that is just being written', async (t) => {

@@ -9,9 +9,13 @@ import type { WalRepository } from './wal-repository.ts'
 /** `lifeboat` as a program for the server's OS user; null where that user may not enter this checkout. */
 export async function lifeboatProgram(directory: string, user: OsUser | null, main = mainFile): Promise<string | null> {
   const program = join(directory, 'lifeboat')
-  await writeFile(program, `#!/bin/sh\nunset NODE_OPTIONS\nexec '${process.execPath}' '${main}' "$@"\n`, {
-    mode: 0o755,
-  })
+  await writeFile(
+    program,
+    `#!/bin/sh\nunset NODE_OPTIONS NODE_EXTRA_CA_CERTS\nexec '${process.execPath}' '${main}' "$@"\n`,
+    {
+      mode: 0o755,
+    },
+  )
   const running = await startProgram({ program, args: ['--version'], user })
   running.stdout.resume()
   return (await running.exited).code === 0 ? program : null
