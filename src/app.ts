@@ -1,5 +1,6 @@
 import type { AddressInfo } from 'node:net'
 import type { Logger } from 'pino'
+import { shownDrills } from './alert-drill/shown.ts'
 import { backupDetails, externalDetails } from './backup-details.ts'
 import { createCatchUp } from './catch-up.ts'
 import type { Clock } from './clock.ts'
@@ -117,6 +118,7 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
   })
   const recovery = createRecoveryView({ clock: wal?.sources.clock ?? null, runner })
   const buckets = () => bucketRequests(core.repositories, watchedBuckets)
+  const drills = config.alertDrill.alertmanagers.length === 0 ? null : core.drills
   const metrics = createMetrics({
     ...{ version: version.version, revision: version.revision, nodeVersion: process.version },
     cluster: config.cluster,
@@ -125,6 +127,7 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
     ...{ shipping: () => wal?.shipping() ?? null, buckets, costs: costsOf(config, { clock, requests: buckets }) },
     ...(wal === null ? {} : { wal: { slotLimitBytes: config.wal.slotLimitBytes, stream: () => wal.stream() } }),
     ...{ retention, growth, recovery: recovery.predictedSeconds },
+    alertDrills: drills && shownDrills(drills, log),
   })
   const exposition = createExposition(metrics, observer, log)
   const http = await createHttpServer({
@@ -150,8 +153,10 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
     walWork: () => ({ shipping: wal?.shipping() ?? null, stream: wal?.stream() ?? null }),
     planRecoveries: recovery.plan,
     previewWal: walPreviewOf(config, core, { clock, server: () => observer.catalog().server }),
+    alertDrill: drills && { from: config.alertDrill.from, hear: (echo) => drills.hear(echo) },
     leases: () => core.leases.states(),
   })
+  drills?.onChange(() => exposition.render(observer.catalog()))
   const tellConditions = createConditionsReport({ config, repositories: core.repositories, log })
   let stopped: Promise<void> | undefined
   let url = ''

@@ -2,6 +2,8 @@ import { existsSync } from 'node:fs'
 import { chmod, mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
+import { alertDrillJobs } from './alert-drill/job.ts'
+import { DrillState } from './alert-drill/state.ts'
 import type { Clock } from './clock.ts'
 import { clusterRestore } from './cluster-restore.ts'
 import { isWatchOnly, leaseSecondsOf, type ValidatedConfig } from './config/validated.ts'
@@ -63,6 +65,8 @@ export interface Core {
   readonly runner: Runner
   /** Who may write to the repositories. Nothing is kept before it is started, or a lease is wanted. */
   readonly leases: LeaseKeeper
+  /** Drills of alerts, of whichever process. */
+  readonly drills: DrillState
   /** Says whether the clock can be trusted with what expires. */
   readonly guard: ClockGuard
   /** Failures of hooks by name, since the start of the process. */
@@ -141,6 +145,8 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
         history.list({ job: 'verify', state: 'running' }).some(({ params }) => params.backup === id),
     },
   }
+  const drills = new DrillState(history)
+  const drillJobs = alertDrillJobs({ config, state: drills, clock, version })
   const hookFailures = new HookFailures(config.hooks)
   const hooked = (job: Job) =>
     withHooks(job, { hooks: config.hooks, cluster: config.cluster, clock, failures: hookFailures })
@@ -149,7 +155,7 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
   const runner = new Runner({
     // Without a repository there is nothing to fill, to restore from or to expire.
     jobs: (isWatchOnly(config)
-      ? [verify, ...(watches.length > 0 ? [expireJob(expireOptions)] : [])]
+      ? [verify, ...(watches.length > 0 ? [expireJob(expireOptions)] : []), ...drillJobs]
       : [
           dumpJob({ ...jobOptions, writable }),
           ...physicalJobs({ ...jobOptions, writable }),
@@ -160,6 +166,7 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
           }),
           expireJob(expireOptions),
           copyJob(jobOptions),
+          ...drillJobs,
         ]
     ).map(hooked),
     schedules: options.schedules ?? [],
@@ -185,6 +192,7 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
     history,
     runner,
     leases,
+    drills,
     guard,
     hookFailures: () => hookFailures.all(),
     deliveries: () => notifier.states(),
@@ -232,6 +240,7 @@ function standby(
   const isExpiryOfFiles = params.repository === null && config.watch.some(({ retention }) => retention !== null)
   const isShared =
     job === 'restore' ||
+    (job === 'alert-drill' && !isOfTheSchedule) ||
     (job === 'verify' && (!isOfTheSchedule || config.watch.length > 0)) ||
     (job === 'expire' && isExpiryOfFiles)
   return isShared ? null : leases.standby(typeof params.repository === 'string' ? params.repository : null)

@@ -13,8 +13,21 @@ export function schedulesOf(config: ValidatedConfig): readonly Schedule[] {
     ...(schedule.incremental === null ? [] : [{ job: 'incremental' as const, params: {}, cron: schedule.incremental }]),
     ...(schedule.verify === null ? [] : [{ job: 'verify' as const, params: verify, cron: schedule.verify }]),
     ...(schedule.expire === null ? [] : [{ job: 'expire' as const, params: expire, cron: schedule.expire }]),
+    ...(schedule.alertDrill === null
+      ? []
+      : [
+          {
+            job: 'alert-drill' as const,
+            params: { from: config.alertDrill.from, echo: true },
+            cron: schedule.alertDrill,
+            // It calls somebody: never at an hour that nobody chose.
+            madeUpFor: false,
+          },
+        ]),
   ]
   // Without a repository there is nothing to dump, and maybe nothing that may expire.
   const mayExpire = config.watch.some((one) => one.retention !== null)
-  return isWatchOnly(config) ? runs.filter(({ job }) => job === 'verify' || (job === 'expire' && mayExpire)) : runs
+  return isWatchOnly(config)
+    ? runs.filter(({ job }) => job === 'verify' || job === 'alert-drill' || (job === 'expire' && mayExpire))
+    : runs
 }

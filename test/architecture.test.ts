@@ -37,7 +37,8 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   fetch: ['clock', 'domain', 'repository', 'scripts', 'storage'],
   notify: ['clock', 'config', 'domain', 'runner'],
   metrics: ['domain', 'observe', 'runner'],
-  alerts: ['metrics'],
+  'alert-drill': ['clock', 'config', 'domain', 'runner'],
+  alerts: ['domain', 'metrics'],
   http: ['clock', 'config', 'domain', 'metrics', 'observe', 'runner'],
   check: [
     'clock',
@@ -54,6 +55,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   init: ['clock', 'config', 'domain', 'external', 'observe', 'postgres'],
   demo: ['app', 'clock', 'config', 'domain', 'postgres', 'runner', 'version'],
   cli: [
+    'alert-drill',
     'app',
     'check',
     'clock',
@@ -84,7 +86,7 @@ const homes: readonly (readonly [library: RegExp, home: RegExp])[] = [
   [/^chokidar$/, /^observe\//],
   [/^pg$/, /^postgres\//],
   [/^@(aws-sdk|smithy)\//, /^storage\/s3(-\w+)?\.ts$/],
-  [/^undici$/, /^notify\//],
+  [/^undici$/, /^(alert-drill|notify)\//],
   [/^croner$/, /^(runner|config)\//],
   [/^node:child_process$/, /^postgres\/programs\.ts$/],
   [/^node:sqlite$/, /^runner\//],

@@ -298,6 +298,40 @@ export const sidecar = assemble({
             },
           ],
         }),
+        seriesPanel({
+          id: 24,
+          title: 'Since alerts were shown to arrive',
+          description: 'Since a drill last came through to its receiver, and how long that may be ago.',
+          unit: 's',
+          width: 12,
+          absent: 'never, no drills, or unknown',
+          targets: [
+            {
+              query: age('max by (cluster_name) (lifeboat_alert_path_last_proven_timestamp_seconds)'),
+              legend: '{{cluster_name}}',
+            },
+            {
+              query: 'max by (cluster_name) (lifeboat_policy_alert_path_max_age_seconds)',
+              legend: '{{cluster_name}} at most',
+            },
+          ],
+        }),
+        timelinePanel({
+          id: 25,
+          title: 'Drills of alerts',
+          description: 'While a drill goes on the alert LifeboatAlertDrill fires.',
+          unit: 'none',
+          width: 12,
+          absent: 'no drills, or unknown',
+          targets: [
+            {
+              query: 'max by (cluster_name) (lifeboat_alert_drill_started_timestamp_seconds > bool 0)',
+              legend: '{{cluster_name}}',
+            },
+          ],
+          judgement: 'plain',
+          words: { 0: ['none', colours.plain], 1: ['goes on', 'blue'] },
+        }),
       ],
     },
     {

@@ -17,6 +17,8 @@ export interface Alert {
   /** The first command to run, or where there is none the first thing to look at. */
   readonly first: string
   readonly dashboard: Dashboard
+  /** Besides `severity`. */
+  readonly labels?: Readonly<Record<string, string>>
 }
 
 /** A series that is computed once for the alerts that look at it over days. */

@@ -87,6 +87,10 @@ export const severities = {
   LifeboatCollectorStale: 'warning',
   LifeboatClockSkew: 'warning',
 
+  // Drills.
+  LifeboatAlertPathUnproven: 'warning',
+  LifeboatAlertDrill: 'critical',
+
   // Always fires: what does not hear it raises the alarm.
   Watchdog: 'none',
 } as const satisfies Record<string, Severity>

@@ -21,12 +21,12 @@ export const runbookOf = (alert: string): string => `docs/runbooks/${alert}.md`
 const dashboardOf = (name: string) =>
   `/d/lifeboat-${name}{{ with $labels.cluster_name }}?var-cluster_name={{ . | urlquery }}{{ end }}`
 
-export function ruleOf({ alert, expr, for: lasting, summary, description, first, dashboard }: Alert): Rule {
+export function ruleOf({ alert, expr, for: lasting, summary, description, first, dashboard, labels }: Alert): Rule {
   return {
     alert,
     expr,
     ...(lasting === '0s' ? {} : { for: lasting }),
-    labels: { severity: severities[alert] },
+    labels: { severity: severities[alert], ...labels },
     annotations: {
       summary,
       description: `${description} First: ${first}.`,

@@ -4,6 +4,7 @@ import { backupCommand } from './backup.ts'
 import { checkCommand } from './check.ts'
 import type { CliContext, Command } from './command.ts'
 import { demoCommand } from './demo.ts'
+import { drillCommand } from './drill.ts'
 import { expireCommand } from './expire.ts'
 import { holdCommand } from './hold.ts'
 import { initCommand } from './init.ts'
@@ -24,6 +25,7 @@ export const commands: readonly Command[] = [
   planCommand,
   verifyCommand,
   restoreCommand,
+  drillCommand,
   expireCommand,
   holdCommand,
   checkCommand,

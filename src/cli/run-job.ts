@@ -19,6 +19,8 @@ export interface RunJobOptions {
   readonly refuse?: (core: Core) => Promise<unknown>
   /** Goes on while the job runs. */
   readonly meanwhile?: (core: Core, log: Logger) => { stop(): Promise<void> }
+  /** Called when the run changes. */
+  readonly onProgress?: (run: Run) => void
   /** Called with the finished run while the repositories are still at hand. */
   readonly report: (run: Run, core: Core) => Promise<void> | void
 }
@@ -30,7 +32,7 @@ export interface RunJobOptions {
  * @throws LifeboatError `conflict` when the same run is under way already, or another lifeboat has the lease; what `refuse` throws
  */
 export async function runJob(
-  { config, verbose, job, params, restoreTarget, refuse, meanwhile, report }: RunJobOptions,
+  { config, verbose, job, params, restoreTarget, refuse, meanwhile, onProgress, report }: RunJobOptions,
   context: CliContext,
 ): Promise<number> {
   const { clock, version, signal } = context
@@ -57,7 +59,9 @@ export async function runJob(
     const ahead = core.runner.list({ state: 'running' }).find((run) => run.lane === lane && run.id !== id)
     if (ahead !== undefined) context.err.write(`waiting for run ${ahead.id} in lane ${lane}\n`)
     const stopListening = core.runner.onChange((run) => {
-      if (run.id === id) progress.show(run)
+      if (run.id !== id) return
+      progress.show(run)
+      onProgress?.(run)
     })
     const onAbort = () => core.runner.cancel(id)
     signal.addEventListener('abort', onAbort, { once: true })

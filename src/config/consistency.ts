@@ -2,6 +2,7 @@ import { realpath } from 'node:fs/promises'
 import { basename, dirname, join, normalize, sep } from 'node:path'
 import { LifeboatError } from '../domain/errors.ts'
 import { parseRepositoryUrl } from './addresses.ts'
+import { checkAlertDrill } from './alert-drill.ts'
 import { checkBandwidth } from './bandwidth.ts'
 import { checkCosts } from './costs.ts'
 import { checkEncryption } from './encryption.ts'
@@ -41,6 +42,7 @@ export async function checkConsistency(tree: unknown, problems: Problems): Promi
   checkTls(tree, problems)
   checkLimit(tree, 'dump', 'dumpMaxAge', problems)
   checkLimit(tree, 'verify', 'verificationMaxAge', problems)
+  checkLimit(tree, 'alertDrill', 'alertPathMaxAge', problems)
   checkTargetTimeout(tree, problems)
   checkPhysical(tree, problems)
   checkRetention(tree, problems)
@@ -48,6 +50,7 @@ export async function checkConsistency(tree: unknown, problems: Problems): Promi
   checkBandwidth(tree, problems)
   checkWatches(tree, problems)
   checkHooks(tree, problems)
+  checkAlertDrill(tree, problems)
   checkHoles(tree, problems)
   checkStream(tree, problems)
   await checkDirectories(tree, problems)

@@ -3,7 +3,7 @@ import { compileKeyPattern } from '../domain/file-pattern.ts'
 import { walFileKind } from '../domain/wal.ts'
 import { jobNames } from '../runner/job.ts'
 import { parseListen, parseRepositoryUrl } from './addresses.ts'
-import { isHttpUrl, matching, wrong } from './kind-checks.ts'
+import { isHttpUrl, isServerUrl, matching, wrong } from './kind-checks.ts'
 import { bucketKinds } from './kinds-buckets.ts'
 import { costKinds } from './kinds-costs.ts'
 import { parseMoment } from './moment.ts'
@@ -246,6 +246,22 @@ export const kinds = {
     expected: 'a URL',
     shown: false,
     check: matching((url) => isHttpUrl(url), 'must be a URL that begins with http:// or https://'),
+  },
+  serverUrl: {
+    label: 'URL',
+    expected: 'a URL',
+    shown: false,
+    check: matching(
+      isServerUrl,
+      'must be a URL that begins with http:// or https://, without a user, ? or #',
+      'What a server wants to see is written into headersFile.',
+    ),
+  },
+  receiverName: {
+    label: 'name of a receiver',
+    expected: 'the name of a receiver',
+    shown: true,
+    check: matching((name) => !hasControl.test(name), 'must have no control characters'),
   },
   recipient: {
     label: 'public key',

@@ -1,6 +1,7 @@
 import { stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { parseListen } from './addresses.ts'
+import { alertDrillOf } from './alert-drill.ts'
 import { checkConsistency, texts } from './consistency.ts'
 import { priceTableOf } from './costs.ts'
 import { encryptionOf } from './encryption.ts'
@@ -93,6 +94,7 @@ function build(raw: RawConfig): UnbrandedConfig {
     incremental: offIsNull(raw.schedule.incremental),
     verify: offIsNull(raw.schedule.verify),
     expire: offIsNull(raw.schedule.expire),
+    alertDrill: offIsNull(raw.schedule.alertDrill),
   }
   const stateDir = resolve(raw.stateDir)
   const tables = raw.costs.prices.map(priceTableOf)
@@ -162,9 +164,11 @@ function build(raw: RawConfig): UnbrandedConfig {
       dumpMaxAgeSeconds: limitOf(policy.dumpMaxAge, schedule.dump),
       ...physicalMaxAges(schedule),
       verificationMaxAgeSeconds: limitOf(policy.verificationMaxAge, schedule.verify),
+      alertPathMaxAgeSeconds: limitOf(policy.alertPathMaxAge, schedule.alertDrill),
     },
     hooks: raw.hooks.map(hookOf),
     notify: raw.notify.map(notifyOf),
+    alertDrill: alertDrillOf(raw),
     growth: { shrinkBelow: parsePercent(raw.growth.shrinkBelow), growAbove: parsePercent(raw.growth.growAbove) },
     observe: { intervalSeconds: seconds(raw.observe.interval), timeoutSeconds: seconds(raw.observe.timeout) },
     auth: { tokens: raw.auth.tokens.map(({ name, role, sha256 }) => withHidden({ name, role }, { sha256 })) },

@@ -12,7 +12,9 @@ export const hooks = Type.Array(
       description: 'Before the job, or after it, whatever came of it.',
       default: 'after',
     }),
-    jobs: jobs('Jobs that it belongs to: dump, full, incremental, verify, restore, expire. None: all of them.'),
+    jobs: jobs(
+      'Jobs that it belongs to: dump, full, incremental, verify, restore, expire, copy, alert-drill. None: all of them.',
+    ),
     on: choice(['always', 'success', 'failure'], {
       description: 'Which outcome, for one that runs after.',
       default: 'always',

@@ -1,5 +1,6 @@
 import { type Static, Type } from 'typebox'
 import { verificationLevels } from '../domain/proof.ts'
+import { alertDrill } from './schema-alert-drill.ts'
 import { costs } from './schema-costs.ts'
 import { encryption } from './schema-encryption.ts'
 import { growth } from './schema-growth.ts'
@@ -171,6 +172,11 @@ export const configSchema = section({
         description: 'When to remove backups that the retention of their repository lets go.',
         default: '0 5 * * *',
       }),
+      alertDrill: schedule({
+        description:
+          'When to try whether alerts arrive, at an hour at which those may be called who are to hear it; one that was missed is not made up for. E.g. `0 9 * * 1`. Needs `alertDrill.alertmanagers`.',
+        default: 'off',
+      }),
     },
     {
       description:
@@ -208,6 +214,14 @@ export const configSchema = section({
           atLeast: '1s',
         }),
       ),
+      alertPathMaxAge: Type.Optional(
+        duration({
+          description: 'Age at which the last drill that proved the way of the alerts is too old.',
+          absent: 'the longest gap of schedule.alertDrill and slack, as above; without that schedule there is no limit',
+          example: '9d',
+          atLeast: '1s',
+        }),
+      ),
     },
     { description: 'Limits, exposed as metrics so that the same alert rules serve every cluster.' },
   ),
@@ -215,6 +229,7 @@ export const configSchema = section({
   costs,
   hooks,
   notify,
+  alertDrill,
   observe: section(
     {
       interval: duration({

@@ -20,10 +20,10 @@ export const accessHint = 'Make it 0600, or 0640 when root owns it.'
 /**
  * Reads a file that holds one secret and drops one newline at its end. Error messages name the file, never its contents.
  *
- * Throws `config-invalid` when it is missing, unreadable, empty, no regular file, not UTF-8, of more than one line, or open
- * to other users.
+ * Throws `config-invalid` when it is missing, unreadable, empty, no regular file, not UTF-8, of more than one line (unless
+ * `lines` are wanted), or open to other users.
  */
-export async function readSecretFile(path: string): Promise<string> {
+export async function readSecretFile(path: string, { lines = false } = {}): Promise<string> {
   const fail = (message: string, hint?: string) =>
     new LifeboatError('config-invalid', `${path} ${message}`, hint ? { hint } : {})
   let handle: FileHandle
@@ -41,7 +41,7 @@ export async function readSecretFile(path: string): Promise<string> {
     if (stats.size > maxBytes) throw fail('is too large to hold a password')
     const secret = decode(await handle.readFile()).replace(/\r?\n$/, '')
     if (secret === '') throw fail('is empty')
-    if (/[\0\r\n]/.test(secret)) throw fail('holds more than one line, or a NUL')
+    if ((lines ? /\0/ : /[\0\r\n]/).test(secret)) throw fail('holds more than one line, or a NUL')
     return secret
   } catch (error) {
     throw error instanceof LifeboatError ? error : fail(`cannot be read: ${whyUnreadable(error)}`)

@@ -6,6 +6,7 @@ import type { PriceTable } from '../domain/prices.ts'
 import type { VerificationLevel } from '../domain/proof.ts'
 import type { RetentionPolicy } from '../domain/retention.ts'
 import type { JobName } from '../runner/job.ts'
+import type { AlertDrillConfig } from './alert-servers.ts'
 
 declare const validated: unique symbol
 
@@ -217,6 +218,7 @@ export interface ValidatedConfig {
     readonly incremental: string | null
     readonly verify: string | null
     readonly expire: string | null
+    readonly alertDrill: string | null
     /** Make up once, at the start, for what was missed. */
     readonly catchUp: boolean
   }
@@ -235,10 +237,12 @@ export interface ValidatedConfig {
     readonly fullMaxAgeSeconds: number | null
     readonly incrementalMaxAgeSeconds: number | null
     readonly verificationMaxAgeSeconds: number | null
+    readonly alertPathMaxAgeSeconds: number | null
   }
   readonly growth: GrowthBounds
   readonly hooks: readonly HookConfig[]
   readonly notify: readonly NotifyConfig[]
+  readonly alertDrill: AlertDrillConfig
   readonly observe: { readonly intervalSeconds: number; readonly timeoutSeconds: number }
   readonly auth: { readonly tokens: readonly TokenConfig[] }
   readonly log: { readonly level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent' }

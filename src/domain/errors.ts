@@ -20,6 +20,11 @@ export const errorCodes = {
   'client-too-old': { exit: 4, http: 500, meaning: 'every pg_dump here is older than the server' },
   'hook-failed': { exit: 1, http: 500, meaning: 'a command that runs before the job failed' },
   'program-failed': { exit: 1, http: 500, meaning: 'a program ended badly; its last words are in the message' },
+  'alert-drill-failed': {
+    exit: 1,
+    http: 500,
+    meaning: 'an alert did not get through: the message says how far it came',
+  },
   'server-unreachable': { exit: 1, http: 503, meaning: 'there was no connection to PostgreSQL, or it broke' },
   'server-authentication': { exit: 1, http: 503, meaning: 'PostgreSQL refused the role or its password' },
   'server-error': { exit: 1, http: 500, meaning: 'PostgreSQL refused a statement' },

@@ -1,6 +1,7 @@
 import type { Logger } from 'pino'
 import type { Clock } from '../clock.ts'
 import type { TokenConfig } from '../config/validated.ts'
+import type { DrillOrigin } from '../domain/alert-drill.ts'
 import type { Manifest } from '../domain/backup.ts'
 import type { Failure } from '../domain/errors.ts'
 import type { Proof } from '../domain/proof.ts'
@@ -93,6 +94,13 @@ export interface HttpDependencies {
     going: ReadonlySet<string>,
     signal: AbortSignal,
   ) => Promise<readonly WalTold[] | null>
+  /** Drills of alerts; null: none is configured. */
+  readonly alertDrill: {
+    /** Where one begins unless it is said. */
+    readonly from: DrillOrigin
+    /** False when no such drill goes on. */
+    hear(echo: { readonly drill: string; readonly receiver: string }): boolean
+  } | null
   /** Who may write to the repositories. */
   readonly leases: () => readonly LeaseStatus[]
 }

@@ -19,6 +19,7 @@ import { registerOpenApi } from './openapi.ts'
 import { defaultLimits, type HttpDependencies, type HttpLimits } from './ports.ts'
 import { HttpError, type HttpErrorCode, problem, problemMediaType, sendProblem, toProblem } from './problem.ts'
 import { adminRoutes } from './routes/admin.ts'
+import { alertRoutes } from './routes/alerts.ts'
 import { backupRoutes } from './routes/backups.ts'
 import { operationsRoutes } from './routes/operations.ts'
 import { recoverabilityRoutes } from './routes/recoverability.ts'
@@ -51,6 +52,7 @@ export async function createHttpServer(
   runEventRoutes(app, deps, limits)
   adminRoutes(app, deps, limits)
   restoreRoutes(app, deps)
+  alertRoutes(app, deps)
   refuseOtherMethods(app, methods)
   await app.ready()
   return app as unknown as FastifyInstance

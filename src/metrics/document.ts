@@ -11,7 +11,7 @@ const headings: Readonly<Record<MetricDefinition['family'], string>> = {
   repositories: 'Repositories',
   jobs: 'Jobs',
   policy: 'Policy',
-  tellings: 'Hooks and notifications',
+  tellings: 'Hooks, notifications and drills of alerts',
 }
 
 const introduction = `# Metrics

@@ -1,5 +1,12 @@
 /** Limits from the configuration; see `metricDefinitions`. */
 export const policyDefinitions = {
+  lifeboat_policy_alert_path_max_age_seconds: {
+    family: 'policy',
+    type: 'gauge',
+    unit: 'seconds',
+    labels: [],
+    help: 'Age at which the last proof that alerts arrive is too old. No series where no drill is scheduled (schedule.alertDrill) and no limit set.',
+  },
   lifeboat_policy_backup_grow_above_ratio: {
     family: 'policy',
     type: 'gauge',

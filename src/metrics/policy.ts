@@ -12,6 +12,7 @@ export interface Policy {
   readonly fullMaxAgeSeconds: number | null
   readonly incrementalMaxAgeSeconds: number | null
   readonly verificationMaxAgeSeconds: number | null
+  readonly alertPathMaxAgeSeconds: number | null
   /** By the name of the repository. */
   readonly retention: ReadonlyMap<string, RetentionPolicy>
   readonly growth: GrowthBounds
@@ -49,6 +50,7 @@ export function writePolicy(metrics: MetricWriter, catalog: Catalog, policy: Pol
     metrics.set('lifeboat_policy_retention_seconds', { repository }, keepForSeconds)
     metrics.set('lifeboat_policy_recovery_window_seconds', { repository }, windowSeconds)
   }
+  metrics.set('lifeboat_policy_alert_path_max_age_seconds', {}, policy.alertPathMaxAgeSeconds)
   metrics.set('lifeboat_policy_backup_shrink_below_ratio', {}, policy.growth.shrinkBelow)
   metrics.set('lifeboat_policy_backup_grow_above_ratio', {}, policy.growth.growAbove)
   metrics.set('lifeboat_policy_rpo_seconds', {}, policy.rpoSeconds)

@@ -2,6 +2,7 @@ import { Registry } from 'prom-client'
 import type { Catalog } from '../observe/catalog.ts'
 import type { RetentionPlans } from '../observe/retention.ts'
 import type { ShippingState } from '../observe/shipping-state.ts'
+import { type AlertDrills, writeAlertDrills } from './alert-drill.ts'
 import { writeArchiver } from './archiver.ts'
 import { type UnusualBackups, writeBackups } from './backups.ts'
 import { type BucketRequests, writeBuckets } from './buckets.ts'
@@ -28,6 +29,8 @@ export interface MetricsOptions extends BuildInfo {
   readonly policy: Policy
   /** Of hooks and notifications. Default: there are none. */
   readonly tellings?: Tellings
+  /** Null, and the default: none is configured. */
+  readonly alertDrills?: AlertDrills | null
   /** Of replication slots and the receiver of WAL. Default: nobody looks. */
   readonly wal?: StreamTellings
   /** What stays and goes in each repository of a catalog. */
@@ -89,6 +92,7 @@ export async function renderCatalog(
   writeJobs(snapshot, catalog)
   writePolicy(snapshot, catalog, options.policy)
   if (options.tellings !== undefined) writeTellings(snapshot, options.tellings)
+  if (options.alertDrills) writeAlertDrills(snapshot, options.alertDrills)
   if (options.wal !== undefined) writeStreamTellings(snapshot, catalog, options.wal)
   return snapshot.text()
 }

@@ -4,7 +4,7 @@ import type { Failure } from '../domain/errors.ts'
 import type { Verdict } from '../domain/proof.ts'
 
 /** The kinds of work. Also the `job` label of the metrics and the `job` field of the API. */
-export const jobNames = ['dump', 'full', 'incremental', 'verify', 'restore', 'expire', 'copy'] as const
+export const jobNames = ['dump', 'full', 'incremental', 'verify', 'restore', 'expire', 'copy', 'alert-drill'] as const
 export type JobName = (typeof jobNames)[number]
 
 /** The jobs that take backups; each is named after the type that it takes. */

@@ -99,6 +99,11 @@ export class Scheduler {
       if (!missed) continue
       const { slot, because } = missed
       const about = { job: schedule.job, cron: schedule.cron, slot, because }
+      if (schedule.madeUpFor === false) {
+        log.info(about, 'a scheduled run was missed: the next one comes by the schedule')
+        this.#attempt(schedule, () => this.#slots.seenTo(schedule, slot))
+        continue
+      }
       if (because === 'nothing ran' && this.#isDone(schedule.job, slot)) {
         log.info(about, 'a scheduled run was made by another lifeboat')
         this.#attempt(schedule, () => this.#slots.seenTo(schedule, slot))

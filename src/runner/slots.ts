@@ -9,6 +9,8 @@ export interface Schedule {
   readonly params: JobParams
   /** See `nextRun`; UTC. */
   readonly cron: string
+  /** False: what was missed is never made up for. */
+  readonly madeUpFor?: boolean
 }
 
 /** What was missed. */

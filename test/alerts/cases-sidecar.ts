@@ -143,6 +143,31 @@ export const sidecarCases: readonly Case[] = [
   },
 
   {
+    alert: 'LifeboatAlertPathUnproven',
+    lines: [
+      {
+        name: 'lifeboat_alert_path_last_proven_timestamp_seconds',
+        well: ago(0.2),
+        bad: ago(2),
+        edge: justInTime,
+      },
+      { name: 'lifeboat_policy_alert_path_max_age_seconds', well: limit },
+    ],
+    value: ageOf,
+    ...{ gone: 'fires', frozen: 'later', zero: 'later', half: 'silent' },
+    also: {
+      never: { outcome: 'fires', lines: { 0: null }, value: (_, { limit: most }) => most },
+      unwanted: { outcome: 'silent', lines: { 1: null } },
+    },
+  },
+  {
+    alert: 'LifeboatAlertDrill',
+    // The seconds since 1970 at which it began.
+    lines: [{ name: 'lifeboat_alert_drill_started_timestamp_seconds', well: 0, bad: 1_790_000_000 }],
+    ...{ gone: 'silent', frozen: 'silent', zero: 'silent', half: 'fires' },
+  },
+
+  {
     alert: 'LifeboatClusterVanished',
     lines: [{ name: 'lifeboat_policy_rpo_seconds', well: 3600, bad: null }],
     ...{ gone: 'fires', frozen: 'silent', zero: 'silent', half: 'silent' },

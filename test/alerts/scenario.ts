@@ -207,12 +207,9 @@ export function build(one: Case, rule: AlertRule): { readonly step: number; read
         const valueThen = (then: number) => course(subjectLine, subject, then)
         const labels = { cluster_name: cluster, ...one.labels }
         const context = { labels, value: value(valueThen(t) ?? Number.NaN, nowAt(t), valueThen) }
-        return {
-          exp_labels: { ...labels, ...rule.labels },
-          exp_annotations: Object.fromEntries(
-            Object.entries(rule.annotations).map(([name, text]) => [name, expand(text, context)]),
-          ),
-        }
+        const expanded = (texts: Readonly<Record<string, string>>) =>
+          Object.fromEntries(Object.entries(texts).map(([name, text]) => [name, expand(text, context)]))
+        return { exp_labels: { ...labels, ...expanded(rule.labels) }, exp_annotations: expanded(rule.annotations) }
       }),
   })
   const test = {

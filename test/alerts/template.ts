@@ -34,6 +34,7 @@ const functions: Readonly<Record<string, (value: number) => string>> = {
     return `${short(rest)}${prefixes[index]}`
   },
   'printf "%.2f"': (value) => value.toFixed(2),
+  'printf "%.0f"': (value) => value.toFixed(0),
   '': (value) => String(value),
 }
 

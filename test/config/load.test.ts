@@ -81,12 +81,13 @@ await t.test('defaults', async (t) => {
       },
       schedule: {
         ...{ dump: '0 2 * * *', full: null, incremental: null, verify: '0 4 * * 0', expire: '0 5 * * *' },
-        catchUp: true,
+        ...{ alertDrill: null, catchUp: true },
       },
       runner: { queueLimit: 16, retries: 3, retryDelayMs: 20_000 },
       lease: { ttlSeconds: null },
       objectives: { rpoSeconds: 3600, rtoSeconds: 14_400 },
       policy: {
+        alertPathMaxAgeSeconds: null,
         dumpMaxAgeSeconds: 30 * 3600,
         fullMaxAgeSeconds: null,
         incrementalMaxAgeSeconds: null,
@@ -94,6 +95,11 @@ await t.test('defaults', async (t) => {
       },
       hooks: [],
       notify: [],
+      alertDrill: {
+        ...{ alertmanagers: [], prometheus: null, from: 'rule', receiver: null },
+        ...{ prometheusMs: 180_000, alertmanagerMs: 60_000, receiverMs: 360_000 },
+        ...{ resolvedMs: 600_000, requestMs: 10_000 },
+      },
       growth: { shrinkBelow: 0.7, growAbove: 1.5 },
       observe: { intervalSeconds: 60, timeoutSeconds: 20 },
       auth: { tokens: [] },

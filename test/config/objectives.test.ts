@@ -3,7 +3,7 @@ import { rpoWarning } from '../../src/config/objectives.ts'
 
 const warningOf = (dump: string | null, rpoSeconds: number, full: string | null = null) =>
   rpoWarning({
-    schedule: { dump, full, incremental: null, verify: null, expire: null, catchUp: true },
+    schedule: { dump, full, incremental: null, verify: null, expire: null, alertDrill: null, catchUp: true },
     objectives: { rpoSeconds, rtoSeconds: 1 },
   })
 

@@ -60,6 +60,7 @@ function optionsOf({ cluster, catalog, facts, limits }: Scenario): MetricsOption
       fullMaxAgeSeconds: null,
       incrementalMaxAgeSeconds: null,
       verificationMaxAgeSeconds: 691_200,
+      alertPathMaxAgeSeconds: 648_000,
       retention: new Map([...policies].map(([name, policy]) => [name, { ...policy, windowSeconds: 604_800 }])),
       growth: { shrinkBelow: 0.7, growAbove: 1.5 },
       ...limits,
@@ -80,6 +81,7 @@ function optionsOf({ cluster, catalog, facts, limits }: Scenario): MetricsOption
           })),
       },
     },
+    alertDrills: { current: () => (isSeen ? 0 : null), lastProvenAt: () => at(470) },
     wal: {
       slotLimitBytes: 10 * 1024 ** 3,
       stream: () => ({

@@ -136,6 +136,7 @@ export async function startHttp(
       catalog: smallCatalog,
       metrics: () => ({ contentType: 'text/plain; version=0.0.4; charset=utf-8', body: 'up 1\n' }),
       runner,
+      alertDrill: null,
       backupDetails: async () => [],
       policy: { rpoSeconds: 3600, rtoSeconds: 14_400, dumpMaxAgeSeconds: 90_000, verificationMaxAgeSeconds: null },
       retention: retention(),

@@ -34,6 +34,7 @@ const options: MetricsOptions = {
     fullMaxAgeSeconds: null,
     incrementalMaxAgeSeconds: null,
     verificationMaxAgeSeconds: 24_000,
+    alertPathMaxAgeSeconds: null,
     retention: policies,
     growth: { shrinkBelow: 0.7, growAbove: 1.5 },
   },

@@ -55,6 +55,7 @@ const options: MetricsOptions = {
     deliveries: () => [{ target: 'ops', lastSuccessAt: at(482), failures: 1 }],
     leases: { states: () => [{ repository: 'local', state: 'held' }] },
   },
+  alertDrills: { current: () => 0, lastProvenAt: () => at(470) },
   wal: {
     slotLimitBytes: 10 * 1024 ** 3,
     stream: () => ({
@@ -89,6 +90,7 @@ const options: MetricsOptions = {
     fullMaxAgeSeconds: null,
     incrementalMaxAgeSeconds: null,
     verificationMaxAgeSeconds: 691_200,
+    alertPathMaxAgeSeconds: 648_000,
     retention: new Map([...policies, ['local', { ...defaultRetention, windowSeconds: 14 * 86_400 }]]),
     growth: { shrinkBelow: 0.7, growAbove: 1.5 },
   },
@@ -269,11 +271,23 @@ await t.test('a live render adds the process, and promtool finds nothing', async
 
 await t.test('unknown is not zero: a catalog before the first look', async (t) => {
   const unseen = { success: null, durationSeconds: null, lastSuccessAt: null }
-  const { tellings: _, wal: __, shipping: ___, costs: ____, buckets: _____, ...withoutTellings } = options
+  const {
+    tellings: _,
+    wal: __,
+    shipping: ___,
+    costs: ____,
+    buckets: _____,
+    alertDrills: ______,
+    ...withoutTellings
+  } = options
   const text = await renderCatalog(
     {
       ...withoutTellings,
-      policy: { ...options.policy, dumpMaxAgeSeconds: null, verificationMaxAgeSeconds: null, retention: new Map() },
+      policy: {
+        ...options.policy,
+        ...{ dumpMaxAgeSeconds: null, verificationMaxAgeSeconds: null, alertPathMaxAgeSeconds: null },
+        retention: new Map(),
+      },
     },
     catalogOf({
       server: null,

@@ -356,6 +356,7 @@ await t.test('after a restart the same disk gives the same metrics', async (t) =
     fullMaxAgeSeconds: null,
     incrementalMaxAgeSeconds: null,
     verificationMaxAgeSeconds: 4,
+    alertPathMaxAgeSeconds: null,
     retention: policies,
     growth: { shrinkBelow: 0.7, growAbove: 1.5 },
   }

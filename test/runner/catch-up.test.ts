@@ -342,3 +342,19 @@ t.test('whose the repository is, is found out before a schedule triggers', async
   t.equal(isOthers, true)
   t.same(triggers(), [], 'no run fails for that')
 })
+
+t.test('what calls people is never made up for', async (t) => {
+  const { begin, clock } = lives(t)
+  const [first, second] = schedules as readonly [Schedule, Schedule]
+  const mixed = { schedules: [{ ...first, madeUpFor: false }, second] }
+  await (await begin(mixed)).end()
+  clock.jump('2026-03-02T12:00:00Z')
+  const back = await begin(mixed)
+  t.same(back.begun(), ['verify'])
+  await back.succeed('verify')
+  await clock.advance(14 * hour)
+  t.same(back.begun(), ['dump', 'verify'], 'it comes when it is due')
+  await back.end()
+  const again = await begin(mixed)
+  t.same(again.begun(), [], 'nor is one that was cut off')
+})

@@ -68,6 +68,7 @@ const allParams: Readonly<Record<JobName, JobParams>> = {
   },
   expire: { repository: null, confirmClock: false },
   copy: { backup: null, repository: null },
+  'alert-drill': { from: 'rule', echo: true },
 }
 
 /** The configuration of a sidecar in a directory, as a file holds it (JSON is YAML). */
