@@ -19,6 +19,7 @@ try {
     [
       { package: 'postgresql-15', present: () => hasServer(15, '/usr/lib/postgresql/15/bin') },
       { package: 'prometheus', present: () => onPath('promtool') },
+      { package: 'prometheus-alertmanager', present: () => onPath('prometheus-alertmanager') },
       { package: 'faketime', present: () => onPath('faketime') },
       { package: 'zstd', present: () => onPath('zstd') },
       { package: 'age', present: () => onPath('age') },
