@@ -24,10 +24,7 @@ const threeDaysMs = 3 * 86_400_000
 const ofHarbour = (dashboard: string) => `/d/lifeboat-${dashboard}?var-cluster_name=harbour`
 const log = (words: string) => `\`journalctl --unit lifeboat --output cat \\| grep '${words}'\``
 
-/**
- * They stand beside each other: none may hold back another (`inhibit_rules`). So what is broken in `offsite` is whole in
- * `local`, else nothing could be recovered any more.
- */
+/** They stand beside each other: none holds back another (`inhibit_rules`). */
 export function faultsOf(fleet: Fleet): readonly Fault[] {
   const { nightly, weekly, run, folder } = fleet
   return [
@@ -50,14 +47,17 @@ export function faultsOf(fleet: Fleet): readonly Fault[] {
       mend: () => run('backup', { database: 'ledger' }),
     },
     {
+      // Of one that is left in another repository the next run makes a copy.
       what: 'a deleted backup',
       severity: 'warning',
-      labels: { alertname: 'LifeboatBackupMissingInRepository', ...harbour, repository: 'offsite' },
-      summary: 'harbour: offsite lacks backups',
-      description:
-        /^Of all that must be backed up it has 2 only: what is missing lies elsewhere, or nowhere\. First: `lifeboat list` shows what is where; the next `lifeboat backup` goes to all repositories\.$/,
+      labels: { alertname: 'LifeboatBackupNeverCompleted', ...harbour, backup_type: 'dump', database: 'orders' },
+      summary: 'harbour: there is no dump backup of orders',
+      description: new RegExp(
+        `^It must be backed up, and no repository has a complete backup of it: none ever was, or all were deleted\\. .* First: \`lifeboat backup\`; if it fails, ${log('backup failed')}\\.$`,
+      ),
       dashboard: ofHarbour('backups'),
-      breaks: () => rm(folder('offsite', 'orders'), { recursive: true }),
+      breaks: () =>
+        Promise.all((['local', 'offsite'] as const).map((name) => rm(folder(name, 'orders'), { recursive: true }))),
       mend: () => run('backup', { database: 'orders' }),
     },
     {
@@ -103,7 +103,11 @@ export function faultsOf(fleet: Fleet): readonly Fault[] {
       ),
       dashboard: ofHarbour('backups'),
       breaks: async () => cutOff(await fileOf(nightly, 'crm')),
-      mend: async () => rm(await fileOf(nightly, 'crm')),
+      mend: async () => {
+        const broken = await fileOf(nightly, 'crm')
+        await putDump(nightly, 'crm', new Date())
+        await rm(broken)
+      },
     },
     {
       what: 'the last dump of a database deleted',
@@ -147,8 +151,8 @@ export function faultsOf(fleet: Fleet): readonly Fault[] {
       description:
         /^Within the last day there was a sidecar for it, and there is none now: no other alert tells of it\. First: `systemctl status lifeboat`, and its log\.$/,
       dashboard: '/d/lifeboat-sidecar?var-cluster_name=lighthouse',
-      breaks: fleet.killLighthouse,
-      mend: fleet.restartLighthouse,
+      breaks: () => fleet.killLighthouse(),
+      mend: () => fleet.restartLighthouse(),
     },
   ]
 }
