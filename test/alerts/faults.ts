@@ -151,8 +151,8 @@ export function faultsOf(fleet: Fleet): readonly Fault[] {
       description:
         /^Within the last day there was a sidecar for it, and there is none now: no other alert tells of it\. First: `systemctl status lifeboat`, and its log\.$/,
       dashboard: '/d/lifeboat-sidecar?var-cluster_name=lighthouse',
-      breaks: () => fleet.killLighthouse(),
-      mend: () => fleet.restartLighthouse(),
+      breaks: fleet.killLighthouse,
+      mend: fleet.restartLighthouse,
     },
   ]
 }

@@ -25,11 +25,11 @@ export interface Fleet {
   /** Where they can be scraped. */
   readonly targets: readonly string[]
   /** The folder of the backup of a database of `harbour`. */
-  folder(repository: 'local' | 'offsite', database: string): string
+  readonly folder: (repository: 'local' | 'offsite', database: string) => string
   /** Runs a job of `harbour`, and gives it when it has ended. */
-  run(kind: 'backup' | 'verify', body: object): Promise<Run>
-  killLighthouse(): Promise<void>
-  restartLighthouse(): Promise<void>
+  readonly run: (kind: 'backup' | 'verify', body: object) => Promise<Run>
+  readonly killLighthouse: () => Promise<void>
+  readonly restartLighthouse: () => Promise<void>
 }
 
 const auth = { tokens: serveTokens }
