@@ -23,9 +23,9 @@ export const backups: AlertGroup = {
       alert: 'LifeboatBackupNeverCompleted',
       expr: condition('Never backed up'),
       for: '1h',
-      summary: `{{ $labels.cluster_name }}: there never was a ${what}`,
+      summary: `{{ $labels.cluster_name }}: there is no ${what}`,
       description:
-        'It must be backed up, and no repository has a complete backup of it. If the database is new, the next scheduled run takes it along.',
+        'It must be backed up, and no repository has a complete backup of it: none ever was, or all were deleted. If the database is new, the next scheduled run takes it along.',
       first: `\`lifeboat backup\`; if it fails, ${log('backup failed')}`,
       dashboard: 'backups',
     },

@@ -13,6 +13,7 @@ serve every cluster as they are: limits come from the configuration of Lifeboat,
 - Two sidecars that watch one cluster give one alert, whichever of them says it.
 - Where something is not known there is no series: \`LifeboatCollectorFailing\`, \`LifeboatClusterVanished\` and \`LifeboatAbsent\` tell then, and ages go on growing.
 - The scrape job must have \`lifeboat\` in its name for \`LifeboatExporterDown\`. The label \`job\` of some metrics may stay \`exported_job\`, or be honoured (\`honor_labels\`): both work.
+- Where they go from there, by severity, and which warnings a critical alert holds back: [alertmanager.md](alertmanager.md), with an example for Alertmanager.
 - Each alert has a runbook. \`runbook_url\` and \`dashboard_url\` are relative, since nobody but you knows where the documents and Grafana are:
 
 \`\`\`sh

@@ -2,6 +2,7 @@ import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import { cpus, tmpdir, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { benchAlerting } from './alerting.ts'
 import { benchBase } from './base.ts'
 import { benchBurst } from './burst.ts'
 import { benchCatalog } from './catalog.ts'
@@ -51,6 +52,7 @@ const parts: Readonly<Record<string, () => Promise<readonly Figure[]>>> = {
   memory: () => benchMemory(base, [10, 200]),
   retention: async () => benchRetention(),
   rules: () => benchRules(base, 200),
+  alerting: () => benchAlerting(base),
 }
 // What is measured waits on a clock that keeps no process alive: the sidecar has its server for that.
 const alive = setInterval(() => {}, 60_000)

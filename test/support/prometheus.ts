@@ -23,7 +23,7 @@ interface Answer {
   }
 }
 
-/** A real Prometheus over what was written into it before. It scrapes nothing. */
+/** A real Prometheus, on a port of 127.0.0.1 that was free. */
 export interface Prometheus {
   readonly url: string
   /** Throws what Prometheus says of a query that is wrong. */
@@ -32,22 +32,36 @@ export interface Prometheus {
   stop(): Promise<void>
 }
 
-/** Starts one on an OpenMetrics text whose samples have times. `directory` is empty, and belongs to it. */
+/**
+ * Starts one over an OpenMetrics text whose samples have times; it scrapes nothing. `directory` is empty, and belongs to
+ * it.
+ */
 export async function startPrometheus(directory: string, openMetrics: string): Promise<Prometheus> {
-  const [text, data, config] = ['metrics.txt', 'data', 'prometheus.yml'].map((name) => join(directory, name))
-  if (text === undefined || data === undefined || config === undefined) throw new Error('three files')
+  const text = join(directory, 'metrics.txt')
   await writeFile(text, openMetrics)
-  await writeFile(config, '{}\n')
-  const made = spawnSync('promtool', ['tsdb', 'create-blocks-from', 'openmetrics', text, data], { encoding: 'utf8' })
+  const made = spawnSync('promtool', ['tsdb', 'create-blocks-from', 'openmetrics', text, dataDirectory(directory)], {
+    encoding: 'utf8',
+  })
   if (made.error !== undefined) throw made.error
   if (made.status !== 0) throw new Error(`promtool: ${made.stdout}${made.stderr}`)
+  return startConfigured(directory, {})
+}
+
+const dataDirectory = (directory: string) => join(directory, 'data')
+
+/** Starts an empty one on a configuration: it scrapes, and evaluates rules. `directory` is as above. */
+export async function startConfigured(directory: string, configuration: object): Promise<Prometheus> {
+  const config = join(directory, 'prometheus.yml')
+  await writeFile(config, JSON.stringify(configuration))
   const child = spawn(
     'prometheus',
     [
       `--config.file=${config}`,
-      `--storage.tsdb.path=${data}`,
+      `--storage.tsdb.path=${dataDirectory(directory)}`,
       '--storage.tsdb.retention.time=100y',
       '--web.listen-address=127.0.0.1:0',
+      // What is sent before Alertmanager is known is lost, and sent again after a minute otherwise.
+      '--rules.alert.resend-delay=1s',
     ],
     { stdio: ['ignore', 'ignore', 'pipe'] },
   )
