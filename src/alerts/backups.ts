@@ -1,3 +1,4 @@
+import { deviation } from '../metrics/queries.ts'
 import { type AlertGroup, condition, lasted, log, there, what } from './alert.ts'
 
 const unusualSize = {
@@ -9,6 +10,7 @@ const unusualSize = {
 export const backups: AlertGroup = {
   name: 'lifeboat.backups',
   about: 'Backups that Lifeboat makes',
+  recordings: [{ record: 'cluster_backup:lifeboat_backup_deviation_ratio:unusual', expr: deviation }],
   alerts: [
     {
       alert: 'LifeboatBackupTooOld',
@@ -83,7 +85,7 @@ export const backups: AlertGroup = {
     },
     {
       alert: 'LifeboatGlobalsMissing',
-      expr: 'max by (cluster_name) (lifeboat_backups{backup_type="external"}) > 0 unless on (cluster_name) max by (cluster_name) (lifeboat_backups{backup_type!="external"}) > 0',
+      expr: 'max by (cluster_name) (lifeboat_backups{backup_type="external"} > 0) unless on (cluster_name) lifeboat_backups{backup_type!="external"} > 0',
       for: '1d',
       summary: '{{ $labels.cluster_name }}: no backup holds the roles',
       description:

@@ -54,7 +54,7 @@ export const itself: AlertGroup = {
     },
     {
       alert: 'LifeboatCollectorStale',
-      expr: `(time() - ${byCollector('lifeboat_collector_last_success_timestamp_seconds')}) > ${byCollector('lifeboat_policy_collector_max_age_seconds')} and ${byCollector('lifeboat_collector_success')} == 1`,
+      expr: `(time() - ${byCollector('lifeboat_collector_last_success_timestamp_seconds')}) > ${byCollector('lifeboat_policy_collector_max_age_seconds')} and on (cluster_name, collector) lifeboat_collector_success == 1`,
       for: '5m',
       summary: `${cluster}: nobody looks at {{ $labels.collector }} any more`,
       description: `The last look was ${lasted} ago, and none has failed since: Lifeboat stands still, or its clock is behind.`,

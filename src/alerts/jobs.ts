@@ -1,9 +1,8 @@
-import { named, ofJob } from '../metrics/queries.ts'
+import { named, ofJob, running } from '../metrics/queries.ts'
 import { type AlertGroup, cluster, condition, lasted, log } from './alert.ts'
 
 const started = ofJob('lifeboat_job_last_start_timestamp_seconds')
 const succeeded = ofJob('lifeboat_job_last_success_timestamp_seconds')
-const isRunning = `${ofJob('lifeboat_job_running')} == 1`
 /** Of those that are on a schedule: whoever starts one by hand sees how it ends. */
 const next = ofJob('lifeboat_job_next_run_timestamp_seconds')
 /** The longest of a week. */
@@ -12,6 +11,10 @@ const usual = `max by (cluster_name, job) (${named('max_over_time(lifeboat_job_l
 export const jobs: AlertGroup = {
   name: 'lifeboat.jobs',
   about: 'Jobs, commands around them, and notifications',
+  recordings: [
+    { record: 'cluster_job:lifeboat_job_last_start_timestamp_seconds:max', expr: started },
+    { record: 'cluster_job:lifeboat_job_running:started', expr: running },
+  ],
   alerts: [
     {
       alert: 'LifeboatJobStuck',
@@ -24,7 +27,7 @@ export const jobs: AlertGroup = {
     },
     {
       alert: 'LifeboatJobSlow',
-      expr: `(time() - ${started}) > clamp_min(2 * ${usual}, 600) and ${isRunning}`,
+      expr: `(time() - ${started}) > clamp_min(2 * ${usual}, 600) and ${running}`,
       for: '5m',
       summary: `${cluster}: the job {{ $labels.job }} takes unusually long`,
       description: `It has been running for ${lasted}, more than twice as long as any run of the last week. A dump often waits for a lock.`,
@@ -33,7 +36,7 @@ export const jobs: AlertGroup = {
     },
     {
       alert: 'LifeboatJobFailing',
-      expr: `(${started} > ${succeeded} or ${started} unless ${succeeded}) and ${next} unless ${isRunning}`,
+      expr: `(${started} > ${succeeded} or ${started} unless ${succeeded}) and ${next} unless ${running}`,
       for: '15m',
       summary: `${cluster}: the last run of the job {{ $labels.job }} failed`,
       description: 'It will run again by its schedule; until one works, what it is there for is not done.',

@@ -1,5 +1,5 @@
 import { stringify } from 'yaml'
-import type { Alert, AlertGroup } from './alert.ts'
+import type { Alert, AlertGroup, Recording } from './alert.ts'
 import { groups } from './groups.ts'
 import { severities } from './names.ts'
 
@@ -36,8 +36,16 @@ export function ruleOf({ alert, expr, for: lasting, summary, description, first,
   }
 }
 
+/** What a recording of the same group holds is read from there. */
+function read(expr: string, recordings: readonly Recording[]): string {
+  return recordings.reduce((text, recording) => text.replaceAll(recording.expr, recording.record), expr)
+}
+
 function groupOf({ name, recordings = [], alerts }: AlertGroup) {
-  return { name, rules: [...recordings, ...alerts.map(ruleOf)] }
+  return {
+    name,
+    rules: [...recordings, ...alerts.map((alert) => ruleOf({ ...alert, expr: read(alert.expr, recordings) }))],
+  }
 }
 
 /** What stands below `groups:` in both files. */

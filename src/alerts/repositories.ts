@@ -1,7 +1,7 @@
 import { type AlertGroup, condition, lasted, log, there } from './alert.ts'
 
 const place = 'cluster_name, repository'
-const free = `min by (${place}) (lifeboat_repository_free_bytes / lifeboat_repository_capacity_bytes)`
+const free = 'lifeboat_repository_free_bytes / lifeboat_repository_capacity_bytes'
 
 export const repositories: AlertGroup = {
   name: 'lifeboat.repositories',
@@ -36,7 +36,7 @@ export const repositories: AlertGroup = {
     },
     {
       alert: 'LifeboatRepositoryFilling',
-      expr: `min by (${place}) (predict_linear(lifeboat_repository_free_bytes[1d], 345600)) < 0 and on (${place}) ${free} < 0.5`,
+      expr: `min by (${place}) (predict_linear(lifeboat_repository_free_bytes[1d], 345600) < 0) and on (${place}) ${free} < 0.5`,
       for: '1h',
       summary: `${there} will be full within four days`,
       description: 'It fills as it did during the last day. Backups fail when it is full.',
@@ -64,7 +64,7 @@ export const repositories: AlertGroup = {
     },
     {
       alert: 'LifeboatRepositoryPostureWeak',
-      expr: `min by (${place}, check) (lifeboat_repository_posture) == 0`,
+      expr: `min by (${place}, check) (lifeboat_repository_posture == 0)`,
       for: '1h',
       summary: `${there}: the bucket is not set up well ({{ $labels.check }})`,
       description: 'Who gets hold of a key, or makes a slip, can do more harm than needs be.',
@@ -73,7 +73,7 @@ export const repositories: AlertGroup = {
     },
     {
       alert: 'LifeboatRepositoryReplicationFailed',
-      expr: `max by (${place}) (lifeboat_repository_replicated_backups{state="failed"}) > 0`,
+      expr: `max by (${place}) (lifeboat_repository_replicated_backups{state="failed"} > 0)`,
       for: '1h',
       summary: `${there}: the bucket does not replicate its backups`,
       description: 'Of {{ $value }} of the ten newest backups the provider reports that replication failed.',
@@ -82,7 +82,7 @@ export const repositories: AlertGroup = {
     },
     {
       alert: 'LifeboatRepositoryForeignObjects',
-      expr: `max by (${place}) (lifeboat_repository_foreign_objects) > 0`,
+      expr: `max by (${place}) (lifeboat_repository_foreign_objects > 0)`,
       for: '1h',
       summary: `${there} holds objects of others`,
       description: '{{ $value }} objects in the part that belongs to this cluster were made by something else.',

@@ -1,13 +1,12 @@
 import { type AlertGroup, condition, lasted, log, there, what } from './alert.ts'
 
 const place = 'cluster_name, repository, backup_type'
-const oldest = `(time() - min by (${place}) (lifeboat_backup_oldest_timestamp_seconds))`
 
 /**
  * Old enough to have been verified: since the limit, or half of the time for which backups stay, where that is less. A long
  * `for` would begin anew with each scrape that fails.
  */
-const hadItsTime = `(${oldest} > on (cluster_name) group_left () max by (cluster_name) (lifeboat_policy_verification_max_age_seconds) or ${oldest} > on (cluster_name, repository) group_left () 0.5 * max by (cluster_name, repository) (lifeboat_policy_retention_seconds))`
+const hadItsTime = `(lifeboat_backup_oldest_timestamp_seconds < on (cluster_name) group_left () (time() - max by (cluster_name) (lifeboat_policy_verification_max_age_seconds)) or lifeboat_backup_oldest_timestamp_seconds < on (cluster_name, repository) group_left () (time() - 0.5 * max by (cluster_name, repository) (lifeboat_policy_retention_seconds)))`
 
 export const verification: AlertGroup = {
   name: 'lifeboat.verification',

@@ -1,8 +1,9 @@
 import { type Alert, type AlertGroup, cluster, log, there } from './alert.ts'
 
 const place = 'cluster_name, repository'
-const archiver = (state: string) => `max by (cluster_name) (lifeboat_wal_archiver_state{state="${state}"}) == 1`
-const archiveFree = 'min by (cluster_name) (lifeboat_wal_archive_free_bytes / lifeboat_wal_archive_capacity_bytes)'
+const archiver = (state: string) => `max by (cluster_name) (lifeboat_wal_archiver_state{state="${state}"} == 1)`
+const archiveFree = (share: number) =>
+  `lifeboat_wal_archive_free_bytes / lifeboat_wal_archive_capacity_bytes < ${share}`
 const holdsUp = 'pg_wal on the server grows until it does, and the server stops when its disk is full.'
 
 const archiving: readonly Alert[] = [
@@ -45,7 +46,7 @@ const archiving: readonly Alert[] = [
   },
   {
     alert: 'LifeboatWalArchivingOff',
-    expr: `${archiver('off')} and on (cluster_name) max by (cluster_name) (lifeboat_policy_backup_max_age_seconds{backup_type=~"full|incremental"}) unless on (cluster_name) max by (cluster_name) (lifeboat_wal_stream_up)`,
+    expr: `${archiver('off')} and on (cluster_name) lifeboat_policy_backup_max_age_seconds{backup_type=~"full|incremental"} unless on (cluster_name) lifeboat_wal_stream_up`,
     for: '15m',
     summary: `${cluster}: no WAL is archived or received`,
     description:
@@ -68,7 +69,7 @@ const slots: readonly Alert[] = [
   },
   {
     alert: 'LifeboatSlotLost',
-    expr: 'max by (cluster_name, slot) (lifeboat_replication_slot_lost) == 1',
+    expr: 'max by (cluster_name, slot) (lifeboat_replication_slot_lost == 1)',
     for: '0s',
     summary: `${cluster}: the server has given up the slot {{ $labels.slot }}`,
     description:
@@ -93,7 +94,7 @@ export const wal: AlertGroup = {
   alerts: [
     {
       alert: 'LifeboatWalSegmentsMissing',
-      expr: `max by (${place}) (lifeboat_wal_missing_segments) > 0`,
+      expr: `max by (${place}) (lifeboat_wal_missing_segments > 0)`,
       for: '5m',
       summary: `${there} misses WAL`,
       description: 'There is a hole of {{ $value }} segments in the WAL: no recovery gets past it.',
@@ -103,7 +104,7 @@ export const wal: AlertGroup = {
     ...archiving,
     {
       alert: 'LifeboatWalArchiveDiskFilling',
-      expr: `min by (cluster_name) (predict_linear(lifeboat_wal_archive_free_bytes[6h], 86400)) < 0 and on (cluster_name) ${archiveFree} < 0.5`,
+      expr: `min by (cluster_name) (predict_linear(lifeboat_wal_archive_free_bytes[6h], 86400) < 0) and on (cluster_name) ${archiveFree(0.5)}`,
       for: '30m',
       summary: `${cluster}: the disk of the WAL archive will be full within a day`,
       description: 'It fills as it did during the last six hours. When it is full, no WAL is archived any more.',
@@ -112,7 +113,7 @@ export const wal: AlertGroup = {
     },
     {
       alert: 'LifeboatWalArchiveDiskNearlyFull',
-      expr: `${archiveFree} < 0.1`,
+      expr: `min by (cluster_name) (${archiveFree(0.1)})`,
       for: '5m',
       summary: `${cluster}: the disk of the WAL archive is nearly full`,
       description: `{{ $value | humanizePercentage }} of it is free. When it is full, archiving fails; then ${holdsUp}`,
@@ -121,7 +122,7 @@ export const wal: AlertGroup = {
     },
     {
       alert: 'LifeboatWalBacklog',
-      expr: `max by (${place}) (lifeboat_wal_backlog_bytes) > 1024 ^ 3`,
+      expr: `max by (${place}) (lifeboat_wal_backlog_bytes > 1024 ^ 3)`,
       for: '15m',
       summary: `${there} lags behind with WAL`,
       description:
@@ -131,7 +132,7 @@ export const wal: AlertGroup = {
     },
     {
       alert: 'LifeboatWalShippingFailing',
-      expr: `sum by (${place}) (increase(lifeboat_wal_ship_failures_total[15m])) > 0 unless on (${place}) sum by (${place}) (increase(lifeboat_wal_shipped_segments_total[15m])) > 0`,
+      expr: `sum by (${place}) (increase(lifeboat_wal_ship_failures_total[15m]) > 0) unless on (${place}) increase(lifeboat_wal_shipped_segments_total[15m]) > 0`,
       for: '15m',
       summary: `${there} takes no WAL`,
       description: 'All attempts to ship WAL to it fail. The archive keeps it; mind the room there.',
@@ -140,7 +141,7 @@ export const wal: AlertGroup = {
     },
     {
       alert: 'LifeboatWalQuarantined',
-      expr: `max by (${place}) (lifeboat_wal_quarantined_files) > 0`,
+      expr: `max by (${place}) (lifeboat_wal_quarantined_files > 0)`,
       for: '5m',
       summary: `${there}: files of the WAL archive are not shipped`,
       description:
@@ -159,7 +160,7 @@ export const wal: AlertGroup = {
     },
     {
       alert: 'LifeboatWalStreamHole',
-      expr: 'sum by (cluster_name) (increase(lifeboat_wal_stream_holes_total[1d])) > 0',
+      expr: 'sum by (cluster_name) (increase(lifeboat_wal_stream_holes_total[1d]) > 0)',
       for: '0s',
       summary: `${cluster}: WAL was gone before it was received`,
       description:

@@ -13,23 +13,26 @@ const required = `max by (${byDatabase}) (lifeboat_policy_backup_max_age_seconds
 const own = `max by (${byDatabase}) (lifeboat_policy_backup_max_age_seconds{backup_type!="external"})`
 /** Limits that hold for all of a cluster. */
 const limit = (metric: string) => `max by (cluster_name) (lifeboat_policy_${metric})`
-const newestOf = (types: string) =>
-  `max by (${byBackup}) (lifeboat_backup_last_success_timestamp_seconds{backup_type${types}})`
-const olderThanAllowed = (types: string) =>
-  `(time() - ${newestOf(types)}) > on (${byDatabase}) group_left () ${required}`
-/** Of size; a swing that is usual is none, and one of which nobody knows that is one. */
-const small = `min by (${byBackup}) (lifeboat_backup_deviation_ratio) < on (cluster_name) group_left () ${limit('backup_shrink_below_ratio')}`
-const large = `max by (${byBackup}) (lifeboat_backup_deviation_ratio) > on (cluster_name) group_left () ${limit('backup_grow_above_ratio')}`
-/** Of a directory that is not watched any more, or cannot be seen, nothing is gone. */
-const watchSeen = 'max by (cluster_name, repository) (lifeboat_backups{backup_type="external"})'
-const unusual = `max by (${byBackup}) (lifeboat_backup_unusual)`
-const newest = `max by (${byBackup}) (lifeboat_backup_last_success_timestamp_seconds)`
-const proven = `max by (${byBackup}) (lifeboat_backup_proven_timestamp_seconds)`
+/** Of one or two sidecars: for the other side of `and` and `unless`, and for what is aggregated afterwards. */
+const eachPolicy = 'lifeboat_policy_backup_max_age_seconds'
+const eachNewest = 'lifeboat_backup_last_success_timestamp_seconds'
+const eachProven = 'lifeboat_backup_proven_timestamp_seconds'
+const eachPoint = 'lifeboat_recovery_point_timestamp_seconds'
+const newest = `max by (${byBackup}) (${eachNewest})`
+const proven = `max by (${byBackup}) (${eachProven})`
+const olderThanAllowed = (types: string, labels: string) =>
+  `(time() - max by (${byBackup}) (${eachNewest}{backup_type${types}})) > on (${labels}) group_left () max by (${labels}) (${eachPolicy}{backup_type${types}})`
+/** Sizes compared with the usual ones. A swing that is usual is none, and one of which nobody knows that is one. */
+const deviation = `lifeboat_backup_deviation_ratio unless on (${byBackup}) max by (${byBackup}) (lifeboat_backup_unusual) == 0`
+const small = (ratio: string) =>
+  `min by (${byBackup}) (${ratio}) < on (cluster_name) group_left () ${limit('backup_shrink_below_ratio')}`
+const large = (ratio: string) =>
+  `max by (${byBackup}) (${ratio}) > on (cluster_name) group_left () ${limit('backup_grow_above_ratio')}`
 const rpo = 'max by (cluster_name) (lifeboat_policy_rpo_seconds)'
 const repositoryUp = 'max by (cluster_name, repository) (lifeboat_repository_up)'
-const recoveryPoint = (labels: string) => `max by (${labels}) (lifeboat_recovery_point_timestamp_seconds)`
+const recoveryPoint = (labels: string) => `max by (${labels}) (${eachPoint})`
 const verdict = (result: string) =>
-  `max by (${byBackup}, level) (lifeboat_verification_last_result{result="${result}"}) == 1`
+  `max by (${byBackup}, level) (lifeboat_verification_last_result{result="${result}"} == 1)`
 /**
  * A target has a label `job` of its own: unless it is told to honour ours (`honor_labels`), Prometheus calls that
  * `exported_job`.
@@ -37,9 +40,14 @@ const verdict = (result: string) =>
 const named = (query: string) => `label_replace(${query}, "job", "$1", "exported_job", "(.+)")`
 const ofJob = (metric: string) => `max by (cluster_name, job) (${named(metric)})`
 
-const aheadOf = (moment: string) => `(max by (cluster_name) (${moment}) - time()) > 60`
+const running = `max by (cluster_name, job) (${named('lifeboat_job_running == 1')})`
 
-/** Conditions that want somebody's attention, and nothing while all is well. Each side of a comparison is aggregated. */
+const aheadOf = (moment: string) => `max by (cluster_name) (${moment} > time() + 60) - time()`
+
+/**
+ * Conditions that want somebody's attention, and nothing while all is well. What is compared is aggregated, since two
+ * sidecars may watch one cluster. Where the word of one of them is enough it is compared first: little is left to aggregate.
+ */
 export const conditions: readonly ExampleQuery[] = [
   {
     name: 'Sidecar gone',
@@ -65,34 +73,34 @@ export const conditions: readonly ExampleQuery[] = [
   {
     name: 'Key unreadable',
     tells: 'Clusters of which a sidecar cannot use the keys of the encryption any more.',
-    query: 'min by (cluster_name) (lifeboat_collector_success{collector="encryption"}) == 0',
+    query: 'min by (cluster_name) (lifeboat_collector_success{collector="encryption"} == 0)',
   },
   {
     name: 'Backup too old',
     tells: 'Databases whose newest backup in a repository is older than the policy allows.',
-    query: olderThanAllowed('!="external"'),
+    query: olderThanAllowed('!="external"', byDatabase),
   },
   {
     name: 'Watched dump too old',
     tells: 'Databases whose newest whole dump of another tool is older than the policy allows.',
-    query: olderThanAllowed('="external"'),
+    query: olderThanAllowed('="external"', 'cluster_name, database'),
   },
   {
     name: 'Never backed up',
     tells:
       'Databases that have no backup anywhere. Give it a `for` of as long as a new database may wait for its first one.',
-    query: `${required} unless max by (${byDatabase}) (lifeboat_backup_last_success_timestamp_seconds)`,
+    query: `max by (${byDatabase}) (${eachPolicy} unless on (${byDatabase}) ${eachNewest})`,
   },
   {
     name: 'Never backed up there',
     tells:
       'Repositories that lack a backup of some database; the value is the number of databases that they do have. With a `for`, too.',
-    query: `(count by (cluster_name, repository) (${newest} and on (${byDatabase}) ${own}) or (${repositoryUp} == 1) * 0) < on (cluster_name) group_left () count by (cluster_name) (${own})`,
+    query: `(count by (cluster_name, repository) (max by (${byBackup}) (${eachNewest} and on (${byDatabase}) ${eachPolicy}{backup_type!="external"})) or (${repositoryUp} == 1) * 0) < on (cluster_name) group_left () count by (cluster_name) (${own})`,
   },
   {
     name: 'Last attempt failed',
     tells: 'Databases whose backup failed after the last one that worked.',
-    query: `max by (${byDatabase}) (lifeboat_backup_last_failure_timestamp_seconds) > min by (${byDatabase}) (${newest} and on (${byDatabase}) ${required})`,
+    query: `max by (${byDatabase}) (lifeboat_backup_last_failure_timestamp_seconds) > min by (${byDatabase}) (max by (${byBackup}) (${eachNewest} and on (${byDatabase}) ${eachPolicy}))`,
   },
   {
     name: 'Objective missed',
@@ -110,17 +118,17 @@ export const conditions: readonly ExampleQuery[] = [
     name: 'Cannot be recovered',
     tells:
       'Clusters of which no repository can bring back everything. It belongs beside the two above, which say nothing then; give it a `for`.',
-    query: `(${rpo} and on (cluster_name) max by (cluster_name) (lifeboat_repository_up)) unless ${recoveryPoint('cluster_name')}`,
+    query: `max by (cluster_name) (lifeboat_policy_rpo_seconds and on (cluster_name) lifeboat_repository_up unless on (cluster_name) ${eachPoint})`,
   },
   {
     name: 'Cannot be recovered from there',
     tells: 'Repositories that cannot bring back everything.',
-    query: `${repositoryUp} unless ${recoveryPoint('cluster_name, repository')}`,
+    query: `max by (cluster_name, repository) (lifeboat_repository_up unless on (cluster_name, repository) ${eachPoint})`,
   },
   {
     name: 'Never proven',
     tells: 'Databases of whose backups in a repository none was restored with success.',
-    query: `(${newest} and on (${byDatabase}) ${required}) unless ${proven}`,
+    query: `max by (${byBackup}) (${eachNewest} and on (${byDatabase}) ${eachPolicy} unless on (${byBackup}) ${eachProven})`,
   },
   {
     name: 'Verification too old',
@@ -140,19 +148,19 @@ export const conditions: readonly ExampleQuery[] = [
   {
     name: 'Unusable backups',
     tells: 'Folders in a repository that hold no backup or a damaged one.',
-    query: 'max by (cluster_name, repository, state) (lifeboat_backups_unusable) > 0',
+    query: 'max by (cluster_name, repository, state) (lifeboat_backups_unusable > 0)',
   },
   {
     name: 'Rows unusual',
     tells:
       'Databases whose newest backup has the usual size, and unusually few or many rows: the log names the tables.',
-    query: `${unusual} == 1 unless on (${byBackup}) (${small}) unless on (${byBackup}) (${large})`,
+    query: `max by (${byBackup}) (lifeboat_backup_unusual == 1) unless on (${byBackup}) (${small('lifeboat_backup_deviation_ratio')}) unless on (${byBackup}) (${large('lifeboat_backup_deviation_ratio')})`,
   },
   {
     name: 'Watched dump broken',
     tells: 'Watched directories with files that cannot be restored. It holds until they are moved away or deleted.',
     query:
-      'max by (cluster_name, repository, state) (lifeboat_external_files{state=~"empty|truncated|wrong-format|corrupt|unreadable"}) > 0',
+      'max by (cluster_name, repository, state) (lifeboat_external_files{state=~"empty|truncated|wrong-format|corrupt|unreadable"} > 0)',
   },
   {
     name: 'Watched directory empty',
@@ -162,17 +170,18 @@ export const conditions: readonly ExampleQuery[] = [
   {
     name: 'Watched database gone',
     tells: 'Databases that had dumps in a watched directory within the last week and have none now.',
-    query: `max by (${byBackup}) (last_over_time(lifeboat_backup_last_success_timestamp_seconds{backup_type="external"}[7d])) unless on (${byBackup}) ${newest} and on (cluster_name, repository) ${watchSeen}`,
+    // Of a directory that is not watched any more, or cannot be seen, nothing is gone.
+    query: `max by (${byBackup}) (last_over_time(${eachNewest}{backup_type="external"}[7d]) unless on (cluster_name, repository, database) ${eachNewest}{backup_type="external"} and on (cluster_name, repository) lifeboat_backups{backup_type="external"})`,
   },
   {
     name: 'Backup shrank',
     tells: 'Newest backups that are far smaller than usual; the log names the tables, or the file (`unusually small`).',
-    query: `(${small}) unless on (${byBackup}) ${unusual} == 0`,
+    query: small(deviation),
   },
   {
     name: 'Backup grew',
     tells: 'Newest backups that are far larger than usual; the log names the tables, or the file (`unusually large`).',
-    query: `(${large}) unless on (${byBackup}) ${unusual} == 0`,
+    query: large(deviation),
   },
   {
     name: 'Nobody writes',
@@ -183,18 +192,18 @@ export const conditions: readonly ExampleQuery[] = [
   {
     name: 'Hook failed',
     tells: 'Commands around jobs that failed within the last day.',
-    query: 'sum by (cluster_name, hook) (increase(lifeboat_hook_failures_total[1d])) > 0',
+    query: 'sum by (cluster_name, hook) (increase(lifeboat_hook_failures_total[1d]) > 0)',
   },
   {
     name: 'Not told',
     tells: 'Receivers that a notification of the last day did not reach.',
-    query: 'sum by (cluster_name, target) (increase(lifeboat_notification_failures_total[1d])) > 0',
+    query: 'sum by (cluster_name, target) (increase(lifeboat_notification_failures_total[1d]) > 0)',
   },
   {
     name: 'Repository nearly full',
     tells: 'Repositories with less than a tenth of their space left.',
     query:
-      'min by (cluster_name, repository) (lifeboat_repository_free_bytes / lifeboat_repository_capacity_bytes) < 0.1',
+      'min by (cluster_name, repository) (lifeboat_repository_free_bytes / lifeboat_repository_capacity_bytes < 0.1)',
   },
   {
     name: 'Over budget',
@@ -205,12 +214,12 @@ export const conditions: readonly ExampleQuery[] = [
   {
     name: 'Expiry blocked',
     tells: 'Repositories in which nothing expires until somebody has looked: `lifeboat expire --dry-run` says why.',
-    query: 'max by (cluster_name, repository) (lifeboat_retention_blocked) == 1',
+    query: 'max by (cluster_name, repository) (lifeboat_retention_blocked == 1)',
   },
   {
     name: 'Job stuck',
     tells: 'Jobs that go on although their time is over.',
-    query: `(time() - ${ofJob('lifeboat_job_last_start_timestamp_seconds')}) > ${ofJob('lifeboat_policy_job_timeout_seconds')} and ${ofJob('lifeboat_job_running')} == 1`,
+    query: `(time() - ${ofJob('lifeboat_job_last_start_timestamp_seconds')}) > ${ofJob('lifeboat_policy_job_timeout_seconds')} and ${running}`,
   },
   {
     name: 'Clock ahead',
@@ -235,4 +244,18 @@ export const figures: readonly ExampleQuery[] = [
 ]
 
 /** Parts of these that dashboards are made of, too. */
-export { byBackup, byDatabase, named, newest, ofJob, own, proven, recoveryPoint, repositoryUp, required, rpo }
+export {
+  byBackup,
+  byDatabase,
+  deviation,
+  named,
+  newest,
+  ofJob,
+  own,
+  proven,
+  recoveryPoint,
+  repositoryUp,
+  required,
+  rpo,
+  running,
+}

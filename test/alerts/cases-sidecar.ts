@@ -192,6 +192,7 @@ export const sidecarCases: readonly Case[] = [
       },
       { name: 'lifeboat_policy_collector_max_age_seconds', labels: server, well: limit },
       looked('server', 1),
+      looked('history', 1),
     ],
     value: ageOf,
     ...{ gone: 'silent', frozen: 'later', zero: 'later', half: 'silent' },

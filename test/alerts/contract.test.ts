@@ -15,6 +15,13 @@ const namesIn = (text: string) => [...text.matchAll(/\blifeboat_\w+/g)].map(([na
 /** Labels of a target, and what Prometheus makes of ours when it has one of that name. */
 const ofTargets = ['job', 'instance', 'exported_job']
 
+/** What the first part of a recording's name says of its labels. */
+const levels: Readonly<Record<string, readonly string[]>> = {
+  cluster_repository: ['repository'],
+  cluster_backup: ['repository', 'backup_type', 'database'],
+  cluster_job: ['job'],
+}
+
 /** Metrics of which no rule makes an alert, and why. */
 const withoutRule: Readonly<Record<string, string>> = {
   lifeboat_cluster_info: 'for people: which cluster and version it is',
@@ -51,7 +58,8 @@ await t.test('every metric and every label in the rules is served', async (t) =>
         `${about}: ${name}`,
       )
     const labels = new Set(['cluster_name', ...used.flatMap((name) => definitions.get(name)?.labels ?? [])])
-    if (/\bcluster\w*:/.test(rule.expr)) labels.add('repository')
+    for (const [, level = ''] of rule.expr.matchAll(/\b(cluster\w*):/g))
+      for (const label of levels[level] ?? []) labels.add(label)
     for (const [, , inside = ''] of rule.expr.matchAll(/\b(by|on) \(([\w, ]+)\)/g)) {
       for (const label of inside.split(', ')) t.ok(labels.has(label) || ofTargets.includes(label), `${about}: ${label}`)
     }

@@ -28,6 +28,8 @@ try {
       { package: 'bzip2', present: () => onPath('bzip2') },
       { package: 'lz4', present: () => onPath('lz4') },
       { package: 'openssl', present: () => onPath('openssl') },
+      // What checks the unit in examples/.
+      { package: 'systemd', present: () => onPath('systemd-analyze') },
       { package: 'libarchive-tools', present: () => onPath('bsdtar') },
     ],
     process.stdout,
