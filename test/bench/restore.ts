@@ -1,4 +1,4 @@
-import { mkdir, readdir, rm } from 'node:fs/promises'
+import { mkdir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -51,7 +51,7 @@ async function compareRestores(
 ): Promise<Figure> {
   const [ours, theirs, phases]: [number[], number[], string[]] = [[], [], []]
   for (let round = 0; round < rounds; round += 1) {
-    const to = join(directory, `restored-${round}`)
+    const to = join(directory, `${which.replaceAll(' ', '-')}-${round}`)
     let run: Run | null = null
     await settled()
     ours.push(
@@ -60,12 +60,12 @@ async function compareRestores(
       }),
     )
     phases.push(phasesOf(run))
-    await remove(cluster, to)
+    await stop(cluster, to)
     if (other === null) continue
-    await mkdir(to)
+    const others = `${to}-pgbackrest`
+    await mkdir(others)
     await settled()
-    theirs.push(await seconds(() => other.restore(to)))
-    await rm(to, { recursive: true })
+    theirs.push(await seconds(() => other.restore(others)))
   }
   const [best, bestOther] = [Math.min(...ours), Math.min(...theirs)]
   const ratio = best / bestOther
@@ -92,11 +92,11 @@ async function benchReplay({ cluster, directory }: Ground): Promise<readonly Fig
     const { measured, restored } = (run as Run | null)?.items[0] ?? {}
     ours.push(measured?.phases.replay ?? Number.NaN)
     phases.push(phasesOf(run))
-    await remove(cluster, to)
-    await restore({ directory, to }, '--latest', '--no-start')
+    await stop(cluster, to)
+    const again = `${to}-copied`
+    await restore({ directory, to: again }, '--latest', '--no-start')
     await settled()
-    copied.push(await replayByCopy({ cluster, directory }, to, parseLsn(restored?.lsn ?? '') ?? 0n))
-    await remove(cluster, to)
+    copied.push(await replayByCopy({ cluster, directory }, again, parseLsn(restored?.lsn ?? '') ?? 0n))
   }
   const [best, bestCopied] = [Math.min(...ours), Math.min(...copied)]
   const ratio = best / bestCopied
@@ -146,12 +146,15 @@ async function settled(): Promise<void> {
   await runProgram({ program: 'sync', args: [] })
 }
 
-async function remove({ installation }: BenchCluster, to: string): Promise<void> {
+/**
+ * What was restored stays until the end: for minutes after a file was deleted ext4 passes over its inode, which makes who
+ * creates files next take twice as long (`recently_deleted` in fs/ext4/ialloc.c).
+ */
+async function stop({ installation }: BenchCluster, to: string): Promise<void> {
   const args = [`--pgdata=${to}`, '--mode=immediate', 'stop']
   await runProgram({ program: programPath(installation, 'pg_ctl'), args, user: await serverOsUser('postgres') }).catch(
     () => {}, // it may have been stopped
   )
-  await rm(to, { recursive: true })
 }
 
 /** Gives the bytes that were written, all of which are stored. */
