@@ -123,13 +123,14 @@ export const backups = assemble({
       panels: [
         seriesPanel({
           id: 6,
-          title: 'Age of the newest backup',
-          description: 'A saw: each backup brings it down. Above its line a backup is too old.',
-          unit: 's',
+          title: 'Age of the newest backup, against its limit',
+          description: 'A saw: each backup brings it down. Above the line a backup is too old.',
+          unit: 'percentunit',
           width: 12,
+          absent: 'no limit, or unknown',
           targets: [
-            { query: age(newest), legend },
-            { query: required, legend: '{{cluster_name}} {{backup_type}} {{database}} limit' },
+            { query: `${age(newest)} / on (${byDatabase}) group_left () ${required}`, legend },
+            { query: 'max by (cluster_name) (lifeboat_policy_rpo_seconds) * 0 + 1', legend: '{{cluster_name}} limit' },
           ],
         }),
         seriesPanel({
@@ -201,6 +202,7 @@ export const backups = assemble({
             'Room: the share of the disk that is free (a bucket has no limit). Expiry is blocked while a manifest cannot be read or the clock is in doubt. From 100 % on a month costs more than is allowed.',
           unit: 'none',
           width: 24,
+          height: 6,
           rows: { cluster_name: 'Cluster', repository: 'Repository' },
           columns: [
             {

@@ -25,6 +25,8 @@ export interface DashboardFacts {
   readonly description: string
   /** How far back it looks at first, as `7d`. */
   readonly range: string
+  /** Whether it looks at all clusters at first; the others at one, since their charts have many lines for each. */
+  readonly showsAll?: boolean
   readonly sections: readonly Section[]
 }
 
@@ -33,28 +35,29 @@ const tag = 'lifeboat'
 /** Rows have ids behind those of all panels. */
 const firstRowId = 900
 
-function variables(): cog.Builder<dashboard.VariableModel>[] {
-  return [
-    new dashboard.DatasourceVariableBuilder('datasource').label('Data source').type('prometheus'),
-    new dashboard.QueryVariableBuilder('cluster_name')
-      .label('Cluster')
-      .datasource(datasource)
-      .query({ query: 'label_values(lifeboat_policy_rpo_seconds, cluster_name)', refId: 'cluster_name' })
-      .definition('label_values(lifeboat_policy_rpo_seconds, cluster_name)')
-      .refresh(dashboard.VariableRefresh.OnTimeRangeChanged)
-      .sort(dashboard.VariableSort.AlphabeticalAsc)
-      .multi(true)
+function variables(showsAll: boolean): cog.Builder<dashboard.VariableModel>[] {
+  const clusters = new dashboard.QueryVariableBuilder('cluster_name')
+    .label('Cluster')
+    .datasource(datasource)
+    .query({ query: 'label_values(lifeboat_policy_rpo_seconds, cluster_name)', refId: 'cluster_name' })
+    .definition('label_values(lifeboat_policy_rpo_seconds, cluster_name)')
+    .refresh(dashboard.VariableRefresh.OnTimeRangeChanged)
+    .sort(dashboard.VariableSort.AlphabeticalAsc)
+    .multi(true)
+  // Where there is `All`, Grafana begins with it.
+  if (showsAll)
+    clusters
       .includeAll(true)
       .allValue('.+')
-      .current({ selected: true, text: ['All'], value: ['$__all'] }),
-  ]
+      .current({ selected: true, text: ['All'], value: ['$__all'] })
+  return [new dashboard.DatasourceVariableBuilder('datasource').label('Data source').type('prometheus'), clusters]
 }
 
-function annotation(name: string, color: string, expr: string, title: string, text: string) {
+function annotation(name: string, color: string, expr: string, title: string, text: string, isShown = true) {
   return new dashboard.AnnotationQueryBuilder()
     .name(name)
     .datasource(datasource)
-    .enable(true)
+    .enable(isShown)
     .hide(false)
     .iconColor(color)
     .expr(scoped(expr))
@@ -63,15 +66,18 @@ function annotation(name: string, color: string, expr: string, title: string, te
     .textFormat(text)
 }
 
-/** Runs and failures stand at the moments that their metrics hold; alerts where Prometheus saw them. */
-function annotations() {
+/**
+ * Runs and failures stand at the moments that their metrics hold; alerts where Prometheus saw them. Over more than a day
+ * there are so many runs that they would hide the rest: they are switched on at the top when they are wanted.
+ */
+function annotations(range: string) {
   const runs = `max by (cluster_name, job) (${named('lifeboat_job_last_start_timestamp_seconds')}) * 1000`
   const failures =
     'max by (cluster_name, backup_type, database) (lifeboat_backup_last_failure_timestamp_seconds) * 1000'
   const alerts =
     'max by (cluster_name, alertname, severity) (ALERTS{alertstate="firing", alertname=~"Lifeboat.*", severity!="none"})'
   return [
-    annotation('Runs', 'blue', runs, '{{job}} began', '{{cluster_name}}').useValueForTime(true),
+    annotation('Runs', 'blue', runs, '{{job}} began', '{{cluster_name}}', range === '24h').useValueForTime(true),
     annotation(
       'Failed backups',
       colours.bad,
@@ -84,7 +90,14 @@ function annotations() {
 }
 
 /** A dashboard as Grafana stores it. */
-export function assemble({ uid, title, description, range, sections }: DashboardFacts): dashboard.Dashboard {
+export function assemble({
+  uid,
+  title,
+  description,
+  range,
+  showsAll = false,
+  sections,
+}: DashboardFacts): dashboard.Dashboard {
   const builder = new dashboard.DashboardBuilder(`Lifeboat / ${title}`)
     .uid(uid)
     .description(description)
@@ -94,8 +107,8 @@ export function assemble({ uid, title, description, range, sections }: Dashboard
     .refresh('1m')
     .time({ from: `now-${range}`, to: 'now' })
     .tooltip(dashboard.DashboardCursorSync.Crosshair)
-    .variables(variables())
-    .annotations(annotations())
+    .variables(variables(showsAll))
+    .annotations(annotations(range))
     .link(
       new dashboard.DashboardLinkBuilder('Lifeboat')
         .type(dashboard.DashboardLinkType.Dashboards)

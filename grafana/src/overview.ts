@@ -10,9 +10,9 @@ import {
 } from '../../src/metrics/queries.ts'
 import { assemble, uids } from './frame.ts'
 import { colours, yesNo } from './looks.ts'
-import { barPanel, seriesPanel, statPanel } from './panels.ts'
+import { seriesPanel, statPanel } from './panels.ts'
 import { age, condition, known, moment, problems, since, unknown } from './promql.ts'
-import { tablePanel } from './tables.ts'
+import { type Column, tablePanel } from './tables.ts'
 
 const byRepository = 'cluster_name, repository'
 
@@ -31,11 +31,17 @@ const oldestTest = `max by (cluster_name) (${since(`max by (${byBackup}) (lifebo
 const verificationLimit = 'max by (cluster_name) (lifeboat_policy_verification_max_age_seconds)'
 const oldest = `max by (cluster_name) (${since(newest)} / on (${byDatabase}) group_left () ${required})`
 
+/** How much of a limit each cluster uses; one of which that is not known keeps its line. */
+const used = (title: string, query: string): Column => ({
+  ...{ title, query: known(query), unit: 'percentunit', judgement: 'below-1', decimals: 0 },
+})
+
 export const overview = assemble({
   uid: uids.overview,
   title: 'Overview',
   description: 'Can we recover, until when, how fast, and when was that proven?',
   range: '24h',
+  showsAll: true,
   sections: [
     {
       title: '',
@@ -87,28 +93,47 @@ export const overview = assemble({
           id: 5,
           title: 'What is wrong',
           description:
-            'Every condition of docs/metrics.md that holds now, whether or not the alert rules are loaded. docs/operations.md says what to do about each.',
+            'Every condition of docs/metrics.md that holds now, whether or not the alert rules are loaded, the worst first: `critical` loses data, or could. docs/operations.md says what to do about each.',
           unit: 'none',
           width: 14,
-          height: 8,
+          height: 9,
           absent: 'nothing',
           rows: { cluster_name: 'Cluster', problem: 'Problem', where: 'Where' },
-          columns: [{ title: 'Holds', query: problems(), unit: 'none', words: { 1: ['yes', colours.bad] } }],
+          columns: [
+            {
+              title: 'Critical',
+              query: problems('critical'),
+              unit: 'none',
+              words: { 1: ['critical', colours.bad] },
+              absent: ' ',
+            },
+            {
+              title: 'Warning',
+              query: problems('other'),
+              unit: 'none',
+              words: { 1: ['warning', colours.late] },
+              absent: ' ',
+            },
+          ],
           leadsTo: uids.sidecar,
+          isRanked: true,
         }),
-        barPanel({
+        tablePanel({
           id: 6,
           title: 'How much of each limit is used',
           description:
             'From 100 % on a limit of the configuration is missed: the recovery point objective, the largest age of a backup and of a test restore (the worst of each), the recovery time objective.',
-          unit: 'percentunit',
+          unit: 'none',
           width: 10,
-          targets: [
-            { query: known(`${since(point)} / ${rpo}`), legend: '{{cluster_name}} recovery point' },
-            { query: known(oldest), legend: '{{cluster_name}} age of backups' },
-            { query: known(`${oldestTest} / ${verificationLimit}`), legend: '{{cluster_name}} age of test restores' },
-            { query: known(`${fastest} / ${rto}`), legend: '{{cluster_name}} time to recover' },
+          height: 9,
+          rows: { cluster_name: 'Cluster' },
+          columns: [
+            used('Recovery point', `${since(point)} / ${rpo}`),
+            used('Backups', oldest),
+            used('Tests', `${oldestTest} / ${verificationLimit}`),
+            used('Time to recover', `${fastest} / ${rto}`),
           ],
+          leadsTo: uids.backups,
         }),
       ],
     },
@@ -170,11 +195,11 @@ export const overview = assemble({
           id: 8,
           title: 'Work that would be lost',
           description:
-            'Age of the moment to which each repository can be restored. It grows too while the sidecar cannot see. Above the line the recovery point objective is missed.',
+            'Age of the moment to which the best repository can be restored; the WAL dashboard has each. It grows too while the sidecar cannot see. Above the line the recovery point objective is missed.',
           unit: 's',
           width: 24,
           targets: [
-            { query: age(recoveryPoint(byRepository)), legend: '{{cluster_name}} {{repository}}' },
+            { query: age(recoveryPoint('cluster_name')), legend: '{{cluster_name}}' },
             { query: rpo, legend: '{{cluster_name}} limit' },
           ],
         }),

@@ -1,4 +1,3 @@
-import * as bargauge from '@grafana/grafana-foundation-sdk/bargauge'
 import * as common from '@grafana/grafana-foundation-sdk/common'
 import * as dashboard from '@grafana/grafana-foundation-sdk/dashboard'
 import { DataqueryBuilder, PromQueryFormat } from '@grafana/grafana-foundation-sdk/prometheus'
@@ -71,6 +70,12 @@ export function described<Builder extends Described>(builder: Builder, facts: Pa
     .noValue(facts.absent ?? 'unknown')
 }
 
+/**
+ * Points of a line and of a row of states at most. More cannot be told apart where two panels share a screen, and Prometheus
+ * reads the less for each.
+ */
+const [linePoints, statePoints] = [500, 200]
+
 const latest = () => new common.ReduceDataOptionsBuilder().calcs(['lastNotNull']).values(false).fields('')
 
 export const limits = (judgement: Judgement) =>
@@ -82,6 +87,9 @@ export interface StatFacts extends PanelFacts {
   readonly targets: readonly Target[]
   readonly judgement: Judgement
   readonly words?: Words
+  /** Tiles of judged values have their colour; these too, though it comes from their words alone. */
+  readonly isFilled?: boolean
+  readonly decimals?: number
 }
 
 /** A number or a word for each result. */
@@ -92,35 +100,29 @@ export function statPanel(facts: StatFacts): stat.PanelBuilder {
     .mappings(mappings(facts.words ?? {}, facts.absent ?? 'unknown'))
     .reduceOptions(latest())
     .graphMode(common.BigValueGraphMode.None)
-    .colorMode(facts.judgement === 'plain' ? common.BigValueColorMode.Value : common.BigValueColorMode.Background)
+    .colorMode(
+      facts.judgement === 'plain' && facts.isFilled !== true
+        ? common.BigValueColorMode.Value
+        : common.BigValueColorMode.Background,
+    )
     .textMode(common.BigValueTextMode.ValueAndName)
+  if (facts.decimals !== undefined) panel.decimals(facts.decimals)
   return panel.targets(facts.targets.map(instant))
 }
 
-/** A bar for each result: how much of a limit is used up. */
-export function barPanel(facts: PanelFacts & { readonly targets: readonly Target[] }): bargauge.PanelBuilder {
-  return described(new bargauge.PanelBuilder(), facts, 8)
-    .thresholds(limits('below-1'))
-    .colorScheme(byThresholds())
-    .mappings(mappings({}, facts.absent ?? 'unknown'))
-    .min(0)
-    .max(1)
-    .reduceOptions(latest())
-    .orientation(common.VizOrientation.Horizontal)
-    .displayMode(common.BarGaugeDisplayMode.Basic)
-    .namePlacement(common.BarGaugeNamePlacement.Top)
-    .targets(facts.targets.map(instant))
-}
-
-/** Lines over time. Those whose name ends with `limit` are dashed and red. */
+/**
+ * Lines over time, in colours that differ as much as they can. Those whose name ends with `limit` are dashed and red, in
+ * every panel: the legend is for the others.
+ */
 export function seriesPanel(
   facts: PanelFacts & { readonly targets: readonly Target[]; readonly isStacked?: boolean },
 ): timeseries.PanelBuilder {
   const panel = described(new timeseries.PanelBuilder(), facts, 8)
-    .colorScheme(new dashboard.FieldColorBuilder().mode(dashboard.FieldColorModeId.PaletteClassicByName))
+    .colorScheme(new dashboard.FieldColorBuilder().mode(dashboard.FieldColorModeId.PaletteClassic))
     .thresholds(limits('plain'))
     .min(0)
-    .fillOpacity(facts.isStacked === true ? 30 : 5)
+    .maxDataPoints(linePoints)
+    .fillOpacity(facts.isStacked === true ? 30 : 0)
     .lineWidth(2)
     // A gap is a gap: nothing was known then.
     .spanNulls(false)
@@ -138,7 +140,8 @@ export function seriesPanel(
     .overrideByRegexp('/limit$/', [
       { id: 'color', value: { mode: 'fixed', fixedColor: colours.bad } },
       { id: 'custom.lineStyle', value: { fill: 'dash', dash: [10, 10] } },
-      { id: 'custom.fillOpacity', value: 0 },
+      { id: 'custom.hideFrom', value: { legend: true, tooltip: false, viz: false } },
+      { id: 'custom.lineWidth', value: 2 },
       { id: 'custom.stacking', value: { mode: 'none', group: 'limit' } },
     ])
     .targets(facts.targets.map(target))
@@ -154,6 +157,7 @@ export function timelinePanel(facts: StatFacts): statetimeline.PanelBuilder {
     .colorScheme(byThresholds())
     .mappings(mappings(facts.words ?? {}, facts.absent ?? 'unknown'))
     .mergeValues(true)
+    .maxDataPoints(statePoints)
     .showValue(common.VisibilityMode.Auto)
     .spanNulls(false)
     .fillOpacity(80)

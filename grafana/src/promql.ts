@@ -1,3 +1,5 @@
+import { alerts } from '../../src/alerts/groups.ts'
+import { severities } from '../../src/alerts/names.ts'
 import { conditions, rpo } from '../../src/metrics/queries.ts'
 
 /** Regular expression, for `=~`, of the clusters that were chosen above the panels. */
@@ -49,14 +51,20 @@ export const since = (moment: string): string => `clamp_min(time() - ((${moment}
 /** Moments in the unit of Grafana, ms. */
 export const moment = (seconds: string): string => `(${seconds}) * 1000`
 
+/** Conditions whose alerts wake somebody. */
+const critical = new Set(alerts.filter(({ alert }) => severities[alert] === 'critical').map(({ expr }) => expr))
+
 /**
- * Every condition that holds, as one vector: which (`problem`), of which cluster, and of what in it (`where`). A cluster
- * that was never heard of is a problem too.
+ * Every condition that holds, as one vector: which (`problem`), of which cluster, and of what in it (`where`). Those whose
+ * alert is critical, a cluster that was never heard of among them, or all others: two queries, for they are large.
  */
-export function problems(): string {
+export function problems(kind: 'critical' | 'other'): string {
   const named = (query: string, name: string) => `label_replace(${query}, "problem", "${name}", "", "")`
-  const all = conditions.map(({ query, name }) => named(query, name))
-  all.push(named('absent(last_over_time(lifeboat_policy_rpo_seconds[1d]))', 'No data: is a sidecar scraped?'))
+  const all = conditions
+    .filter(({ query }) => critical.has(query) === (kind === 'critical'))
+    .map(({ query, name }) => named(query, name))
+  if (kind === 'critical')
+    all.push(named('absent(last_over_time(lifeboat_policy_rpo_seconds[1d]))', 'No data: is a sidecar scraped?'))
   const where = ['repository', 'backup_type', 'database', 'level', 'job', 'collector', 'state', 'hook', 'target']
   const places = where.map((label) => `"${label}"`).join(', ')
   return `group by (problem, cluster_name, where) (label_join(${all.join(' or ')}, "where", " ", ${places}))`

@@ -83,9 +83,10 @@ export const sidecar = assemble({
           id: 5,
           title: 'Jobs',
           description:
-            'Every kind of work: its newest run, and the next that is scheduled. GET /api/runs has each run with its log.',
+            'Every kind of work: its newest run, how much it took of the time that a run may take, and the next that is scheduled. GET /api/runs has each run with its log.',
           unit: 'none',
           width: 24,
+          height: 8,
           rows: { cluster_name: 'Cluster', job: 'Job' },
           columns: [
             {
@@ -115,10 +116,23 @@ export const sidecar = assemble({
             },
             { title: 'Took', query: ofJob('lifeboat_job_last_duration_seconds'), unit: 's', absent: ' ' },
             {
+              title: 'Time used',
+              query: `${ofJob('lifeboat_job_last_duration_seconds')} / ${ofJob('lifeboat_policy_job_timeout_seconds')}`,
+              unit: 'percentunit',
+              judgement: 'below-1',
+              absent: 'never',
+              decimals: 0,
+            },
+            {
               title: 'Next',
               query: moment(ofJob('lifeboat_job_next_run_timestamp_seconds')),
               unit: 'dateTimeFromNow',
               absent: 'on demand',
+            },
+            {
+              title: 'Ended in a day',
+              query: `ceil(${perJob('lifeboat_job_runs_total', '1d')}) and on (cluster_name, job) ${ofJob('lifeboat_job_running')}`,
+              unit: 'short',
             },
             {
               title: 'Failed in a day',
@@ -136,24 +150,18 @@ export const sidecar = assemble({
         seriesPanel({
           id: 6,
           title: 'Duration of the newest run',
-          description: 'A run that reaches its line is ended.',
+          description: 'Steps: each run sets it anew. The table above says how much of its time each used.',
           unit: 's',
           width: 12,
-          targets: [
-            { query: ofJob('lifeboat_job_last_duration_seconds'), legend: '{{cluster_name}} {{job}}' },
-            { query: ofJob('lifeboat_policy_job_timeout_seconds'), legend: '{{cluster_name}} {{job}} limit' },
-          ],
+          targets: [{ query: ofJob('lifeboat_job_last_duration_seconds'), legend: '{{cluster_name}} {{job}}' }],
         }),
         seriesPanel({
           id: 7,
-          title: 'Runs within a day',
-          description: 'Runs that ended, and those of them that failed.',
+          title: 'Failed runs within a day',
+          description: 'At each moment those of the day before it.',
           unit: 'short',
           width: 12,
-          targets: [
-            { query: perJob('lifeboat_job_runs_total', '1d'), legend: '{{cluster_name}} {{job}} ended' },
-            { query: perJob('lifeboat_job_failures_total', '1d'), legend: '{{cluster_name}} {{job}} failed' },
-          ],
+          targets: [{ query: perJob('lifeboat_job_failures_total', '1d'), legend: '{{cluster_name}} {{job}}' }],
         }),
         timelinePanel({
           id: 8,
@@ -254,7 +262,7 @@ export const sidecar = assemble({
           description: 'What fires or is about to. The Watchdog always does: where it is missing no rules are loaded.',
           unit: 'none',
           width: 24,
-          height: 7,
+          height: 6,
           absent: 'no rules are loaded',
           rows: { cluster_name: 'Cluster', alertname: 'Alert', severity: 'Severity', alertstate: 'State' },
           columns: [
@@ -312,7 +320,7 @@ export const sidecar = assemble({
             },
             {
               query: 'max by (cluster_name) (lifeboat_policy_alert_path_max_age_seconds)',
-              legend: '{{cluster_name}} at most',
+              legend: '{{cluster_name}} limit',
             },
           ],
         }),
@@ -342,7 +350,7 @@ export const sidecar = assemble({
           title: 'Requests to buckets',
           description: 'They are what the provider bills.',
           unit: 'reqps',
-          width: 12,
+          width: 8,
           absent: 'no bucket, or unknown',
           targets: [
             { query: rate('lifeboat_s3_requests_total'), legend: '{{cluster_name}} {{repository}} {{operation}}' },
@@ -353,7 +361,7 @@ export const sidecar = assemble({
           title: 'Failed requests to buckets',
           description: 'Refused, not answered in time, or broken off; also if a retry went well.',
           unit: 'reqps',
-          width: 12,
+          width: 8,
           absent: 'no bucket, or unknown',
           targets: [
             {
@@ -368,7 +376,7 @@ export const sidecar = assemble({
           description:
             'Objects in the part of a bucket that belongs to the cluster, that nothing of Lifeboat has made. The log names a few.',
           unit: 'short',
-          width: 24,
+          width: 8,
           absent: 'no bucket, or unknown',
           targets: [
             {

@@ -24,6 +24,8 @@ export interface TableFacts extends PanelFacts {
   readonly columns: readonly Column[]
   /** The uid of the dashboard that a click on the first label leads to. */
   readonly leadsTo?: string
+  /** The numbers stand before the labels, the largest first: they say how bad it is. */
+  readonly isRanked?: boolean
 }
 
 /** The field that a query fills: with one query alone its letter is not in the name. */
@@ -53,6 +55,7 @@ export function tablePanel(facts: TableFacts): table.PanelBuilder {
   const { columns, rows } = facts
   const labels = Object.keys(rows)
   const fields = columns.map((_, index) => fieldOf(columns, index))
+  const order = facts.isRanked === true ? [...fields, ...labels] : [...labels, ...fields]
   const renamed = {
     ...rows,
     ...Object.fromEntries(columns.map(({ title }, index) => [fieldOf(columns, index), title])),
@@ -71,11 +74,14 @@ export function tablePanel(facts: TableFacts): table.PanelBuilder {
       options: {
         excludeByName: { Time: true },
         includeByName: {},
-        indexByName: Object.fromEntries([...labels, ...fields].map((name, index) => [name, index])),
+        indexByName: Object.fromEntries(order.map((name, index) => [name, index])),
         renameByName: renamed,
       },
     })
   for (const { title, properties } of columns.map(override)) panel.overrideByName(title, properties)
+  const [ranking] = columns
+  if (facts.isRanked === true && ranking !== undefined)
+    panel.sortBy([new common.TableSortByFieldStateBuilder().displayName(ranking.title).desc(true)])
   const [first, label] = Object.values(rows)
   if (facts.leadsTo !== undefined && first !== undefined) {
     const of = `\${__data.fields["${rows.cluster_name ?? label}"]}`

@@ -105,11 +105,11 @@ export const verification = assemble({
         timelinePanel({
           id: 5,
           title: 'Verdicts',
-          description: 'The last verdict at each level, as it was at each moment.',
+          description: 'The worst of the last verdicts at all levels, as it was at each moment.',
           unit: 'none',
           width: 24,
           height: 9,
-          targets: [{ query: state(), legend: `${legend} {{level}}` }],
+          targets: [{ query: `max by (${byBackup}) (${state()})`, legend }],
           judgement: 'below-1',
           words: verdicts,
         }),
@@ -135,13 +135,13 @@ export const verification = assemble({
         seriesPanel({
           id: 8,
           title: 'Duration of tests',
-          description: 'How long the last test at each level took, whatever its verdict.',
+          description: 'How long the last tests at all levels took together, whatever their verdicts.',
           unit: 's',
           width: 24,
           targets: [
             {
-              query: `max by (${byBackup}, level) (lifeboat_verification_last_duration_seconds)`,
-              legend: `${legend} {{level}}`,
+              query: `sum by (${byBackup}) (max by (${byBackup}, level) (lifeboat_verification_last_duration_seconds))`,
+              legend,
             },
           ],
         }),

@@ -1,6 +1,6 @@
 import { recoveryPoint, rpo } from '../../src/metrics/queries.ts'
 import { assemble, uids } from './frame.ts'
-import { colours, noYes, type Words, yesNo } from './looks.ts'
+import { colours, noYes, type Words } from './looks.ts'
 import { seriesPanel, statPanel, timelinePanel } from './panels.ts'
 import { age, known, moment, since, unknown } from './promql.ts'
 import { tablePanel } from './tables.ts'
@@ -47,17 +47,19 @@ export const wal = assemble({
           width: 6,
           targets: [{ query: known(archiver), legend: '{{cluster_name}}' }],
           judgement: 'plain',
+          isFilled: true,
           words: stateWords,
         }),
         statPanel({
           id: 2,
-          title: 'Would be lost',
+          title: 'Recovery point objective used',
           description:
-            'Share of the recovery point objective that is used up, by the best repository. From 100 % on it is missed.',
+            'How old the recovery point of the best repository is, as a share of the objective. From 100 % on more work would be lost than is allowed.',
           unit: 'percentunit',
           width: 6,
           targets: [{ query: known(`${since(recoveryPoint('cluster_name'))} / ${rpo}`), legend: '{{cluster_name}}' }],
           judgement: 'below-1',
+          decimals: 0,
         }),
         statPanel({
           id: 3,
@@ -87,7 +89,7 @@ export const wal = assemble({
             },
           ],
           judgement: 'at-1',
-          words: { ...yesNo, [unknown]: ['not used', colours.plain] },
+          words: { 0: ['stuck', colours.bad], 1: ['receives', colours.good], [unknown]: ['not used', colours.plain] },
         }),
         tablePanel({
           id: 5,
@@ -96,7 +98,7 @@ export const wal = assemble({
             'Backlog: finished by the server, and not stored there yet. Exposed: what would be lost with the server. Quarantined files are damaged, or of another cluster: they are not stored.',
           unit: 'none',
           width: 24,
-          height: 7,
+          height: 6,
           rows: { cluster_name: 'Cluster', repository: 'Repository' },
           columns: [
             {
@@ -280,7 +282,7 @@ export const wal = assemble({
           description: 'A lost slot: who receives with it misses WAL.',
           unit: 'none',
           width: 24,
-          height: 6,
+          height: 5,
           absent: 'no slot, or unknown',
           rows: { cluster_name: 'Cluster', slot: 'Slot' },
           columns: [

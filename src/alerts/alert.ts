@@ -19,6 +19,8 @@ export interface Alert {
   readonly dashboard: Dashboard
   /** Besides `severity`. */
   readonly labels?: Readonly<Record<string, string>>
+  /** The id of the panel of it in which one sees it (test/alerts/panels.test.ts); only the Watchdog is in none. */
+  readonly panel?: number
 }
 
 /** A series that is computed once for the alerts that look at it over days. */

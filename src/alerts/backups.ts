@@ -20,6 +20,7 @@ export const backups: AlertGroup = {
       description: `The newest one is ${lasted} old, more than lifeboat_policy_backup_max_age_seconds allows.`,
       first: `${log('backup failed')}, then \`lifeboat backup\``,
       dashboard: 'backups',
+      panel: 5,
     },
     {
       alert: 'LifeboatBackupNeverCompleted',
@@ -30,6 +31,7 @@ export const backups: AlertGroup = {
         'It must be backed up, and no repository has a complete backup of it: none ever was, or all were deleted. If the database is new, the next scheduled run takes it along.',
       first: `\`lifeboat backup\`; if it fails, ${log('backup failed')}`,
       dashboard: 'backups',
+      panel: 2,
     },
     {
       alert: 'LifeboatBackupMissingInRepository',
@@ -40,6 +42,7 @@ export const backups: AlertGroup = {
         'Of all that must be backed up it has {{ $value }} only: what is missing lies elsewhere, or nowhere.',
       first: '`lifeboat list` shows what is where; the next `lifeboat backup` goes to all repositories',
       dashboard: 'backups',
+      panel: 5,
     },
     {
       alert: 'LifeboatBackupFailed',
@@ -49,6 +52,7 @@ export const backups: AlertGroup = {
       description: 'The one before it is still there. Until the next attempt works, what can be restored grows older.',
       first: log('backup failed'),
       dashboard: 'backups',
+      panel: 11,
     },
     {
       alert: 'LifeboatBackupUnusuallySmall',
@@ -57,6 +61,7 @@ export const backups: AlertGroup = {
       description:
         'It has {{ $value | humanizePercentage }} of the usual size, less than lifeboat_policy_backup_shrink_below_ratio. Somebody may have deleted data, or the backup lacks some.',
       ...unusualSize,
+      panel: 7,
     },
     {
       alert: 'LifeboatBackupUnusuallyLarge',
@@ -65,6 +70,7 @@ export const backups: AlertGroup = {
       description:
         'It has {{ $value | humanizePercentage }} of the usual size, more than lifeboat_policy_backup_grow_above_ratio. Mind the room in the repository.',
       ...unusualSize,
+      panel: 7,
     },
     {
       alert: 'LifeboatBackupRowsUnusual',
@@ -72,6 +78,7 @@ export const backups: AlertGroup = {
       summary: `${there}: the rows in the newest ${what} are unusual`,
       description: 'Its size is as ever, and tables have far fewer or far more rows than usual.',
       ...unusualSize,
+      panel: 5,
     },
     {
       alert: 'LifeboatBackupUnusable',
@@ -82,6 +89,7 @@ export const backups: AlertGroup = {
         '{{ $value }} folders hold no backup that can be restored: a run died there, or a manifest was changed or cannot be read.',
       first: `\`lifeboat list\` names them and says why`,
       dashboard: 'backups',
+      panel: 17,
     },
     {
       alert: 'LifeboatGlobalsMissing',
@@ -92,6 +100,7 @@ export const backups: AlertGroup = {
         'There are dumps of another tool alone. They hold no roles, passwords, memberships or settings of the cluster: a new server has to be given them by hand.',
       first: '`lifeboat backup` takes them along, once a repository is configured',
       dashboard: 'backups',
+      panel: 13,
     },
   ],
 }

@@ -18,6 +18,7 @@ export const drills: AlertGroup = {
         'No drill has shown for longer than lifeboat_policy_alert_path_max_age_seconds, or ever, that an alert reaches its receiver.',
       first: '`lifeboat drill alert` says how far one comes',
       dashboard: 'sidecar',
+      panel: 24,
     },
     {
       alert: drillAlert,
@@ -25,6 +26,7 @@ export const drills: AlertGroup = {
       for: '0s',
       ...drillTexts,
       dashboard: 'sidecar',
+      panel: 25,
       // A value that stays what it is as long as the alert fires.
       labels: { [drillLabel]: '{{ $value | printf "%.0f" }}' },
     },

@@ -12,6 +12,7 @@ export const external: AlertGroup = {
       description: `The newest whole one is ${lasted} old, more than its maxAge. The tool that writes them does not run, fails, or writes elsewhere.`,
       first: '`lifeboat list`, then the log of that tool',
       dashboard: 'backups',
+      panel: 6,
     },
     {
       alert: 'LifeboatExternalBackupBroken',
@@ -22,6 +23,7 @@ export const external: AlertGroup = {
         '{{ $value }} files are {{ $labels.state }}. Another tool reported them as done; the alert holds until they are moved away.',
       first: `\`lifeboat list\` names them, and ${log('no whole dump')} what is wrong`,
       dashboard: 'backups',
+      panel: 18,
     },
     {
       alert: 'LifeboatExternalBackupMissing',
@@ -31,6 +33,7 @@ export const external: AlertGroup = {
       description: 'Nothing can be restored from it. Nothing comes, its pattern does not fit, or a clean-up took all.',
       first: '`lifeboat check` says whether the pattern fits',
       dashboard: 'backups',
+      panel: 13,
     },
     {
       alert: 'LifeboatExternalDatabaseGone',
@@ -41,6 +44,7 @@ export const external: AlertGroup = {
         'Within the last week there were some. The tool dumps it no more, or its clean-up has deleted the last one.',
       first: '`lifeboat list`, then the clean-up of that tool',
       dashboard: 'backups',
+      panel: 5,
     },
   ],
 }

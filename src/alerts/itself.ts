@@ -14,6 +14,7 @@ export const itself: AlertGroup = {
       description: 'No sidecar is scraped, so no other alert of these can fire, except the Watchdog.',
       first: '`systemctl status lifeboat`, then the targets of Prometheus',
       dashboard: 'sidecar',
+      panel: 1,
     },
     {
       alert: 'LifeboatClusterVanished',
@@ -23,6 +24,7 @@ export const itself: AlertGroup = {
       description: 'Within the last day there was a sidecar for it, and there is none now: no other alert tells of it.',
       first: '`systemctl status lifeboat`, and its log',
       dashboard: 'sidecar',
+      panel: 1,
     },
     {
       alert: 'LifeboatExporterDown',
@@ -33,6 +35,7 @@ export const itself: AlertGroup = {
         'The process is gone or hangs, or something is between the two. Another sidecar may have taken over.',
       first: '`systemctl status lifeboat` there, and `curl http://127.0.0.1:10187/metrics`',
       dashboard: 'sidecar',
+      panel: 1,
     },
     {
       alert: 'LifeboatServerDown',
@@ -41,7 +44,8 @@ export const itself: AlertGroup = {
       summary: `${cluster}: the PostgreSQL server does not answer`,
       description: 'Lifeboat cannot connect to it: it makes no backups, and what is known of the server grows old.',
       first: `\`lifeboat check\`, and ${log('look failed')}`,
-      dashboard: 'overview',
+      dashboard: 'sidecar',
+      panel: 2,
     },
     {
       alert: 'LifeboatCollectorFailing',
@@ -51,6 +55,7 @@ export const itself: AlertGroup = {
       description: 'What the metrics say of it is what was seen last.',
       first: log('look failed'),
       dashboard: 'sidecar',
+      panel: 9,
     },
     {
       alert: 'LifeboatCollectorStale',
@@ -60,6 +65,7 @@ export const itself: AlertGroup = {
       description: `The last look was ${lasted} ago, and none has failed since: Lifeboat stands still, or its clock is behind.`,
       first: '`systemctl status lifeboat`, then restart it',
       dashboard: 'sidecar',
+      panel: 10,
     },
     {
       alert: 'LifeboatClockSkew',
@@ -69,6 +75,7 @@ export const itself: AlertGroup = {
       description: `Lifeboat is ${lasted} ahead of Prometheus: no age can be trusted, and nothing may expire.`,
       first: '`timedatectl` on both machines',
       dashboard: 'sidecar',
+      panel: 10,
     },
   ],
 }

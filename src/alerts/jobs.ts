@@ -24,6 +24,7 @@ export const jobs: AlertGroup = {
       description: `It has been running for ${lasted}, longer than lifeboat_policy_job_timeout_seconds, and was not ended.`,
       first: '`curl http://127.0.0.1:10187/api/runs?limit=5`, then restart the sidecar: the run is `interrupted`',
       dashboard: 'sidecar',
+      panel: 8,
     },
     {
       alert: 'LifeboatJobSlow',
@@ -33,6 +34,7 @@ export const jobs: AlertGroup = {
       description: `It has been running for ${lasted}, more than twice as long as any run of the last week. A dump often waits for a lock.`,
       first: log('run stands still'),
       dashboard: 'sidecar',
+      panel: 5,
     },
     {
       alert: 'LifeboatJobFailing',
@@ -42,6 +44,7 @@ export const jobs: AlertGroup = {
       description: 'It will run again by its schedule; until one works, what it is there for is not done.',
       first: '`curl http://127.0.0.1:10187/api/runs?limit=5` says why',
       dashboard: 'sidecar',
+      panel: 5,
     },
     {
       alert: 'LifeboatJobOverdue',
@@ -51,6 +54,7 @@ export const jobs: AlertGroup = {
       description: `It was due ${lasted} ago. The scheduler stands still, or a clock is wrong.`,
       first: '`systemctl status lifeboat`, and its log',
       dashboard: 'sidecar',
+      panel: 5,
     },
     {
       alert: 'LifeboatHookFailed',
@@ -60,6 +64,7 @@ export const jobs: AlertGroup = {
       description: 'It failed within the last day. One that comes before a job has kept that from running.',
       first: `${log('hook failed')} has its last words`,
       dashboard: 'sidecar',
+      panel: 15,
     },
     {
       alert: 'LifeboatNotificationFailed',
@@ -69,6 +74,7 @@ export const jobs: AlertGroup = {
       description: 'A notification of the last day was given up or dropped.',
       first: log('notification was not delivered'),
       dashboard: 'sidecar',
+      panel: 15,
     },
   ],
 }

@@ -35,6 +35,7 @@ export const objectives: AlertGroup = {
       description: 'No repository can bring back everything that must be backed up.',
       first: '`lifeboat plan` says what is missing',
       dashboard: 'overview',
+      panel: 7,
     },
     {
       alert: 'LifeboatRecoveryPointTooOld',
@@ -44,6 +45,7 @@ export const objectives: AlertGroup = {
       description: `The recovery point is ${lasted} old, more than lifeboat_policy_rpo_seconds allows.`,
       first: '`lifeboat wal status`; where there is no WAL, `lifeboat list`',
       dashboard: 'wal',
+      panel: 6,
     },
     {
       alert: 'LifeboatRecoveryPointBurnsFast',
@@ -54,6 +56,7 @@ export const objectives: AlertGroup = {
         "During the last hour it was missed for {{ $value | humanizePercentage }} of the time. At this rate a month's hundredth is gone in two days.",
       first: `\`lifeboat wal status\`, and ${log('"level":[45]0')}`,
       dashboard: 'wal',
+      panel: 6,
     },
     {
       alert: 'LifeboatRecoveryPointBurnsSlowly',
@@ -64,6 +67,7 @@ export const objectives: AlertGroup = {
         'It was missed for {{ $value | humanizePercentage }} of the last hours or days: each time for too short to wake somebody, too often for what is promised.',
       first: `\`lifeboat wal status\`, and ${log('"level":[45]0')}`,
       dashboard: 'wal',
+      panel: 6,
     },
     {
       alert: 'LifeboatRestoreTooSlow',
@@ -72,7 +76,8 @@ export const objectives: AlertGroup = {
       summary: `${cluster}: a recovery would take longer than it may`,
       description: `From its fastest repository it would take ${lasted}, more than lifeboat_policy_rto_seconds allows, going by the last restores.`,
       first: '`lifeboat plan` shows what takes the time',
-      dashboard: 'verification',
+      dashboard: 'wal',
+      panel: 9,
     },
     {
       alert: 'LifeboatRecoveryWindowTooShort',
@@ -82,6 +87,7 @@ export const objectives: AlertGroup = {
       description: `Every moment can be restored for the last ${lasted} only. Backups or WAL are gone, or there is a hole in the WAL.`,
       first: '`lifeboat plan`, then `lifeboat wal gaps`',
       dashboard: 'wal',
+      panel: 7,
     },
   ],
 }

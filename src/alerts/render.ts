@@ -18,10 +18,15 @@ export type Rule =
 
 /** Relative to the project, and to Grafana: docs/alerts.md says how they are made whole. */
 export const runbookOf = (alert: string): string => `docs/runbooks/${alert}.md`
-const dashboardOf = (name: string) =>
-  `/d/lifeboat-${name}{{ with $labels.cluster_name }}?var-cluster_name={{ . | urlquery }}{{ end }}`
+/** The panel alone, of the cluster that the alert is about; Esc shows the rest of its dashboard. */
+function dashboardOf({ dashboard, panel }: Alert): string {
+  const place = `/d/lifeboat-${dashboard}`
+  if (panel === undefined) return `${place}{{ with $labels.cluster_name }}?var-cluster_name={{ . | urlquery }}{{ end }}`
+  return `${place}?{{ with $labels.cluster_name }}var-cluster_name={{ . | urlquery }}&{{ end }}viewPanel=${panel}`
+}
 
-export function ruleOf({ alert, expr, for: lasting, summary, description, first, dashboard, labels }: Alert): Rule {
+export function ruleOf(one: Alert): Rule {
+  const { alert, expr, for: lasting, summary, description, first, labels } = one
   return {
     alert,
     expr,
@@ -31,7 +36,7 @@ export function ruleOf({ alert, expr, for: lasting, summary, description, first,
       summary,
       description: `${description} First: ${first}.`,
       runbook_url: runbookOf(alert),
-      dashboard_url: dashboardOf(dashboard),
+      dashboard_url: dashboardOf(one),
     },
   }
 }

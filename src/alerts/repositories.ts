@@ -14,7 +14,8 @@ export const repositories: AlertGroup = {
       summary: `${there} cannot be read`,
       description: 'It is away, or is not the repository that it was. Nothing is stored there or restored from there.',
       first: '`lifeboat check` says why: is it mounted, does it answer, do the keys hold?',
-      dashboard: 'overview',
+      dashboard: 'sidecar',
+      panel: 12,
     },
     {
       alert: 'LifeboatRepositoryNotRecoverable',
@@ -24,6 +25,7 @@ export const repositories: AlertGroup = {
       description: 'Something that must be backed up has no usable backup there. It is no help if the others are lost.',
       first: '`lifeboat list` shows what is where',
       dashboard: 'overview',
+      panel: 7,
     },
     {
       alert: 'LifeboatRepositoryBehind',
@@ -32,7 +34,8 @@ export const repositories: AlertGroup = {
       summary: `${there} is behind another repository`,
       description: `A recovery from it would lose ${lasted} more than from the best one.`,
       first: `\`lifeboat list\` and \`lifeboat wal status\``,
-      dashboard: 'overview',
+      dashboard: 'wal',
+      panel: 6,
     },
     {
       alert: 'LifeboatRepositoryFilling',
@@ -42,6 +45,7 @@ export const repositories: AlertGroup = {
       description: 'It fills as it did during the last day. Backups fail when it is full.',
       first: '`lifeboat expire --dry-run` says why what is there stays',
       dashboard: 'backups',
+      panel: 15,
     },
     {
       alert: 'LifeboatRepositoryNearlyFull',
@@ -51,6 +55,7 @@ export const repositories: AlertGroup = {
       description: '{{ $value | humanizePercentage }} of it is free. Backups fail when it is full.',
       first: '`lifeboat expire --dry-run` says why what is there stays',
       dashboard: 'backups',
+      panel: 15,
     },
     {
       alert: 'LifeboatRepositoryOverBudget',
@@ -60,7 +65,8 @@ export const repositories: AlertGroup = {
       description:
         'As things are now a month costs {{ $value | printf "%.2f" }} dollars, more than lifeboat_policy_monthly_cost_dollars.',
       first: '`lifeboat report --cost` shows for what',
-      dashboard: 'overview',
+      dashboard: 'backups',
+      panel: 12,
     },
     {
       alert: 'LifeboatRepositoryPostureWeak',
@@ -69,7 +75,8 @@ export const repositories: AlertGroup = {
       summary: `${there}: the bucket is not set up well ({{ $labels.check }})`,
       description: 'Who gets hold of a key, or makes a slip, can do more harm than needs be.',
       first: '`lifeboat check` explains it',
-      dashboard: 'overview',
+      dashboard: 'backups',
+      panel: 20,
     },
     {
       alert: 'LifeboatRepositoryReplicationFailed',
@@ -78,7 +85,8 @@ export const repositories: AlertGroup = {
       summary: `${there}: the bucket does not replicate its backups`,
       description: 'Of {{ $value }} of the ten newest backups the provider reports that replication failed.',
       first: '`lifeboat check`, then the replication rules of the bucket',
-      dashboard: 'overview',
+      dashboard: 'backups',
+      panel: 19,
     },
     {
       alert: 'LifeboatRepositoryForeignObjects',
@@ -87,7 +95,8 @@ export const repositories: AlertGroup = {
       summary: `${there} holds objects of others`,
       description: '{{ $value }} objects in the part that belongs to this cluster were made by something else.',
       first: `${log('objects of somebody else')} names a few`,
-      dashboard: 'overview',
+      dashboard: 'sidecar',
+      panel: 19,
     },
     {
       alert: 'LifeboatRepositoryRequestsFailing',
@@ -97,6 +106,7 @@ export const repositories: AlertGroup = {
       description: 'More than a tenth of them are refused, not answered in time or broken off.',
       first: '`lifeboat check`',
       dashboard: 'sidecar',
+      panel: 18,
     },
     {
       alert: 'LifeboatLeaseUnheld',
@@ -106,6 +116,7 @@ export const repositories: AlertGroup = {
       description: 'All sidecars stand by, for one that is gone or is not scraped.',
       first: '`lifeboat check` says for whom they wait',
       dashboard: 'sidecar',
+      panel: 13,
     },
     {
       alert: 'LifeboatRetentionBlocked',
@@ -116,6 +127,7 @@ export const repositories: AlertGroup = {
         'Something about it is not known, so it keeps everything until somebody has looked. It fills meanwhile.',
       first: '`lifeboat expire --dry-run` says why',
       dashboard: 'backups',
+      panel: 12,
     },
     {
       alert: 'LifeboatEncryptionKeyUnreadable',
@@ -126,6 +138,7 @@ export const repositories: AlertGroup = {
         'Without the public keys nothing can be stored; without the private one nothing can be verified or restored.',
       first: '`lifeboat check`',
       dashboard: 'sidecar',
+      panel: 9,
     },
   ],
 }

@@ -21,6 +21,7 @@ export const verification: AlertGroup = {
         'It failed its verification at the level {{ $labels.level }}: it would not bring back what was saved. It holds until a later one passes.',
       first: `${log('verification ended')}, then \`lifeboat backup\` for a new one`,
       dashboard: 'verification',
+      panel: 4,
     },
     {
       alert: 'LifeboatVerificationInconclusive',
@@ -31,6 +32,7 @@ export const verification: AlertGroup = {
         'At the level {{ $labels.level }} something is missing on the machine that verifies: a program, an extension, a key, room. The backup may be good, and nothing proves it.',
       first: `\`lifeboat check\`, and ${log('verification ended')} names the cause`,
       dashboard: 'verification',
+      panel: 4,
     },
     {
       alert: 'LifeboatVerificationNever',
@@ -41,6 +43,7 @@ export const verification: AlertGroup = {
         'There are backups that are old enough to have been verified, and none was proven. What was never restored is a hope.',
       first: '`lifeboat verify`',
       dashboard: 'verification',
+      panel: 4,
     },
     {
       alert: 'LifeboatVerificationOverdue',
@@ -50,6 +53,7 @@ export const verification: AlertGroup = {
       description: `The last restore that worked was ${lasted} ago, more than lifeboat_policy_verification_max_age_seconds allows.`,
       first: '`lifeboat verify`',
       dashboard: 'verification',
+      panel: 6,
     },
   ],
 }

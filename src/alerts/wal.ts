@@ -15,6 +15,7 @@ const archiving: readonly Alert[] = [
     description: `archive_command ends with an error. The server tries again, and nothing is lost yet; ${holdsUp}`,
     first: '`lifeboat wal status`, then the log of the server: it has what archive_command said',
     dashboard: 'wal',
+    panel: 10,
   },
   {
     alert: 'LifeboatWalArchivingHung',
@@ -24,6 +25,7 @@ const archiving: readonly Alert[] = [
     description: `archive_command has not returned for more than a minute. No WAL is archived; ${holdsUp}`,
     first: '`ps -ef | grep lifeboat-archive` on the server',
     dashboard: 'wal',
+    panel: 10,
   },
   {
     alert: 'LifeboatWalArchivingLying',
@@ -34,6 +36,7 @@ const archiving: readonly Alert[] = [
       'archive_command returned 0 and stored nothing. The server will recycle that WAL, and no recovery gets past it then.',
     first: '`lifeboat wal status` names the segments: copy them out of pg_wal at once',
     dashboard: 'wal',
+    panel: 10,
   },
   {
     alert: 'LifeboatWalArchivingLagging',
@@ -43,6 +46,7 @@ const archiving: readonly Alert[] = [
     description: `The server writes WAL faster than it is archived. ${cluster} would lose what waits.`,
     first: '`lifeboat wal status`',
     dashboard: 'wal',
+    panel: 10,
   },
   {
     alert: 'LifeboatWalArchivingOff',
@@ -53,6 +57,7 @@ const archiving: readonly Alert[] = [
       'There are physical backups, and nothing after them is kept: what was done since the last one would be lost.',
     first: '`lifeboat wal setup`',
     dashboard: 'wal',
+    panel: 10,
   },
 ]
 
@@ -66,6 +71,7 @@ const slots: readonly Alert[] = [
       'The server keeps {{ $value | humanize1024 }}B for it, more than lifeboat_policy_slot_retained_bytes allows. It stops when its disk is full.',
     first: '`lifeboat check` says whether anybody receives with it, and what to do',
     dashboard: 'wal',
+    panel: 16,
   },
   {
     alert: 'LifeboatSlotLost',
@@ -76,6 +82,7 @@ const slots: readonly Alert[] = [
       'Who receives with it misses WAL: a standby has to be made anew, and Lifeboat needs a new full backup.',
     first: '`lifeboat check`',
     dashboard: 'wal',
+    panel: 17,
   },
   {
     alert: 'LifeboatSlotInactive',
@@ -85,6 +92,7 @@ const slots: readonly Alert[] = [
     description: 'The server keeps WAL for it all the same, until its disk is full.',
     first: '`lifeboat check`',
     dashboard: 'wal',
+    panel: 17,
   },
 ]
 
@@ -100,6 +108,7 @@ export const wal: AlertGroup = {
       description: 'There is a hole of {{ $value }} segments in the WAL: no recovery gets past it.',
       first: '`lifeboat wal gaps` says which, and where they still are',
       dashboard: 'wal',
+      panel: 5,
     },
     ...archiving,
     {
@@ -110,6 +119,7 @@ export const wal: AlertGroup = {
       description: 'It fills as it did during the last six hours. When it is full, no WAL is archived any more.',
       first: '`lifeboat check` says whether anything removes WAL from it',
       dashboard: 'wal',
+      panel: 12,
     },
     {
       alert: 'LifeboatWalArchiveDiskNearlyFull',
@@ -119,6 +129,7 @@ export const wal: AlertGroup = {
       description: `{{ $value | humanizePercentage }} of it is free. When it is full, archiving fails; then ${holdsUp}`,
       first: '`lifeboat wal status`: a repository with a backlog keeps WAL there',
       dashboard: 'wal',
+      panel: 12,
     },
     {
       alert: 'LifeboatWalBacklog',
@@ -129,6 +140,7 @@ export const wal: AlertGroup = {
         '{{ $value | humanize1024 }}B of finished WAL are not stored there. They would be lost with the machine of the archive.',
       first: `\`lifeboat wal status\`, and ${log('WAL could not be shipped')}`,
       dashboard: 'wal',
+      panel: 8,
     },
     {
       alert: 'LifeboatWalShippingFailing',
@@ -138,6 +150,7 @@ export const wal: AlertGroup = {
       description: 'All attempts to ship WAL to it fail. The archive keeps it; mind the room there.',
       first: log('WAL could not be shipped'),
       dashboard: 'wal',
+      panel: 18,
     },
     {
       alert: 'LifeboatWalQuarantined',
@@ -148,6 +161,7 @@ export const wal: AlertGroup = {
         '{{ $value }} files are damaged, of another cluster, or other bytes than those that are stored under their name.',
       first: `${log('is not shipped')} names them and says why`,
       dashboard: 'wal',
+      panel: 5,
     },
     {
       alert: 'LifeboatWalStreamDown',
@@ -157,6 +171,7 @@ export const wal: AlertGroup = {
       description: 'The receiver gets nothing, although the server writes. Its slot keeps the WAL meanwhile.',
       first: log('WAL is not received'),
       dashboard: 'wal',
+      panel: 4,
     },
     {
       alert: 'LifeboatWalStreamHole',
@@ -167,6 +182,7 @@ export const wal: AlertGroup = {
         'The receiver had to begin behind WAL that the server had no longer. No recovery gets past that without a new backup.',
       first: '`lifeboat backup --type full`',
       dashboard: 'wal',
+      panel: 15,
     },
     ...slots,
   ],

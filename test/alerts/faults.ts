@@ -21,7 +21,8 @@ export interface Fault {
 
 const harbour = { cluster_name: 'harbour' }
 const threeDaysMs = 3 * 86_400_000
-const ofHarbour = (dashboard: string) => `/d/lifeboat-${dashboard}?var-cluster_name=harbour`
+const ofHarbour = (dashboard: string, panel: number) =>
+  `/d/lifeboat-${dashboard}?var-cluster_name=harbour&viewPanel=${panel}`
 const log = (words: string) => `\`journalctl --unit lifeboat --output cat \\| grep '${words}'\``
 
 /** They stand beside each other: none holds back another (`inhibit_rules`). */
@@ -42,7 +43,7 @@ export function faultsOf(fleet: Fleet): readonly Fault[] {
       description: new RegExp(
         `^The newest one is 3d 0h \\d+m \\d+s old, more than lifeboat_policy_backup_max_age_seconds allows\\. First: ${log('backup failed')}, then \`lifeboat backup\`\\.$`,
       ),
-      dashboard: ofHarbour('backups'),
+      dashboard: ofHarbour('backups', 5),
       breaks: () => age(folder('local', 'ledger'), threeDaysMs),
       mend: () => run('backup', { database: 'ledger' }),
     },
@@ -55,7 +56,7 @@ export function faultsOf(fleet: Fleet): readonly Fault[] {
       description: new RegExp(
         `^It must be backed up, and no repository has a complete backup of it: none ever was, or all were deleted\\. .* First: \`lifeboat backup\`; if it fails, ${log('backup failed')}\\.$`,
       ),
-      dashboard: ofHarbour('backups'),
+      dashboard: ofHarbour('backups', 2),
       breaks: () =>
         Promise.all((['local', 'offsite'] as const).map((name) => rm(folder(name, 'orders'), { recursive: true }))),
       mend: () => run('backup', { database: 'orders' }),
@@ -72,7 +73,7 @@ export function faultsOf(fleet: Fleet): readonly Fault[] {
       description: new RegExp(
         `^It failed its verification at the level artifact: it would not bring back what was saved\\. It holds until a later one passes\\. First: ${log('verification ended')}, then \`lifeboat backup\` for a new one\\.$`,
       ),
-      dashboard: ofHarbour('verification'),
+      dashboard: ofHarbour('verification', 4),
       breaks: async () => {
         await flipBit(join(folder('offsite', 'parts'), 'dump.tar'))
         await run('verify', { repository: 'offsite', database: 'parts', level: 'artifact' })
@@ -89,7 +90,7 @@ export function faultsOf(fleet: Fleet): readonly Fault[] {
       summary: 'harbour: the server fails to archive its WAL',
       description:
         /^archive_command ends with an error\. .* First: `lifeboat wal status`, then the log of the server: it has what archive_command said\.$/,
-      dashboard: ofHarbour('wal'),
+      dashboard: ofHarbour('wal', 10),
       breaks: () => archive(fleet, false),
       mend: () => archive(fleet, true),
     },
@@ -101,7 +102,7 @@ export function faultsOf(fleet: Fleet): readonly Fault[] {
       description: new RegExp(
         `^1 files are truncated\\. .* the alert holds until they are moved away\\. First: \`lifeboat list\` names them, and ${log('no whole dump')} what is wrong\\.$`,
       ),
-      dashboard: ofHarbour('backups'),
+      dashboard: ofHarbour('backups', 18),
       breaks: async () => cutOff(await fileOf(nightly, 'crm')),
       mend: async () => {
         const broken = await fileOf(nightly, 'crm')
@@ -120,7 +121,7 @@ export function faultsOf(fleet: Fleet): readonly Fault[] {
       summary: 'harbour: nightly has lost all dumps of wiki',
       description:
         /^Within the last week there were some\. .* First: `lifeboat list`, then the clean-up of that tool\.$/,
-      dashboard: ofHarbour('backups'),
+      dashboard: ofHarbour('backups', 5),
       breaks: async () => rm(await fileOf(nightly, 'wiki')),
       mend: () => putDump(nightly, 'wiki', hourAgo()),
     },
@@ -135,7 +136,7 @@ export function faultsOf(fleet: Fleet): readonly Fault[] {
       summary: 'harbour: weekly has no recent dump of crm',
       description:
         /^The newest whole one is 3d 0h \d+m \d+s old, more than its maxAge\. .* First: `lifeboat list`, then the log of that tool\.$/,
-      dashboard: ofHarbour('backups'),
+      dashboard: ofHarbour('backups', 6),
       breaks: async () => {
         const newest = await fileOf(weekly, 'crm')
         await putDump(weekly, 'crm', new Date(Date.now() - threeDaysMs))
@@ -150,7 +151,7 @@ export function faultsOf(fleet: Fleet): readonly Fault[] {
       summary: 'lighthouse is not watched any more',
       description:
         /^Within the last day there was a sidecar for it, and there is none now: no other alert tells of it\. First: `systemctl status lifeboat`, and its log\.$/,
-      dashboard: '/d/lifeboat-sidecar?var-cluster_name=lighthouse',
+      dashboard: '/d/lifeboat-sidecar?var-cluster_name=lighthouse&viewPanel=1',
       breaks: fleet.killLighthouse,
       mend: fleet.restartLighthouse,
     },

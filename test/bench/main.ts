@@ -6,6 +6,7 @@ import { benchAlerting } from './alerting.ts'
 import { benchBase } from './base.ts'
 import { benchBurst } from './burst.ts'
 import { benchCatalog } from './catalog.ts'
+import { benchDashboards } from './dashboards.ts'
 import { benchExternal } from './external.ts'
 import { benchFetch } from './fetch.ts'
 import { benchJobs } from './jobs.ts'
@@ -22,7 +23,7 @@ import { benchWalArchive } from './wal-archive.ts'
 import { benchWatch } from './watch.ts'
 
 /**
- * Measures the figures of docs/benchmarks.md: `npm run bench` (about ten minutes), `npm run bench -- --only catalog`.
+ * Measures the figures of docs/benchmarks.md: `npm run bench` (about twenty minutes), `npm run bench -- --only catalog`.
  * Ratios are taken in one run against the bare programs, since machines are noisy.
  */
 const { values } = parseArgs({
@@ -53,6 +54,7 @@ const parts: Readonly<Record<string, () => Promise<readonly Figure[]>>> = {
   retention: async () => benchRetention(),
   rules: () => benchRules(base, 200),
   alerting: () => benchAlerting(base),
+  dashboards: () => benchDashboards(base, 20, 30),
 }
 // What is measured waits on a clock that keeps no process alive: the sidecar has its server for that.
 const alive = setInterval(() => {}, 60_000)

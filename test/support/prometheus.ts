@@ -49,8 +49,15 @@ export async function startPrometheus(directory: string, openMetrics: string): P
 
 const dataDirectory = (directory: string) => join(directory, 'data')
 
-/** Starts an empty one on a configuration: it scrapes, and evaluates rules. `directory` is as above. */
-export async function startConfigured(directory: string, configuration: object): Promise<Prometheus> {
+/**
+ * Starts one on a configuration: it scrapes, and evaluates rules. `directory` is as above, or has blocks in `data`. `more`:
+ * further flags of the program.
+ */
+export async function startConfigured(
+  directory: string,
+  configuration: object,
+  more: readonly string[] = [],
+): Promise<Prometheus> {
   const config = join(directory, 'prometheus.yml')
   await writeFile(config, JSON.stringify(configuration))
   const child = spawn(
@@ -62,6 +69,7 @@ export async function startConfigured(directory: string, configuration: object):
       '--web.listen-address=127.0.0.1:0',
       // What is sent before Alertmanager is known is lost, and sent again after a minute otherwise.
       '--rules.alert.resend-delay=1s',
+      ...more,
     ],
     { stdio: ['ignore', 'ignore', 'pipe'] },
   )

@@ -30,6 +30,8 @@ try {
       { package: 'openssl', present: () => onPath('openssl') },
       // What checks the unit in examples/.
       { package: 'systemd', present: () => onPath('systemd-analyze') },
+      // What draws the dashboards.
+      { package: 'chromium', present: () => onPath('chromium') },
       { package: 'libarchive-tools', present: () => onPath('bsdtar') },
     ],
     process.stdout,
