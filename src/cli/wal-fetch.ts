@@ -3,6 +3,7 @@ import { parseDuration, parseSize } from '../config/units.ts'
 import { errorCodes, LifeboatError, toFailure } from '../domain/errors.ts'
 import { fetchWal } from '../fetch/fetch-wal.ts'
 import { Prefetcher } from '../fetch/prefetch.ts'
+import { SegmentWriters } from '../fetch/segment-writers.ts'
 import { Spool } from '../fetch/spool.ts'
 import { chooseSystem, firstSegment } from '../fetch/system.ts'
 import { UpcomingSegments } from '../fetch/upcoming.ts'
@@ -62,12 +63,14 @@ export async function runPrefetch(argv: readonly string[], context: QuickContext
     const spool = new Spool(resolve(names[0]))
     const lock = await spool.lock()
     if (lock === null) throw new LifeboatError('conflict', 'another prefetcher has this spool')
+    const writers = new SegmentWriters(parallel)
     try {
       await spool.tidy(context.clock.now())
       const upcoming = new UpcomingSegments({ ...prepared, asking: prepared })
       const place = { spool, dataDirectory: here, first: await firstSegment(here) }
-      await new Prefetcher({ ...place, upcoming, fetch: prepared, ahead, maxBytes, parallel }).run()
+      await new Prefetcher({ ...place, upcoming, fetch: prepared, ahead, maxBytes, parallel, writers }).run()
     } finally {
+      await writers.close()
       lock.release()
     }
     return 0

@@ -20,7 +20,7 @@ export interface PrefetchOptions {
   readonly maxBytes: number
   /** How many are fetched at once. */
   readonly parallel: number
-  /** Who writes them; left out: this thread, where little else is loaded. */
+  /** Who writes them; left out: this thread. */
   readonly writers?: SegmentWriters
   /** Ends when the server of this data directory has ended its recovery. */
   readonly dataDirectory: string

@@ -19,10 +19,9 @@ export class SegmentWriters {
   readonly #idle = new Set<Worker>()
   readonly #waiting: (() => void)[] = []
 
-  /** @param count of threads */
+  /** @param count of threads, each started when it is needed */
   constructor(count: number) {
     this.#count = count
-    while (this.#alive.size < count) this.#idle.add(this.#start())
   }
 
   /** One that has gone is never given to anybody, who would wait for its answer for ever. */

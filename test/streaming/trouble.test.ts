@@ -102,7 +102,13 @@ t.test('the slot', { timeout: 100_000 }, async (t) => {
     t.match(one.streamer.state(), { holes: 2 })
     t.ok(one.lines.some(({ msg }) => msg === 'the server had given the slot up: it is made anew'))
     await one.streamer.stop()
-    await cluster.sql(`select pg_drop_replication_slot('lifeboat')`)
+    // The server lets go of it a little later.
+    await untilAnswer('let go of', async () => {
+      const dropped = await cluster.sql(
+        `select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = 'lifeboat' and not active`,
+      )
+      return dropped.length > 0
+    })
   })
 
   t.test('a logical one', async (t) => {
