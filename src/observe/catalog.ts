@@ -116,6 +116,8 @@ export interface RepositoryState {
   readonly capacity: Capacity | null
   /** Objects beside the WAL that nothing of Lifeboat has made; left out where nobody has counted them. */
   readonly foreign?: number
+  /** All objects beside the WAL, as far as the look lists them; left out where that is not known. */
+  readonly objects?: number
   /** Left out where the storage copies nothing to another place. */
   readonly replication?: ReplicationSummary
 }

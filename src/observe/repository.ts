@@ -219,8 +219,10 @@ export function createRepositoryLook(
     const nextProofs = new Map<string, Known<ProofSummary>>()
     const counted = new Map<string, ProofSummary[]>()
     const unreadProofs = new Set<string>()
+    let listedProofs = 0
     await mapConcurrently(repository.listProofs({ signal }), concurrency, signal, async (entry) => {
       const { key, backupId } = entry
+      listedProofs += 1
       const checksum = checksums.get(backupId)
       if (checksum === undefined) return
       const known = await lookAtProof(entry, signal)
@@ -242,6 +244,8 @@ export function createRepositoryLook(
     const replication = (await lookAtReplication?.(backups, signal)) ?? null
     const claims = await lookAtClaims(signal)
     const measured = await measureCapacity()
+    const seen = backups.reduce((sum, { objects: of }) => sum + 1 + (of?.large ?? 0) + (of?.small ?? 0), 0)
+    const count = objects === null ? seen + listedProofs + claims.holds.size + claims.uses.length : objects.count()
     // The disk may have gone while it was listed: then some of it seemed to have been removed.
     await repository.checkPresence({ signal })
     // A look that was given up may end after a newer one: what it learned must not replace what that one knows.
@@ -259,6 +263,7 @@ export function createRepositoryLook(
       ...claims,
       capacity: measured,
       ...(foreign === null ? {} : { foreign }),
+      ...(count === null ? {} : { objects: count }),
       ...(replication === null ? {} : { replication }),
     })
   }

@@ -12,6 +12,7 @@ export interface RememberedObjects {
   refresh(options?: Stoppable): Promise<void>
   ofBackup(id: string): readonly ObjectInfo[]
   foreign(): { readonly count: number; readonly examples: readonly string[] } | null
+  count(): number | null
   describe(id: string, name: string, options?: Stoppable): Promise<ObjectDescription | null>
 }
 
