@@ -71,6 +71,8 @@ export interface UnusableBackup {
   readonly state: 'in-progress' | 'incomplete' | 'invalid'
   /** Why, for `invalid`. */
   readonly failure?: Failure
+  /** What its manifest says, where that is good, and its artifacts are not. */
+  readonly summary?: BackupSummary
 }
 
 /** A proof, without its details. */
