@@ -3,7 +3,7 @@ import type { ValidatedConfig } from '../config/validated.ts'
 import { LifeboatError, toFailure } from '../domain/errors.ts'
 import type { Removal, RetentionCandidate, RetentionPolicy, RetentionRefusal } from '../domain/retention.ts'
 import { planRetention } from '../domain/retention-plan.ts'
-import { whichAnswer } from '../fetch/answering.ts'
+import { whoAnswers } from '../fetch/answering.ts'
 import type { OtherBackups } from '../observe/retention.ts'
 import { chooseRepositories } from '../repository/choose.ts'
 import { isSilent } from '../repository/in-progress.ts'
@@ -100,7 +100,7 @@ async function runExpire(options: ExpireJobOptions, params: JobParams, context: 
   const ours = leaveOut(stored, options.writable, { log: context.log, mayBeNone })
   const { clock } = options
   const patienceMs = 1000 * config.observe.timeoutSeconds
-  const { answering, silent } = await whichAnswer(repositories, { clock, signal: context.signal, patienceMs })
+  const { answering, silent } = await whoAnswers(repositories, { clock, signal: context.signal, patienceMs })
   for (const { repository, error } of silent)
     if (ours.includes(repository)) await attempt(failures, repository, context, () => Promise.reject(error))
   for (const repository of ours.filter((one) => answering.includes(one))) {

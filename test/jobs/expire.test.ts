@@ -257,8 +257,9 @@ t.test('a mark of use of a holder that died', async (t) => {
   const watched = async (during: () => Promise<void>) => {
     const sleepers = clock.sleeping
     const run = expire()
-    // The runner sleeps from second to second; the watch is one sleeper more.
-    while (clock.sleeping < sleepers + 2) await new Promise((resolve) => setImmediate(resolve))
+    // The runner sleeps from second to second; once it is seen who answers, the watch is one sleeper more.
+    const isLooking = () => core.runner.list({ state: 'running' }).some(({ progress }) => progress !== null)
+    while (!isLooking() || clock.sleeping < sleepers + 2) await new Promise((resolve) => setImmediate(resolve))
     await during()
     await clock.advance(80_000)
     return run
