@@ -5,7 +5,7 @@ import t, { type Test } from 'tap'
 import { systemClock } from '../../src/clock.ts'
 import type { LifeboatError } from '../../src/domain/errors.ts'
 import { Cipher } from '../../src/encryption/cipher.ts'
-import { type FetchOptions, fetchWal } from '../../src/fetch/fetch-wal.ts'
+import { type FetchOptions, fetchWal, holePauseMs } from '../../src/fetch/fetch-wal.ts'
 import { chooseSystem } from '../../src/fetch/system.ts'
 import { UpcomingSegments } from '../../src/fetch/upcoming.ts'
 import { Repository } from '../../src/repository/repository.ts'
@@ -241,6 +241,26 @@ t.test('the end, and holes', async (t) => {
     code: 'object-missing',
     message: /of this cluster \(system identifier 7\) no WAL is stored, but of 7500000000000000001/,
   })
+})
+
+t.test('a hole that fills in a moment is none', async (t) => {
+  const { first, get, refuses } = await ground(t)
+  await first.store(segment(3))
+  let pauses = 0
+  const sleep = async (ms: number, signal?: AbortSignal) => {
+    if (ms !== holePauseMs) return systemClock.sleep(ms, signal)
+    pauses += 1
+    await first.store(segment(2))
+  }
+  const clock = { now: () => systemClock.now(), monotonic: () => systemClock.monotonic(), sleep }
+  t.equal(await get(segment(4), { clock }), null)
+  t.ok((await get(segment(1), { clock })) !== null)
+  t.equal(pauses, 0, 'neither at the end nor for what is there')
+  t.ok((await get(segment(2), { clock })) !== null)
+  t.equal(pauses, 1)
+  await first.store(segment(6))
+  await refuses(segment(5), { code: 'object-missing' }, { clock })
+  t.equal(pauses, 2, 'one that stays is one')
 })
 
 t.test('a torn history is none', async (t) => {
