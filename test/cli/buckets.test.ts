@@ -87,7 +87,7 @@ t.test('nor does one that is alone', { timeout: 60_000 }, async (t) => {
   t.teardown(() => Object.keys(keys).map((name) => delete process.env[name]))
   const endpoint = `http://127.0.0.1:${await muteServer(t)}`
   const words = /repository offsite: it has not answered for 2 s\nHINT: see whether its disk or server hangs/
-  const commands = ['wal verify', 'backup', 'backup --type full', 'verify', 'restore app', 'expire', 'drill']
+  const commands = ['wal verify', 'backup', 'verify', 'restore app', 'expire']
   const run = async (command: string, index: number) => {
     const file = join(directory, `${index}.yaml`)
     await writeFile(
