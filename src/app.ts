@@ -69,7 +69,11 @@ const noteClockEveryMs = 60_000
  * @throws LifeboatError what `createCore` throws; `conflict` from `start` when the address is taken
  */
 export async function createApp(config: ValidatedConfig, { clock, log, version }: AppOptions): Promise<App> {
-  const core = await createCore(config, { clock, log, version: version.version, schedules: schedulesOf(config) })
+  let watched: () => Catalog['repositories'] = () => []
+  const core = await createCore(config, {
+    ...{ clock, log, version: version.version, schedules: schedulesOf(config) },
+    watched: () => watched(),
+  })
   const { runner } = core
   const proofs = createExternalProofs(core.history.external, log)
   const holds = createExternalHolds(core.history.external)
@@ -106,6 +110,7 @@ export async function createApp(config: ValidatedConfig, { clock, log, version }
     log,
     ...config.observe,
   })
+  watched = () => observer.catalog().repositories
   const policy = { ...config.objectives, ...config.policy }
   const policies = retentionPolicies(config)
   const retention = createRetentionView({ policies, clockDoubt: (traces) => core.guard.doubt(traces) })

@@ -20,11 +20,12 @@ import { restoreJob } from './jobs/restore.ts'
 import { verifyJob } from './jobs/verify.ts'
 import { cleanWorkDir, diskFailure } from './jobs/work-folder.ts'
 import { createNotifier, type DeliveryState } from './notify/notifier.ts'
+import type { RepositoryState } from './observe/catalog.ts'
+import { lookForExpiry } from './observe/expiry-look.ts'
 import { createExternalHolds } from './observe/external-holds.ts'
 import { createExternalProofs } from './observe/external-proofs.ts'
 import { surveyForExpiry } from './observe/external-survey.ts'
 import { findExternalFiles } from './observe/external-targets.ts'
-import { createRepositoryLook } from './observe/repository.ts'
 import { surveyRetention, tracesOf } from './observe/retention.ts'
 import { createServerProbe } from './observe/server.ts'
 import { rememberedDatabases } from './observe/server-memory.ts'
@@ -53,6 +54,8 @@ export interface CoreOptions {
   readonly restoreTarget?: ConnectionSource
   /** Only the sidecar has schedules: a command that runs one job must not start others. */
   readonly schedules?: readonly Schedule[]
+  /** What the observers of the repositories saw last, where there are any. */
+  readonly watched?: () => readonly RepositoryState[]
 }
 
 /** A repository that does not answer keeps no schedule waiting for longer. */
@@ -106,7 +109,8 @@ export async function createCore(config: ValidatedConfig, options: CoreOptions):
   const guard = new ClockGuard({ clock, facts: history })
   const isOver = (runId: string) => isRunId(runId) && (history.get(runId)?.finishedAt ?? null) !== null
   const survey = async (repository: Repository, signal: AbortSignal) => {
-    const state = await createRepositoryLook({ repository, capacity: null, log })(signal)
+    const watched = options.watched?.().find(({ name }) => name === repository.name) ?? null
+    const state = await lookForExpiry(repository, { log, watched, signal })
     return { uses: state.uses, traces: tracesOf([state]), seen: state, input: surveyRetention.bind(null, state) }
   }
   const externals = {

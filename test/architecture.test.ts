@@ -32,7 +32,7 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   external: ['domain', 'postgres'],
   observe: ['clock', 'domain', 'external', 'fetch', 'postgres', 'repository', 'runner', 'scripts', 'storage'],
   streaming: ['clock', 'domain', 'postgres', 'storage'],
-  'wal-check': ['clock', 'domain', 'observe', 'postgres', 'repository', 'runner'],
+  'wal-check': ['clock', 'domain', 'fetch', 'observe', 'postgres', 'repository', 'runner'],
   shipping: ['clock', 'domain', 'observe', 'repository', 'scripts'],
   fetch: ['clock', 'domain', 'repository', 'scripts', 'storage'],
   notify: ['clock', 'config', 'domain', 'runner'],

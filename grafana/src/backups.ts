@@ -219,6 +219,12 @@ export const backups = assemble({
               judgement: 'below-1',
               words: noYes,
             },
+            {
+              title: 'Objects',
+              query: ofRepository('lifeboat_repository_objects'),
+              unit: 'short',
+              absent: 'not listed yet',
+            },
             { title: 'Held', query: ofRepository('lifeboat_backups_held'), unit: 'short' },
             {
               title: 'Kept at least',

@@ -13,6 +13,7 @@ import {
   verboseOption,
 } from './command.ts'
 import { errorText } from './error-text.ts'
+import { failedItemsText } from './failed-items.ts'
 import { formatBytes, formatSeconds, oneLine, printable } from './format.ts'
 import { runJob } from './run-job.ts'
 import { refuseUnknownDatabase } from './slips.ts'
@@ -61,12 +62,7 @@ export const backupCommand: Command = {
           }
           for (const item of run.items) {
             const name = item.database === '' ? item.backupType : printable(item.database)
-            if (item.outcome === 'failed') {
-              context.err.write(
-                `${name}${item.repository ? ` in ${item.repository}` : ''}: ${errorText(item.failure ?? run.failure)}`,
-              )
-              continue
-            }
+            if (item.outcome === 'failed') continue
             const repository = core.repositories.find((one) => one.repository.name === item.repository)?.repository
             const manifest = await repository?.readManifest(item.backupId ?? '')
             const bytes = manifest?.artifacts.reduce((sum, { stored }) => sum + stored.bytes, 0) ?? 0
@@ -75,6 +71,7 @@ export const backupCommand: Command = {
             )
             for (const warning of manifest?.warnings ?? []) context.err.write(`  warning: ${oneLine(warning)}\n`)
           }
+          context.err.write(failedItemsText(run.items))
           if (run.items.length === 0 && run.failure !== null) context.err.write(errorText(run.failure))
         },
       },

@@ -8,8 +8,9 @@ import {
   retentionReasons,
 } from '../domain/retention.ts'
 import type { BackupSummary, RepositoryState } from '../observe/catalog.ts'
+import { lookForExpiry } from '../observe/expiry-look.ts'
 import { createExternalHolds } from '../observe/external-holds.ts'
-import { createRepositoryLook } from '../observe/repository.ts'
+import { repositoryCollector } from '../observe/questions.ts'
 import { createRetentionView, tracesOf } from '../observe/retention.ts'
 import { createServerProbe } from '../observe/server.ts'
 import { previewWal, type WalTold } from '../observe/wal-preview.ts'
@@ -106,32 +107,38 @@ async function preview(config: ValidatedConfig, options: PreviewOptions, context
   const history = openHistoryIfThere(config, { clock, log: makeLog('silent', 'err') })
   const failures: Failure[] = []
   const states: RepositoryState[] = []
+  const others: RepositoryState[] = []
   const looked: Repository[] = []
   const traces: Date[] = []
   try {
     const made = makeRepositories(config, { clock, version: version.version, ledger: history })
-    const chosen = made.flatMap(({ repository }) =>
-      repository.name === (options.repository ?? repository.name) ? [repository] : [],
-    )
-    const { answering, silent } = await thoseThatAnswer(chosen, config, context)
-    failures.push(...silent.map(({ error }) => toFailure(error)))
+    const all = made.map(({ repository }) => repository)
+    const isChosen = ({ name }: Pick<Repository, 'name'>) => name === (options.repository ?? name)
+    const { answering, silent } = await thoseThatAnswer(all, config, context)
+    for (const { repository, error } of silent) if (isChosen(repository)) failures.push(toFailure(error))
+    // Also at those that nobody asked about: what they hold may build on what the others do.
     for (const repository of answering) {
       try {
-        const state = await createRepositoryLook({ repository, capacity: null, log })(signal)
-        traces.push(...(await walTraces(repository, { signal })))
-        states.push(state)
-        looked.push(repository)
+        const state = await lookForExpiry(repository, { log, signal })
+        if (isChosen(repository)) {
+          traces.push(...(await walTraces(repository, { signal })))
+          states.push(state)
+          looked.push(repository)
+        } else others.push(state)
       } catch (error) {
         signal.throwIfAborted()
-        failures.push(failureIn(repository.name, error))
+        if (isChosen(repository)) failures.push(failureIn(repository.name, error))
       }
     }
+    const unseen = all.filter(({ name }) => ![...states, ...others].some((state) => state.name === name))
     const doubt = options.confirmClock ? null : guardOf(context, history).doubt(() => [...tracesOf(states), ...traces])
-    const plans = plansOf(config, states, { ...context, history, confirmClock: options.confirmClock, traces })
+    const { confirmClock } = options
+    const plans = plansOf(config, states, { ...context, history, confirmClock, traces, others, unseen })
     const told: Told[] = []
     for (const [index, state] of states.entries()) {
       const plan = plans.get(state.name)
-      const one: Told = { ...state, plan, wal: null }
+      const damaged = state.unusable.flatMap(({ summary }) => summary ?? [])
+      const one: Told = { ...state, backups: [...state.backups, ...damaged], plan, wal: null }
       try {
         told.push({ ...one, wal: await tellWal(config, { repository: looked[index], plan }, context) })
       } catch (error) {
@@ -203,22 +210,28 @@ export function plansOf(
     clock,
     history,
     confirmClock,
-    traces,
+    traces = [],
+    others = [],
+    unseen = [],
   }: Pick<CliContext, 'clock'> & {
     readonly history: History | null
     readonly confirmClock: boolean
     /** Of the time that has passed, besides the backups. */
     readonly traces?: readonly Date[]
+    /** What else was seen. */
+    readonly others?: readonly RepositoryState[]
+    /** What could not be. */
+    readonly unseen?: readonly Pick<Repository, 'name'>[]
   },
 ): ReadonlyMap<string, RetentionPlan> {
   const guard = guardOf({ clock }, history)
   const policies = retentionPolicies(config)
-  const clockDoubt = (backups: () => readonly Date[]) =>
-    confirmClock ? null : guard.doubt(() => [...backups(), ...(traces ?? [])])
+  const clockDoubt = () => (confirmClock ? null : guard.doubt(() => [...tracesOf(repositories), ...traces]))
   return createRetentionView({ policies, clockDoubt })({
     at: clock.now(),
     watches: [],
-    repositories,
+    repositories: [...repositories, ...others],
+    collectors: unseen.map(({ name }) => ({ collector: repositoryCollector(name), success: false })),
   })
 }
 

@@ -85,11 +85,13 @@ export async function runJob(
 }
 
 /** What of a run was tried again, and why; one line each. */
-function retriesText({ retries, attempts }: Run): string {
+function retriesText({ retries, attempts, items, failure: last }: Run): string {
+  // It was told above.
+  const told = new Set([last, ...items.map(({ failure }) => failure)].map((failure) => failure?.message))
   const more = retries > attempts.length ? `, of which the last ${attempts.length}` : ''
   const lines = attempts.map(
     ({ what, failedAt, reason, failure, waitSeconds }) =>
-      `  ${failedAt}  ${oneLine(what)} failed, since ${reason}: ${oneLine(failure.message)}; again ${Math.round(waitSeconds)} s later\n`,
+      `  ${failedAt}  ${oneLine(what)} failed, since ${reason}${told.has(failure.message) ? '' : `: ${oneLine(failure.message)}`}; again ${Math.round(waitSeconds)} s later\n`,
   )
   return `retries: ${retries}${more}\n${lines.join('')}`
 }

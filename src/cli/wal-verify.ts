@@ -7,6 +7,7 @@ import { newRunId } from '../runner/run-id.ts'
 import { recordCheck } from '../wal-check/check-records.ts'
 import { remedyFor } from '../wal-check/problems.ts'
 import { verifyWal, type WalVerification } from '../wal-check/verify-wal.ts'
+import { failureIn, thoseThatAnswer } from './answering.ts'
 import { type CliContext, configOf, configOption, jsonOption, parse } from './command.ts'
 import { errorText } from './error-text.ts'
 import { formatBytes, oneLine, printable } from './format.ts'
@@ -42,7 +43,9 @@ export async function verifyStoredWal(argv: readonly string[], context: CliConte
   try {
     const installations = values.records ? await findInstallations(config.postgres.binDir) : []
     const all = core.repositories.map(({ repository }) => repository)
-    for (const repository of chooseRepositories(all, values.repository)) {
+    const { answering, silent } = await thoseThatAnswer(chooseRepositories(all, values.repository), config, context)
+    failures.push(...silent.map(({ error }) => toFailure(error)))
+    for (const repository of answering) {
       const folder = join(
         config.workDir,
         newRunId(clock.now(), 'verify', () => false),
@@ -50,6 +53,7 @@ export async function verifyStoredWal(argv: readonly string[], context: CliConte
       try {
         const verified = await verifyWal({
           ...{ repository, records: core.history.wal.verified, clock, all: values.all === true, limit, signal },
+          patienceMs: 1000 * config.observe.timeoutSeconds,
           ...(values.records
             ? { checkRecords: recordCheck({ wal: repository.wal, installations, folder, signal }) }
             : {}),
@@ -59,7 +63,7 @@ export async function verifyStoredWal(argv: readonly string[], context: CliConte
         done.push(verified)
       } catch (error) {
         signal.throwIfAborted()
-        failures.push(toFailure(error))
+        failures.push(failureIn(repository.name, error))
       }
       line.clear()
     }

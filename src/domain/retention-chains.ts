@@ -49,8 +49,9 @@ export function readChains(members: readonly Member[]): Chains {
   return {
     keepParents() {
       for (const one of members) {
-        if (one.backup.isNeededElsewhere !== true) continue
-        one.reasons.push('parent')
+        const { isNeededElsewhere = false, mayBeNeededElsewhere = false } = one.backup
+        if (!isNeededElsewhere && !mayBeNeededElsewhere) continue
+        one.reasons.push(isNeededElsewhere ? 'parent' : 'maybe-parent')
         one.untilMs = Number.POSITIVE_INFINITY
       }
       for (const child of children.toSorted((a, b) => b.depth - a.depth)) {

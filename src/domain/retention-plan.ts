@@ -202,7 +202,12 @@ const blocked: RetentionDecision = Object.freeze({
   until: null,
 })
 
-function decide({ reasons, untilMs }: Member, refused: boolean): RetentionDecision {
+function decide(member: Member, refused: boolean): RetentionDecision {
+  const decision = decideByReasons(member, refused)
+  return member.backup.isDamaged === true ? { ...decision, reasons: [...decision.reasons, 'damaged'] } : decision
+}
+
+function decideByReasons({ reasons, untilMs }: Member, refused: boolean): RetentionDecision {
   if (reasons.length === 0) return refused ? blocked : expired
   // The last moment that a Date can hold is some 270,000 years away: a duration may pass it.
   const until = Number.isNaN(new Date(untilMs).getTime()) ? null : new Date(untilMs)

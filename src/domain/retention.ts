@@ -35,10 +35,14 @@ export interface RetentionCandidate {
   readonly isParentElsewhere?: boolean
   /** A backup in another repository, which has not got it, builds on it. */
   readonly isNeededElsewhere?: boolean
+  /** A backup that nobody can see now, in a repository that does not answer, may build on it. */
+  readonly mayBeNeededElsewhere?: boolean
   /** `unknown`: a proof of it cannot be read, which may be the one that proves or refutes it. */
   readonly standing: Standing | 'unknown'
   /** False for what cannot be restored, whatever was proven: torn, truncated, of a wrong kind. */
   readonly usable: boolean
+  /** Why it is not: files of it are missing, truncated or replaced. */
+  readonly isDamaged?: boolean
   /** Somebody wants it kept, until a moment or (null) until it is released. */
   readonly hold: { readonly until: Date | null } | null
   /** The bucket keeps it, until a moment or (null) until somebody lifts a legal hold. */
@@ -66,15 +70,17 @@ export const retentionReasons = {
   'standing-unknown': 'a proof of it cannot be read, which may be the one that matters',
   'no-better': 'it is not usable, but no usable backup of its database is newer',
   parent: 'a backup that stays builds on it',
+  'maybe-parent': 'a repository that cannot be looked at may hold an incremental backup that builds on it',
   blocked: 'nothing expires in this repository until what blocks it is settled',
   expired: 'it is older than keepFor, and no other rule keeps it',
+  damaged: 'files of it are missing, truncated or replaced, so that it counts for no rule',
 } as const
 
 export type RetentionReason = keyof typeof retentionReasons
 
 export interface RetentionDecision {
   readonly keep: boolean
-  /** All that hold, at least one. Only `expired` lets a backup go. */
+  /** All that hold, at least one. Only `expired` lets a backup go; `damaged` tells why it counts for none, and keeps nothing. */
   readonly reasons: readonly RetentionReason[]
   /** When the last of its reasons ends, where time alone ends them; null when something else must happen first, or it goes now. */
   readonly until: Date | null

@@ -19,21 +19,23 @@ export const usualPatienceMs = 20_000
 
 /**
  * Looks at all repositories at once, so that what is done with several waits for none that hangs. What else is wrong with one
- * is left to what is done with it; and when none answers all stay, so that the same happens as with a single one.
+ * is left to what is done with it.
  *
- * @throws the signal's reason
+ * @throws LifeboatError `storage-unreachable` when none of them answers; the signal's reason
  */
 export async function whichAnswer(
   repositories: readonly Repository[],
   { patienceMs = usualPatienceMs, ...rest }: Omit<Asking, 'patienceMs'> & Partial<Asking>,
 ): Promise<Answering> {
-  if (repositories.length < 2) return { answering: repositories, silent: [] }
   const told = await whoAnswers(repositories, { ...rest, patienceMs })
-  return told.answering.length === 0 ? { answering: repositories, silent: [] } : told
+  const [first] = told.silent
+  if (first === undefined || told.answering.length > 0) return told
+  const words = told.silent.map(({ error }) => error.message).join('; ')
+  throw new LifeboatError(first.error.code, words, first.error.hint === undefined ? {} : { hint: first.error.hint })
 }
 
 /**
- * Like `whichAnswer`; but also one that is alone is left out when it says nothing, for who has something to tell without it.
+ * Like `whichAnswer`, for who has something to tell or to do when none of them answers.
  *
  * @throws the signal's reason
  */

@@ -124,7 +124,7 @@ export async function unanimous<T>(
   return all.flatMap((answer) => ('value' in answer ? [[answer.repository, answer.value] as const] : []))
 }
 
-/** Throws one error for what has failed in each repository. */
+/** Throws one error for what has failed in each repository; `details.codes` has the code of each. */
 export function assertNone(
   wanted: string,
   failures: readonly { readonly repository: Repository; readonly failure: Failure }[],
@@ -134,5 +134,6 @@ export function assertNone(
   const reasons = failures.map(({ repository, failure }) => `${repository.name}: ${failure.message}`)
   throw new LifeboatError(first.failure.code, `cannot get ${wanted}: ${reasons.join('; ')}`, {
     ...(first.failure.hint === undefined ? {} : { hint: first.failure.hint }),
+    details: { codes: failures.map(({ failure }) => failure.code) },
   })
 }

@@ -23,6 +23,9 @@ export interface FetchOptions extends Asking {
 /** What is missing is looked for once more: it may have been stored between the two looks that make it a hole. */
 const looks = 2
 
+/** Between the two, milliseconds: what follows may be stored a little before it, by who ships several at a time. */
+export const holePauseMs = 500
+
 /**
  * Gets one file of the WAL, under PostgreSQL's name for it, from the nearest repository that has it whole. False: it is
  * nowhere, and nothing speaks against the WAL ending there. Nothing is at the target unless this gives true.
@@ -67,10 +70,23 @@ export async function fetchWal(name: string, target: string, options: FetchOptio
     // To its end what is there is wanted, as the recovery point counts it, also when later WAL was stored first.
     if (why === null || (look >= looks && options.missingIsEnd))
       return kind === 'segment' && (await deliverPartial(name, partials, target, options))
-    if (look < looks) continue
+    if (look < looks) {
+      await pause(options)
+      continue
+    }
     throw new LifeboatError('object-missing', `${name} is missing in every repository, and that is a hole: ${why}`, {
       hint: 'look for it in the archive, pg_wal of the server, or a standby. Recovery cannot go over it; a target before it can be reached, and --missing-is-end ends it there',
     })
+  }
+}
+
+/** Waiting on the clock does not keep the process from ending, and PostgreSQL would take that for the end of the WAL. */
+async function pause({ clock, signal }: Asking): Promise<void> {
+  const held = setInterval(() => {}, 2 ** 31 - 1)
+  try {
+    await clock.sleep(holePauseMs, signal)
+  } finally {
+    clearInterval(held)
   }
 }
 

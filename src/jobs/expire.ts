@@ -3,7 +3,7 @@ import type { ValidatedConfig } from '../config/validated.ts'
 import { LifeboatError, toFailure } from '../domain/errors.ts'
 import type { Removal, RetentionCandidate, RetentionPolicy, RetentionRefusal } from '../domain/retention.ts'
 import { planRetention } from '../domain/retention-plan.ts'
-import { whichAnswer } from '../fetch/answering.ts'
+import { whoAnswers } from '../fetch/answering.ts'
 import type { OtherBackups } from '../observe/retention.ts'
 import { chooseRepositories } from '../repository/choose.ts'
 import { isSilent } from '../repository/in-progress.ts'
@@ -29,6 +29,8 @@ export interface ExpirySurvey {
   readonly input: (
     isDead: (use: UseMark) => boolean,
     others: readonly OtherBackups[],
+    /** Not all of the others could be looked at. */
+    isPartUnseen: boolean,
   ) => {
     readonly backups: readonly RetentionCandidate[]
     readonly refusals: readonly RetentionRefusal[]
@@ -98,7 +100,7 @@ async function runExpire(options: ExpireJobOptions, params: JobParams, context: 
   const ours = leaveOut(stored, options.writable, { log: context.log, mayBeNone })
   const { clock } = options
   const patienceMs = 1000 * config.observe.timeoutSeconds
-  const { answering, silent } = await whichAnswer(repositories, { clock, signal: context.signal, patienceMs })
+  const { answering, silent } = await whoAnswers(repositories, { clock, signal: context.signal, patienceMs })
   for (const { repository, error } of silent)
     if (ours.includes(repository)) await attempt(failures, repository, context, () => Promise.reject(error))
   for (const repository of ours.filter((one) => answering.includes(one))) {
@@ -120,18 +122,17 @@ async function runExpire(options: ExpireJobOptions, params: JobParams, context: 
       })
     })
   }
-  const seen = [
-    ...surveyed.map(({ survey }) => survey.seen),
-    ...(await seenElsewhere(options, answering, surveyed, context)),
-  ]
+  const seen = new Map(surveyed.map(({ repository, survey }) => [repository, survey.seen]))
+  if (surveyed.length > 0) await lookElsewhere(options, answering, seen, context)
+  const unseen = repositories.filter((one) => !seen.has(one)).map(({ name }) => name)
   const traces = () => surveyed.flatMap(({ survey, walTraces }) => [...survey.traces, ...walTraces])
   const doubt = guard.look(traces)
   const isClockRight = () => guard.doubt(traces) === null
   const wal = new Map<string, RemovedWal>()
   for (const one of surveyed) {
     await attempt(failures, one.repository, context, async () => {
-      const others = seen.filter((other) => other !== one.survey.seen)
-      await expireIn(options, { ...one, others }, doubt, isClockRight, context)
+      const others = [...seen.values()].filter((other) => other !== one.survey.seen)
+      await expireIn(options, { ...one, others, unseen }, doubt, isClockRight, context)
       const removed = await expireWalIn(options, one, isClockRight, context)
       if (removed.files > 0) wal.set(one.repository.name, removed)
     })
@@ -145,24 +146,21 @@ async function runExpire(options: ExpireJobOptions, params: JobParams, context: 
   if (failures[0] !== undefined) throw failures[0]
 }
 
-/** A chain may lie in several repositories; one that cannot be looked at now had what its own backups build on. */
-async function seenElsewhere(
+/** A chain may lie in several repositories: looks at those that are not seen yet. */
+async function lookElsewhere(
   { survey }: ExpireJobOptions,
   answering: readonly Repository[],
-  surveyed: readonly Surveyed[],
+  seen: Map<Repository, OtherBackups>,
   { signal, log }: JobContext,
-): Promise<readonly OtherBackups[]> {
-  const found: OtherBackups[] = []
-  for (const repository of surveyed.length === 0 ? [] : answering) {
-    if (surveyed.some((one) => one.repository === repository)) continue
+): Promise<void> {
+  for (const repository of answering.filter((one) => !seen.has(one))) {
     try {
-      found.push((await survey(repository, signal)).seen)
+      seen.set(repository, (await survey(repository, signal)).seen)
     } catch (error) {
       signal.throwIfAborted()
       log.debug({ repository: repository.name, ...toFailure(error) }, 'not known what builds on others here')
     }
   }
-  return found
 }
 
 /** After its backups, since what is left of them decides. */
@@ -223,7 +221,13 @@ async function clearInterrupted(
 
 async function expireIn(
   options: ExpireJobOptions,
-  { repository, policy, survey, others }: Surveyed & { readonly others: readonly OtherBackups[] },
+  {
+    repository,
+    policy,
+    survey,
+    others,
+    unseen,
+  }: Surveyed & { readonly others: readonly OtherBackups[]; readonly unseen: readonly string[] },
   doubt: RetentionRefusal | null,
   isClockRight: () => boolean,
   context: JobContext,
@@ -232,10 +236,15 @@ async function expireIn(
   const { signal, log } = context
   await repository.fence({ signal })
   const dead = await findDeadUses(repository, survey.uses, { clock, isOver, signal })
-  const { backups, refusals } = survey.input((use) => dead.has(use.key), others)
+  const { backups, refusals } = survey.input((use) => dead.has(use.key), others, unseen.length > 0)
   const all = doubt === null ? refusals : [doubt, ...refusals]
-  const { removals, refusal } = planRetention({ backups, policy, now: clock.now(), refusals: all })
+  const { decisions, removals, refusal } = planRetention({ backups, policy, now: clock.now(), refusals: all })
   if (refusal !== null) throw refused(repository.name, refusal)
+  const waiting = [...decisions.values()].filter(({ reasons }) => reasons.includes('maybe-parent')).length
+  if (waiting > 0) {
+    const about = { repository: repository.name, backups: waiting, unseen }
+    log.warn(about, 'chains stay: what builds on them may lie in a repository that cannot be looked at')
+  }
   const byId = new Map(backups.map((backup) => [backup.id, backup]))
   /** Backups that something which did not go builds on. */
   const needed = new Set<string>()

@@ -1,7 +1,7 @@
 import { chmod, chown, copyFile, mkdir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Clock } from '../clock.ts'
-import { LifeboatError } from '../domain/errors.ts'
+import { type ErrorCode, errorCodes, LifeboatError } from '../domain/errors.ts'
 import { fetchWal } from '../fetch/fetch-wal.ts'
 import { incomingDirectory, programsDirectory, restoreCommand, restoreProgram } from '../postgres/archiving.ts'
 import type { OsUser } from '../postgres/programs.ts'
@@ -91,9 +91,19 @@ async function fetchFile(
     if (!(error instanceof LifeboatError)) throw error
     if (error.code === 'object-missing') throw missing(verdict, name, what)
     if (error.code !== 'wal-invalid' && error.code !== 'conflict') throw error
+    const unknown = unknownOf(error)
+    if (unknown !== null) throw unknown
     throw new VerdictError(verdict, 'wal-invalid', 'wal', `${name}, ${what}: ${error.message}`)
   }
   throw missing(verdict, name, what)
+}
+
+/** Beside a copy that is damaged there may be one that could not be read here: nobody knows whether the file is lost. */
+function unknownOf({ message, hint, details }: LifeboatError): LifeboatError | null {
+  const codes: readonly unknown[] = Array.isArray(details?.codes) ? details.codes : []
+  const isError = (code: unknown): code is ErrorCode => typeof code === 'string' && code in errorCodes
+  const code = codes.filter(isError).find((one) => one !== 'wal-invalid' && one !== 'conflict')
+  return code === undefined ? null : new LifeboatError(code, message, hint === undefined ? {} : { hint })
 }
 
 function missing(verdict: 'fail' | 'inconclusive', name: string, what: string): VerdictError {

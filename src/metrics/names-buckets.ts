@@ -7,6 +7,13 @@ export const bucketDefinitions = {
     labels: ['repository', 'check'],
     help: 'Whether the bucket of the repository is set up well, by what is looked at (docs/s3.md): 0 is a weakness, which lifeboat check explains. No series for what the keys may not read or the server does not have.',
   },
+  lifeboat_repository_objects: {
+    family: 'repositories',
+    type: 'gauge',
+    unit: 'objects',
+    labels: ['repository'],
+    help: 'Objects in the repository, or files of a directory, as the looks at it list them anyway. Of a bucket all below the name of the cluster; of a directory those of complete backups, proofs, holds and WAL. No series until all of the WAL was listed once.',
+  },
   lifeboat_repository_foreign_objects: {
     family: 'repositories',
     type: 'gauge',

@@ -11,9 +11,12 @@ export function writeRepositories(metrics: MetricWriter, catalog: Catalog, { usa
     const repository = repositoryOfCollector(collector)
     if (repository !== null) metrics.set('lifeboat_repository_up', { repository }, success)
   }
-  for (const { name: repository, capacity } of catalog.repositories) {
+  for (const { name: repository, capacity, objects } of catalog.repositories) {
     metrics.set('lifeboat_repository_free_bytes', { repository }, capacity?.freeBytes ?? null)
     metrics.set('lifeboat_repository_capacity_bytes', { repository }, capacity?.totalBytes ?? null)
+    const ofWal = walObjects(catalog, repository)
+    const isKnown = objects !== undefined && ofWal !== null
+    metrics.set('lifeboat_repository_objects', { repository }, isKnown ? objects + ofWal : null)
   }
   for (const { repository, findings } of catalog.postures) {
     for (const { check, state } of findings) {
@@ -27,4 +30,15 @@ export function writeRepositories(metrics: MetricWriter, catalog: Catalog, { usa
     const windows = catalog.wal?.repositories.find((one) => one.repository === repository)?.windows ?? []
     metrics.set('lifeboat_recovery_window_start_timestamp_seconds', { repository }, windows.at(-1)?.from ?? null)
   }
+}
+
+/** Null until all of it was listed once. */
+function walObjects({ wal }: Catalog, repository: string): number | null {
+  const stored = wal?.stored.find((one) => one.repository === repository)
+  if (stored === undefined || stored.listedAt === null) return null
+  return [...stored.systems.values()].reduce(
+    (sum, { segments, partials, contradictions, plainFiles = 0 }) =>
+      sum + segments + partials + contradictions + plainFiles,
+    0,
+  )
 }

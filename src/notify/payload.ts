@@ -1,6 +1,8 @@
 import { createHmac } from 'node:crypto'
 import type { RunEvent } from '../config/validated.ts'
+import type { Failure } from '../domain/errors.ts'
 import type { Run } from '../runner/job.ts'
+import { withoutData } from './without-data.ts'
 
 /** Items of a run that are told of; a run of a thousand databases has a thousand. */
 const mostItems = 100
@@ -28,7 +30,7 @@ export function webhookBody(cluster: string, event: RunEvent, run: Run): string 
     event,
     cluster,
     run: { id, job, trigger, state, requestedAt, startedAt, finishedAt },
-    failure: failure === null ? null : { code: failure.code, message: failure.message, hint: failure.hint ?? null },
+    failure: failure === null ? null : { code: failure.code, message: toldOf(failure), hint: failure.hint ?? null },
     items: items.slice(0, mostItems).map(({ outcome, backupType, database, repository, backupId, verdict }) => ({
       outcome,
       backupType,
@@ -40,6 +42,11 @@ export function webhookBody(cluster: string, event: RunEvent, run: Run): string 
     itemsTotal: items.length,
     hooks: hooks.map(({ name, when, outcome }) => ({ name, when, outcome })),
   })
+}
+
+/** Verdicts and assertions quote what was found in a restored copy, and the server what it chokes on. */
+function toldOf({ code, message }: Failure): string {
+  return withoutData(message, code === 'server-error' || code === 'verification-failed')
 }
 
 /**
@@ -54,7 +61,7 @@ export function signature(secret: string, at: number, body: string): string {
 
 /** What a ping carries: healthchecks.io shows the first 100 kB of it. */
 export function pingBody({ id, job, state, failure }: Run): string {
-  return `${job} ${id} ${state}${failure === null ? '' : `: ${failure.code}: ${failure.message}`}`.slice(0, 10_000)
+  return `${job} ${id} ${state}${failure === null ? '' : `: ${failure.code}: ${toldOf(failure)}`}`.slice(0, 10_000)
 }
 
 /** Where a ping goes. Source: https://healthchecks.io/docs/http_api/ */

@@ -71,6 +71,8 @@ export interface UnusableBackup {
   readonly state: 'in-progress' | 'incomplete' | 'invalid'
   /** Why, for `invalid`. */
   readonly failure?: Failure
+  /** What its manifest says, where that is good, and its artifacts are not. */
+  readonly summary?: BackupSummary
 }
 
 /** A proof, without its details. */
@@ -116,6 +118,8 @@ export interface RepositoryState {
   readonly capacity: Capacity | null
   /** Objects beside the WAL that nothing of Lifeboat has made; left out where nobody has counted them. */
   readonly foreign?: number
+  /** All objects beside the WAL, as far as the look lists them; left out where that is not known. */
+  readonly objects?: number
   /** Left out where the storage copies nothing to another place. */
   readonly replication?: ReplicationSummary
 }

@@ -7,7 +7,7 @@ import type { BackupSummary, ProofSummary, RepositoryState, UnusableBackup } fro
 import { createClaimsLook, type ObservableClaims } from './claims.ts'
 import { mapConcurrently } from './concurrent.ts'
 import { createReplicationLook } from './replication.ts'
-import { type RememberedObjects, StoredArtifacts } from './stored-artifacts.ts'
+import { type ArtifactListing, type RememberedObjects, StoredArtifacts } from './stored-artifacts.ts'
 import { createIntern, summarizeManifest, summarizeProof } from './summaries.ts'
 
 interface Stoppable {
@@ -51,6 +51,8 @@ export interface RepositoryLookOptions {
   readonly capacity: (() => Promise<Capacity>) | null
   /** What the repository answers from, where to ask for each object would cost too much. Default: there is no such thing. */
   readonly objects?: RememberedObjects | null
+  /** The files of its backups, to be compared with their manifests. Default: `objects`. */
+  readonly artifacts?: ArtifactListing | null
   readonly log: Logger
 }
 
@@ -62,7 +64,7 @@ const concurrency = 64
 
 /**
  * Makes the look at one repository. It lists everything each time (the listing is the truth) but reads a manifest or a
- * proof only when its `ObjectInfo.version` is new. Of a bucket, artifacts are compared with the manifest as well. A manifest that cannot be read makes that backup `invalid` and
+ * proof only when its `ObjectInfo.version` is new. Of a bucket, and where there is a listing of them, artifacts are compared with the manifest as well. A manifest that cannot be read makes that backup `invalid` and
  * leaves the others alone; an invalid proof is logged once and proves nothing. The look fails, and the last known
  * state stays, when the storage itself does: it is not the one that it was (an unmounted disk looks like an empty
  * repository), cannot list, cannot find a backup again that was there, or reads none.
@@ -70,9 +72,9 @@ const concurrency = 64
 export function createRepositoryLook(
   options: RepositoryLookOptions,
 ): (signal: AbortSignal) => Promise<RepositoryState> {
-  const { repository, capacity, objects = null, log } = options
+  const { repository, capacity, objects = null, artifacts: listing = objects, log } = options
   const intern = createIntern()
-  const artifacts = objects === null ? null : new StoredArtifacts({ objects, proofs: repository })
+  const artifacts = listing === null ? null : new StoredArtifacts({ objects: listing, proofs: repository })
   const lookAtReplication = objects === null ? null : createReplicationLook(objects)
   const told = new WeakSet<LifeboatError>()
   let toldForeign = 0
@@ -132,13 +134,14 @@ export function createRepositoryLook(
     }
   }
 
-  async function lookAtArtifacts(id: string, signal: AbortSignal): Promise<UnusableBackup | null> {
+  async function lookAtArtifacts(summary: BackupSummary, signal: AbortSignal): Promise<UnusableBackup | null> {
+    const { id } = summary
     const problem = (await artifacts?.look(id, signal)) ?? null
     if (problem === null) return null
     const failure = toFailure(problem)
     if (!told.has(problem)) log.warn({ repository: repository.name, backup: id, failure }, 'backup cannot be used')
     told.add(problem)
-    return Object.freeze({ id, state: 'invalid', failure })
+    return Object.freeze({ id, state: 'invalid', failure, summary })
   }
 
   /** Null where nobody has counted. */
@@ -182,7 +185,7 @@ export function createRepositoryLook(
   }
 
   return async (signal) => {
-    await objects?.refresh({ signal })
+    await listing?.refresh({ signal })
     await repository.checkPresence({ signal })
     const ids = repository.listBackups({ signal })
     const found = await mapConcurrently(ids, concurrency, signal, (id) => lookAtBackup(id, signal))
@@ -199,7 +202,7 @@ export function createRepositoryLook(
       }
       const { id, known } = backup
       nextManifests.set(id, known)
-      const spoiled = 'summary' in known ? await lookAtArtifacts(id, signal) : null
+      const spoiled = 'summary' in known ? await lookAtArtifacts(known.summary, signal) : null
       if (spoiled !== null) {
         unusable.push(spoiled)
         checksums.set(id, '')
@@ -219,8 +222,10 @@ export function createRepositoryLook(
     const nextProofs = new Map<string, Known<ProofSummary>>()
     const counted = new Map<string, ProofSummary[]>()
     const unreadProofs = new Set<string>()
+    let listedProofs = 0
     await mapConcurrently(repository.listProofs({ signal }), concurrency, signal, async (entry) => {
       const { key, backupId } = entry
+      listedProofs += 1
       const checksum = checksums.get(backupId)
       if (checksum === undefined) return
       const known = await lookAtProof(entry, signal)
@@ -242,6 +247,8 @@ export function createRepositoryLook(
     const replication = (await lookAtReplication?.(backups, signal)) ?? null
     const claims = await lookAtClaims(signal)
     const measured = await measureCapacity()
+    const seen = backups.reduce((sum, { objects: of }) => sum + 1 + (of?.large ?? 0) + (of?.small ?? 0), 0)
+    const count = objects === null ? seen + listedProofs + claims.holds.size + claims.uses.length : objects.count()
     // The disk may have gone while it was listed: then some of it seemed to have been removed.
     await repository.checkPresence({ signal })
     // A look that was given up may end after a newer one: what it learned must not replace what that one knows.
@@ -259,6 +266,7 @@ export function createRepositoryLook(
       ...claims,
       capacity: measured,
       ...(foreign === null ? {} : { foreign }),
+      ...(count === null ? {} : { objects: count }),
       ...(replication === null ? {} : { replication }),
     })
   }

@@ -3,8 +3,18 @@ import { standing } from '../domain/proof.ts'
 import type { RetentionCandidate, RetentionPlan, RetentionPolicy, RetentionRefusal } from '../domain/retention.ts'
 import { planUncertain } from '../domain/retention-uncertain.ts'
 import { isSilent } from '../repository/in-progress.ts'
-import type { BackupSummary, Catalog, HoldSummary, ProofSummary, RepositoryState, UseSummary } from './catalog.ts'
+import type {
+  BackupSummary,
+  Catalog,
+  CollectorState,
+  HoldSummary,
+  ProofSummary,
+  RepositoryState,
+  UnusableBackup,
+  UseSummary,
+} from './catalog.ts'
 import type { WatchState } from './external-catalog.ts'
+import { repositoryOfCollector } from './questions.ts'
 
 /** What a plan is made from, besides the policy and the time. */
 export interface RetentionSurvey {
@@ -15,16 +25,21 @@ export interface RetentionSurvey {
 /** What of other repositories must be known: a chain may lie in several. */
 export type OtherBackups = Pick<RepositoryState, 'backups' | 'proofs'>
 
-/** What one look at a repository, and at the others, tells about what may expire in it. */
+/**
+ * What one look at a repository, and at the others, tells about what may expire in it. `isPartUnseen`: some of the others cannot
+ * be looked at, and what they hold may build on backups of this one.
+ */
 export function surveyRetention(
   state: RepositoryState,
   isDead: (use: UseSummary) => boolean,
   others: readonly OtherBackups[] = [],
+  isPartUnseen = false,
 ): RetentionSurvey {
   const inUse = new Set(state.uses.filter((use) => !isDead(use)).map(({ backupId }) => backupId))
-  const invalid = state.unusable.filter((backup) => backup.state === 'invalid')
+  const invalid = state.unusable.filter(isUnread)
+  const damaged = state.unusable.flatMap(({ summary }) => summary ?? [])
   const { neededElsewhere, soundElsewhere } = chainsAcross(state, others)
-  const backups = state.backups.map((backup): RetentionCandidate => {
+  const candidate = (backup: BackupSummary, usable: boolean): RetentionCandidate => {
     const { id, type, database, systemIdentifier, timeline, lsn, consistentAt, finishedAt, parent } = backup
     return {
       id,
@@ -38,18 +53,34 @@ export function surveyRetention(
       parent,
       ...(neededElsewhere.has(id) ? { isNeededElsewhere: true } : {}),
       ...(parent !== null && soundElsewhere.has(parent) ? { isParentElsewhere: true } : {}),
+      ...(isPartUnseen && mayHaveIncrementals(backup) ? { mayBeNeededElsewhere: true } : {}),
       standing: state.unreadProofs.has(id) ? 'unknown' : standing(state.proofs.get(id)),
-      usable: true,
+      ...(usable ? { usable } : { usable, isDamaged: true }),
       hold: state.holds.get(id) ?? null,
       lock: backup.lock ?? null,
       inUse: inUse.has(id),
     }
-  })
+  }
+  const backups = [
+    ...state.backups.map((backup) => candidate(backup, true)),
+    ...damaged.map((backup) => candidate(backup, false)),
+  ]
   return { backups, refusals: invalid.length === 0 ? [] : [invalidManifests(invalid.map(({ id }) => id))] }
 }
 
-function chainsAcross({ backups }: RepositoryState, others: readonly OtherBackups[]) {
-  const own = new Set(backups.map(({ id }) => id))
+/** Its manifest cannot be read: what it is, and what it builds on, nobody knows. */
+function isUnread({ state, summary }: UnusableBackup): boolean {
+  return state === 'invalid' && summary === undefined
+}
+
+/** PostgreSQL 17 brought them. */
+function mayHaveIncrementals({ type, serverVersion }: BackupSummary): boolean {
+  const major = Number.parseInt(serverVersion, 10)
+  return (type === 'full' || type === 'incremental') && !(major < 17)
+}
+
+function chainsAcross({ backups, unusable }: RepositoryState, others: readonly OtherBackups[]) {
+  const own = new Set([...backups, ...unusable.flatMap(({ summary }) => summary ?? [])].map(({ id }) => id))
   const neededElsewhere = new Set<string>()
   const soundElsewhere = new Set<string>()
   for (const { backups: theirs, proofs } of others) {
@@ -114,17 +145,31 @@ export interface RetentionViewOptions {
 }
 
 /** When the backups of a catalog were finished: traces of the time that has passed. */
-export function tracesOf(repositories: readonly Pick<RepositoryState, 'backups'>[]): readonly Date[] {
-  return repositories.flatMap(({ backups }) => backups.map(({ finishedAt }) => finishedAt))
+export function tracesOf(repositories: readonly Pick<RepositoryState, 'backups' | 'unusable'>[]): readonly Date[] {
+  return repositories.flatMap(({ backups, unusable }) => [
+    ...backups.map(({ finishedAt }) => finishedAt),
+    ...unusable.flatMap(({ summary }) => summary?.finishedAt ?? []),
+  ])
 }
 
 /** What of a catalog the plans are made from. */
-export type SeenBackups = Pick<Catalog, 'at' | 'repositories' | 'watches'>
+export type SeenBackups = Pick<Catalog, 'at' | 'repositories' | 'watches'> & {
+  /** Left out: all repositories were seen. */
+  readonly collectors?: readonly Pick<CollectorState, 'collector' | 'success'>[]
+}
+
+/** Repositories of which it is not known what they hold now. */
+function unseenIn({ collectors = [] }: SeenBackups): readonly string[] {
+  return collectors.flatMap(({ collector, success }) =>
+    success === true ? [] : (repositoryOfCollector(collector) ?? []),
+  )
+}
 
 interface Made {
   readonly state: RepositoryState | WatchState
   /** The backups of all repositories. */
   readonly others: readonly RepositoryState['backups'][]
+  readonly isPartUnseen: boolean
   readonly doubt: RetentionRefusal | null
   readonly atMs: number
   readonly plan: RetentionPlan
@@ -149,7 +194,10 @@ export function createRetentionView({
   ): Made {
     const former = made.get(state.name)
     const others = catalog.repositories.map(({ backups }) => backups)
-    const isSame = former?.others.length === others.length && former.others.every((one, index) => one === others[index])
+    const isPartUnseen = unseenIn(catalog).some((name) => name !== state.name)
+    const areSame =
+      former?.others.length === others.length && former.others.every((one, index) => one === others[index])
+    const isSame = areSame && former?.isPartUnseen === isPartUnseen
     if (former !== undefined && isSame && isStillRight(former, state, catalog, doubt)) return former
     const survey =
       'files' in state
@@ -159,13 +207,14 @@ export function createRetentionView({
               state,
               ({ heartbeatAt }) => isSilent(heartbeatAt, catalog.at),
               catalog.repositories.filter((one) => one !== state),
+              isPartUnseen,
             ),
             uncertain: new Set<string>(),
           }
     const refusals = doubt === null ? survey.refusals : [doubt, ...survey.refusals]
     const input = { backups: survey.backups, policy, now: catalog.at, refusals }
     const plan = planUncertain(input, (id) => survey.uncertain.has(id))
-    return { state, others, doubt, atMs: catalog.at.getTime(), plan }
+    return { state, others, isPartUnseen, doubt, atMs: catalog.at.getTime(), plan }
   }
 
   return (catalog) => {
@@ -195,10 +244,8 @@ function isStillRight(
     before.proofs === state.proofs &&
     before.holds === state.holds &&
     soundOf(before) === soundOf(state) &&
-    sameIds(
-      before.unusable.filter((one) => one.state === 'invalid').map(({ id }) => id),
-      state.unusable.filter((one) => one.state === 'invalid').map(({ id }) => id),
-    ) &&
+    sameIds(before.unusable.filter(isUnread).map(idOf), state.unusable.filter(isUnread).map(idOf)) &&
+    sameIds(damagedIn(before), damagedIn(state)) &&
     sameIds([...before.unreadProofs], [...state.unreadProofs]) &&
     sameIds(
       before.uses.map(({ key }) => key),
@@ -212,6 +259,12 @@ function isStillRight(
 /** What was read meanwhile is not uncertain any more, and is the same backup as before. */
 function soundOf(state: RepositoryState | WatchState): number {
   return 'files' in state ? (state.files.get('sound') ?? 0) : 0
+}
+
+const idOf = ({ id }: { readonly id: string }) => id
+
+function damagedIn({ unusable }: RepositoryState | WatchState): readonly string[] {
+  return unusable.flatMap(({ summary }) => summary?.manifestChecksum ?? [])
 }
 
 function sameIds(a: readonly string[], b: readonly string[]): boolean {

@@ -7,16 +7,21 @@ interface Stoppable {
   readonly signal?: AbortSignal
 }
 
-/** What is known of the objects of a repository without asking for each; `RememberedStorage` has it. */
-export interface RememberedObjects {
+/** What is known of the files of backups without asking for each. */
+export interface ArtifactListing {
   refresh(options?: Stoppable): Promise<void>
   ofBackup(id: string): readonly ObjectInfo[]
-  foreign(): { readonly count: number; readonly examples: readonly string[] } | null
   describe(id: string, name: string, options?: Stoppable): Promise<ObjectDescription | null>
 }
 
+/** What is known of the objects of a repository; `RememberedStorage` has it. */
+export interface RememberedObjects extends ArtifactListing {
+  foreign(): { readonly count: number; readonly examples: readonly string[] } | null
+  count(): number | null
+}
+
 interface StoredArtifactsOptions {
-  readonly objects: RememberedObjects
+  readonly objects: Pick<ArtifactListing, 'ofBackup' | 'describe'>
   readonly proofs: {
     listProofs(options?: Stoppable): AsyncIterable<{ readonly key: string; readonly backupId: string }>
     readProof(key: string, options?: Stoppable): Promise<Proof>

@@ -52,7 +52,8 @@ export class StoredHistories {
       timelines.remove(timeline)
       system.revision += 1
     }
-    if (bytes !== system.plainBytes) system.revision += 1
+    if (bytes !== system.plainBytes || listed.length !== system.plainFiles) system.revision += 1
     system.plainBytes = bytes
+    system.plainFiles = listed.length
   }
 }

@@ -67,6 +67,7 @@ export class StoredShelves {
   readonly coverage: WalCoverage
   /** Histories and labels, bytes. */
   plainBytes = 0
+  plainFiles = 0
   /** Counts what has changed. */
   revision = 0
   readonly #timelines = new Map<number, Map<number, Shelf>>()
@@ -94,6 +95,7 @@ export class StoredShelves {
       partials: this.#partials,
       bytes: this.#bytes + this.plainBytes,
       contradictions: this.#contradictions,
+      plainFiles: this.plainFiles,
       storedBytes: (timeline: number, first: number, last: number) => this.#storedBytes(timeline, first, last),
     })
   }

@@ -47,6 +47,8 @@ export interface StoredSystem {
   readonly coverage: WalCoverage
   readonly segments: number
   readonly partials: number
+  /** Histories and labels. Left out where nobody has counted them. */
+  readonly plainFiles?: number
   /** As stored. */
   readonly bytes: number
   /** Segments of which two whole ones of different content are stored. */

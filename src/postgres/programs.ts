@@ -5,6 +5,7 @@ import type { Readable, Writable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import { LifeboatError } from '../domain/errors.ts'
 import { cleanEnvironment, fixedEnvironment } from './clean-environment.ts'
+import { lastWords } from './last-words.ts'
 import { LineReader, Tail } from './lines.ts'
 import { closeQuietPipes, feed } from './pipes.ts'
 
@@ -175,19 +176,10 @@ export async function collectOutput(options: ProgramOptions): Promise<{ stdout: 
 export function assertSucceeded(program: string, exit: ProgramExit): void {
   if (exit.code === 0) return
   const how = exit.signal === null ? `exited with status ${exit.code}` : `was ended by ${exit.signal}`
-  const said = lastWords(exit.stderr)
+  const said = lastWords(baseName(program), exit.stderr)
   throw new LifeboatError('program-failed', `${baseName(program)} ${how}${said ? `: ${said}` : ''}`, {
     details: { exitCode: exit.code, signal: exit.signal, stderr: exit.stderr.slice(-4096) },
   })
-}
-
-/** The lines of stderr that say why: errors first, else the last line. At most three, in one line. */
-function lastWords(stderr: string): string {
-  const lines = stderr.split('\n').filter((line) => line.trim() !== '')
-  const errors = lines.filter((line) => /\b(error|fatal|panic)\b/i.test(line))
-  // Our own commands say what to do behind what happened.
-  const last = lines.at(-1)?.startsWith('HINT: ') === true ? lines.slice(-2) : lines.slice(-1)
-  return (errors.length > 0 ? errors.slice(-3) : last).map((line) => line.trim().slice(0, 500)).join('; ')
 }
 
 /** Standard input is missing where another program, or a file, is read. */

@@ -89,6 +89,11 @@ export class RememberedStorage implements Storage {
     return this.#swept.foreign
   }
 
+  /** How many objects there are beside the WAL; null until everything was listed once. */
+  count(): number | null {
+    return this.#swept.count
+  }
+
   /** What the storage itself says of an object of a backup now; null if it is not there. */
   async describe(id: string, name: string, options: Stoppable = {}): Promise<ObjectDescription | null> {
     return this.#storage.describe(`${backupsPrefix(this.#cluster)}${id}/${name}`, options)

@@ -14,6 +14,7 @@ import {
 } from './layout.ts'
 import { isLocked } from './locks.ts'
 import type { WalCipher } from './wal-cipher.ts'
+import { WalNeighbours } from './wal-neighbours.ts'
 
 /** A stored file of WAL, and the object that it is in. */
 export interface StoredWalObject extends StoredWal {
@@ -34,9 +35,14 @@ interface WalPlace extends Place {
  */
 export class WalStore {
   readonly #place: WalPlace
+  readonly #neighbours: WalNeighbours
 
   constructor(place: WalPlace) {
     this.#place = place
+    this.#neighbours = new WalNeighbours({
+      log: (of, beside, options) => this.#logOf(of, beside, options),
+      opens: (object, options) => this.#opens(object, options),
+    })
   }
 
   /** The system identifiers of which there is WAL, in byte order. */
@@ -195,7 +201,7 @@ export class WalStore {
   /**
    * Opens what was stored, compressed as it is, and decrypted, otherwise unchecked. It, or the stream, fails with `object-missing`;
    * where it is encrypted with `identity-missing` or `identity-mismatch` when it cannot be decrypted here, which says nothing
-   * about it, and with `wal-invalid` when it is torn or altered.
+   * about it, and with `wal-invalid` when it is torn or altered, also where only its neighbours tell that.
    */
   async read(object: Pick<StoredWalObject, 'info' | 'isEncrypted'>, options: Stoppable = {}): Promise<Readable> {
     const { cipher, storage } = this.#place
@@ -206,8 +212,44 @@ export class WalStore {
       })
     const { body } = await storage.get(info.key, options)
     if (!isEncrypted || cipher === null) return body
-    const opened = decrypted(cipher, body, info.key, options.signal ?? new AbortController().signal)
-    return Readable.from(opened, { objectMode: false })
+    const signal = options.signal ?? new AbortController().signal
+    const judge = (error: unknown) => this.#judge(error, info.key, { signal })
+    return Readable.from(decrypted(cipher, body, judge, signal), { objectMode: false })
+  }
+
+  /** What a failure to decrypt says of what is stored. */
+  async #judge(error: unknown, key: string, options: Stoppable): Promise<unknown> {
+    if (!(error instanceof LifeboatError)) return error
+    if (error.code === 'artifact-invalid') return notWhole(key, error.message, error)
+    if (error.code !== 'identity-mismatch') return error
+    // Whatever else is wrong now, this is known.
+    const other = await this.#neighbours.witness(key, options).catch(() => null)
+    options.signal?.throwIfAborted()
+    if (other === null) return error
+    return notWhole(key, `its header is damaged, since the identity that does not open it opens ${other.name}`, error)
+  }
+
+  async #opens({ info }: StoredWalObject, options: Stoppable): Promise<boolean> {
+    const { cipher, storage } = this.#place
+    if (cipher === null) return false
+    try {
+      const { body } = await storage.get(info.key, options)
+      for await (const _ of cipher.open(body, options.signal ?? new AbortController().signal)) return true
+    } catch (error) {
+      if (!(error instanceof LifeboatError)) throw error
+      if (!['artifact-invalid', 'identity-mismatch', 'object-missing'].includes(error.code)) throw error
+    }
+    return false
+  }
+
+  /** What is stored in the log (4 GiB of WAL) of a key, or in the one so many further. */
+  async *#logOf(key: string, beside: number, options: Stoppable): AsyncGenerator<StoredWalObject> {
+    const wal = parseWalKey(this.#place.cluster, key)
+    const log = Number.parseInt(wal?.name.slice(8, 16) ?? '', 16) + beside
+    if (wal === null || !(log >= 0 && log <= 0xffffffff)) return
+    const digits = log.toString(16).toUpperCase().padStart(8, '0')
+    const timeline = Number.parseInt(wal.name.slice(0, 8), 16)
+    yield* this.#list(walTimelinePrefix(this.#place.cluster, wal.systemIdentifier, timeline, digits), options)
   }
 
   /** Removes one file. */
@@ -249,14 +291,22 @@ export class WalStore {
   }
 }
 
-async function* decrypted(cipher: WalCipher, body: Readable, key: string, signal: AbortSignal): AsyncGenerator<Buffer> {
+async function* decrypted(
+  cipher: WalCipher,
+  body: Readable,
+  judge: (error: unknown) => Promise<unknown>,
+  signal: AbortSignal,
+): AsyncGenerator<Buffer> {
   try {
     yield* cipher.open(body, signal)
   } catch (error) {
-    if (!(error instanceof LifeboatError && error.code === 'artifact-invalid')) throw error
-    throw new LifeboatError('wal-invalid', `${key} is not whole: ${error.message}`, {
-      hint: 'get this file from another repository or the archive, and look at the disk of this one',
-      cause: error,
-    })
+    throw await judge(error)
   }
+}
+
+function notWhole(key: string, why: string, cause: LifeboatError): LifeboatError {
+  return new LifeboatError('wal-invalid', `${key} is not whole: ${why}`, {
+    hint: 'get this file from another repository or the archive, and look at the disk of this one',
+    cause,
+  })
 }

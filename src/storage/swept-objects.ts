@@ -37,8 +37,8 @@ export class SweptObjects {
   /** Behind which key the next page begins; null: at the first one. */
   #cursor: string | null = null
   #refreshedAt: number | null = null
-  #counting: { count: number; examples: string[] } = { count: 0, examples: [] }
-  #foreign: ForeignObjects | null = null
+  #counting: { count: number; examples: string[]; others: number } = { count: 0, examples: [], others: 0 }
+  #foreign: (ForeignObjects & { readonly others: number }) | null = null
 
   constructor(options: SweptObjectsOptions) {
     this.#options = options
@@ -52,6 +52,11 @@ export class SweptObjects {
   /** Null until all were listed once. */
   get foreign(): ForeignObjects | null {
     return this.#foreign
+  }
+
+  /** How many there are, those of others included, which are as the last round has found them; null until all were listed once. */
+  get count(): number | null {
+    return this.#foreign === null ? null : this.kept.size + this.#foreign.others
   }
 
   /** Lists a page, and where there is more than that, what is to be expected besides. The first time everything. */
@@ -69,24 +74,25 @@ export class SweptObjects {
 
   /** Lists the next page. True when it was the last one. */
   async #sweep(signal: AbortSignal | undefined): Promise<boolean> {
-    const { last, foreign } = await this.#list(
+    const { last, foreign, others } = await this.#list(
       { after: this.#cursor, before: this.#options.end, most: pageObjects },
       signal,
     )
     this.#counting.count += foreign.length
+    this.#counting.others += others
     this.#counting.examples.push(...foreign.slice(0, fewExamples - this.#counting.examples.length))
     this.#cursor = last
     if (last !== null) return false
     this.#foreign = this.#counting
-    this.#counting = { count: 0, examples: [] }
+    this.#counting = { count: 0, examples: [], others: 0 }
     return true
   }
 
-  /** Lists from one key up to another, at most so many. `last`: the last key, where there may be more. */
+  /** Lists from one key up to another, at most so many. `last`: the last key, where there may be more; `others`: those not kept. */
   async #list(
     { after, before, most }: { readonly after: string | null; readonly before: string | null; readonly most: number },
     signal: AbortSignal | undefined,
-  ): Promise<{ readonly last: string | null; readonly foreign: readonly string[] }> {
+  ): Promise<{ readonly last: string | null; readonly foreign: readonly string[]; readonly others: number }> {
     const { storage, prefix, kindOf } = this.#options
     const found: Parameters<SortedObjects['replace']>[2][number][] = []
     const foreign: string[] = []
@@ -106,6 +112,6 @@ export class SweptObjects {
     }
     throwIfStopped(signal)
     this.kept.replace(after ?? '', last === null ? before : `${last}\0`, found)
-    return { last, foreign }
+    return { last, foreign, others: count - found.length }
   }
 }

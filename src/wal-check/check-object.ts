@@ -14,6 +14,8 @@ export interface CheckOptions {
   /** Of the timeline of the file; null: not known. */
   readonly history: TimelineHistory | null
   readonly signal: AbortSignal
+  /** Called as often as something of the file comes. */
+  readonly alive?: () => void
 }
 
 /** More came than a segment has. */
@@ -28,7 +30,7 @@ class TooLong extends Error {}
 export async function checkWalObject(
   wal: Pick<WalStore, 'read'>,
   object: StoredWalObject,
-  { segmentSize, history, signal }: CheckOptions,
+  { segmentSize, history, signal, alive = () => {} }: CheckOptions,
 ): Promise<FoundProblem | null> {
   const file = parseWalName(object.name, segmentSize)
   if (file === null || (file.kind !== 'segment' && file.kind !== 'partial')) return found('impossible-name')
@@ -43,6 +45,7 @@ export async function checkWalObject(
   try {
     const sink = new Writable({
       write(chunk: Buffer, _encoding, done) {
+        alive()
         length += chunk.length
         if (length > segmentSize) return done(new TooLong())
         hash.update(chunk)

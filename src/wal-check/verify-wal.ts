@@ -3,6 +3,7 @@ import { type Failure, LifeboatError, toFailure } from '../domain/errors.ts'
 import { SegmentSet } from '../domain/segment-set.ts'
 import type { TimelineHistory } from '../domain/timeline.ts'
 import { defaultSegmentSize, parseWalName } from '../domain/wal.ts'
+import { ask } from '../fetch/ask.ts'
 import { mapConcurrently } from '../observe/concurrent.ts'
 import type { Repository } from '../repository/repository.ts'
 import type { StoredWalObject } from '../repository/wal.ts'
@@ -22,6 +23,8 @@ export interface WalVerifyOptions {
   readonly limit: number | null
   /** Reads the records in segments that are whole otherwise. */
   readonly checkRecords?: RecordCheck
+  /** One that gives nothing for so long while it is listed and read, milliseconds, has failed. Default: for ever. */
+  readonly patienceMs?: number
   readonly onProgress?: (progress: WalVerifyProgress) => void
   readonly signal: AbortSignal
 }
@@ -78,13 +81,16 @@ const mostUnreadable = 10
  * Reads the WAL in one repository, each segment once, and holds it against its names. What is whole, and what is not, is
  * noted in the state file.
  *
- * @throws LifeboatError `storage-failed` when the repository cannot be read or is not the one that it was
+ * @throws LifeboatError `storage-failed` when the repository cannot be read or is not the one that it was; `timed-out`
  */
 export async function verifyWal(options: WalVerifyOptions): Promise<WalVerification> {
-  const { repository, signal } = options
-  await repository.checkPresence({ signal })
+  const { repository } = options
   const run = new Verification(options)
-  for await (const system of repository.wal.systems({ signal })) await run.system(system)
+  const systems = await run.within(async (signal) => {
+    await repository.checkPresence({ signal })
+    return all(repository.wal.systems({ signal }))
+  })
+  for (const system of systems) await run.system(system)
   return run.end()
 }
 
@@ -106,11 +112,23 @@ class Verification {
     this.#former = new Map(records.badSegments(repository.name, repository.cluster).map((bad) => [badKey(bad), bad]))
   }
 
+  /** Does something with the repository, as long as that gives something. */
+  async within<T>(work: (signal: AbortSignal, alive: () => void) => Promise<T>): Promise<T> {
+    const { repository, clock, signal, patienceMs } = this.#options
+    if (patienceMs === undefined) return work(signal, () => {})
+    const answer = await ask(repository, { clock, signal, patienceMs }, work)
+    signal.throwIfAborted()
+    if ('value' in answer) return answer.value
+    const { code, message, hint } = answer.failure
+    throw new LifeboatError(code, message, hint === undefined ? {} : { hint })
+  }
+
   async system(systemIdentifier: string): Promise<void> {
-    const { repository, signal } = this.#options
-    const histories = await this.#histories(systemIdentifier)
-    const { size } = await readSegmentSize(repository, systemIdentifier, signal)
-    for await (const timeline of repository.wal.timelines(systemIdentifier, { signal })) {
+    const { repository } = this.#options
+    const histories = await this.within((signal) => this.#histories(systemIdentifier, signal))
+    const { size } = await this.within((signal) => readSegmentSize(repository, systemIdentifier, signal))
+    const timelines = await this.within((signal) => all(repository.wal.timelines(systemIdentifier, { signal })))
+    for (const timeline of timelines) {
       if (this.#isFull()) return
       const history = histories.get(timeline) ?? null
       await this.#timeline(systemIdentifier, timeline, { segmentSize: size ?? defaultSegmentSize, history })
@@ -130,8 +148,8 @@ class Verification {
     return { repository: repository.name, ...this.#counts, unreadFailure: this.#unreadFailure, complete, bad }
   }
 
-  async #histories(systemIdentifier: string): Promise<ReadonlyMap<number, TimelineHistory>> {
-    const { repository, signal } = this.#options
+  async #histories(systemIdentifier: string, signal: AbortSignal): Promise<ReadonlyMap<number, TimelineHistory>> {
+    const { repository } = this.#options
     const histories = new Map<number, TimelineHistory>()
     for await (const object of repository.wal.listPlain(systemIdentifier, { signal })) {
       if (object.kind !== 'history') continue
@@ -155,28 +173,31 @@ class Verification {
     timeline: number,
     expected: { readonly segmentSize: number; readonly history: TimelineHistory | null },
   ): Promise<void> {
-    const { repository, records, signal, all, checkRecords } = this.#options
+    const { repository, records, checkRecords } = this.#options
     const { name, cluster, wal } = repository
     const place = { repository: name, cluster, systemIdentifier, timeline }
     const [good, read] = [new SegmentSet(), new SegmentSet()]
-    const before = all ? new SegmentSet() : records.verified(place)
+    const before = this.#options.all ? new SegmentSet() : records.verified(place)
     let isWhole = false
     try {
-      const groups = this.#wanted(place, { before, good, segmentSize: expected.segmentSize })
-      await mapConcurrently(groups, concurrency, signal, async (group) => {
-        const sound: StoredWalObject[] = []
-        for (const object of group) {
-          const problem = await this.#judge(object, () => checkWalObject(wal, object, { ...expected, signal }))
-          if (problem === null && object.kind === 'segment') sound.push(object)
-        }
-        // Of one content, plain and encrypted, it is one.
-        const contents = new Set(sound.map(({ hash }) => hash))
-        if (contents.size > 1) for (const object of sound) this.#condemn(object, found('two-contents'))
-        const file = sound[0] === undefined ? null : parseWalName(sound[0].name, expected.segmentSize)
-        if (contents.size !== 1 || sound.length !== group.length || file?.kind !== 'segment') return
-        good.add(file.segment)
-        read.add(file.segment)
-        if (read.size % notedTogether === 0 && checkRecords === undefined) records.noteVerified(place, good.ranges())
+      await this.within(async (signal, alive) => {
+        const groups = this.#wanted(place, { before, good, segmentSize: expected.segmentSize }, { signal, alive })
+        await mapConcurrently(groups, concurrency, signal, async (group) => {
+          const sound: StoredWalObject[] = []
+          for (const object of group) {
+            const how = { ...expected, signal, alive }
+            const problem = await this.#judge(object, () => checkWalObject(wal, object, how))
+            if (problem === null && object.kind === 'segment') sound.push(object)
+          }
+          // Of one content, plain and encrypted, it is one.
+          const contents = new Set(sound.map(({ hash }) => hash))
+          if (contents.size > 1) for (const object of sound) this.#condemn(object, found('two-contents'))
+          const file = sound[0] === undefined ? null : parseWalName(sound[0].name, expected.segmentSize)
+          if (contents.size !== 1 || sound.length !== group.length || file?.kind !== 'segment') return
+          good.add(file.segment)
+          read.add(file.segment)
+          if (read.size % notedTogether === 0 && checkRecords === undefined) records.noteVerified(place, good.ranges())
+        })
       })
       for await (const { segment, object, detail } of checkRecords?.({ ...place, ...expected, segments: read }) ?? []) {
         good.remove(segment)
@@ -194,8 +215,9 @@ class Verification {
   async *#wanted(
     { systemIdentifier, timeline }: { readonly systemIdentifier: string; readonly timeline: number },
     known: { readonly before: SegmentSet; readonly good: SegmentSet; readonly segmentSize: number },
+    { signal, alive }: { readonly signal: AbortSignal; readonly alive: () => void },
   ): AsyncGenerator<readonly StoredWalObject[]> {
-    const { repository, signal } = this.#options
+    const { repository } = this.#options
     const choose = (group: readonly StoredWalObject[]) => {
       const file = parseWalName(group[0]?.name ?? '', known.segmentSize)
       const isBad = group.some((object) => this.#former.has(badKey(object)))
@@ -212,6 +234,7 @@ class Verification {
     }
     let group: StoredWalObject[] = []
     for await (const object of repository.wal.list(systemIdentifier, timeline, { signal })) {
+      alive()
       if (group[0] !== undefined && group[0].name !== object.name) {
         const chosen = choose(group)
         if (chosen.length > 0) yield chosen
@@ -282,6 +305,12 @@ class Verification {
     this.#former.delete(badKey(bad))
     records.noteBad(repository.name, repository.cluster, bad)
   }
+}
+
+async function all<T>(source: AsyncIterable<T>): Promise<readonly T[]> {
+  const found: T[] = []
+  for await (const one of source) found.push(one)
+  return found
 }
 
 const badKey = ({ systemIdentifier, name, hash }: Pick<BadWal, 'systemIdentifier' | 'name' | 'hash'>) =>

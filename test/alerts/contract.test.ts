@@ -30,6 +30,7 @@ const withoutRule: Readonly<Record<string, string>> = {
   lifeboat_backup_last_size_bytes: 'what is unusual has an alert',
   lifeboat_backup_last_source_bytes: 'for people: how fast databases grow',
   lifeboat_backups_size_bytes: 'for people; the room that is left has an alert',
+  lifeboat_repository_objects: 'for people: how much there is to list, and to pay for',
   lifeboat_backups_held: 'somebody wants it so',
   lifeboat_verification_last_duration_seconds: 'it goes into lifeboat_recovery_predicted_seconds',
   lifeboat_recovery_exposure_bytes: 'bytes are no objective: their age has an alert',

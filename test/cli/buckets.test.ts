@@ -64,6 +64,7 @@ t.test('a bucket that hangs holds up no command', { timeout: 60_000 }, async (t)
     'plan',
     'check',
     'list -r offsite',
+    'wal verify',
   ]
   t.match(await run(['list', '--repository', 'local']), { code: 0, out: /^local .*-dump-/m })
   const all = await Promise.all(commands.map((one) => run(one.split(' '))))
@@ -78,6 +79,30 @@ t.test('a bucket that hangs holds up no command', { timeout: 60_000 }, async (t)
   t.match(check?.out, /^ok +repository +local: .* can be written and read/m)
   t.match(check?.out, /^error +watch +elsewhere: it has not been listed within 5 s/m)
   t.match(check?.out, /^error +repository +offsite: it has not answered/m)
+})
+
+t.test('nor does one that is alone', { timeout: 60_000 }, async (t) => {
+  const directory = await scratchDirectory(t)
+  Object.assign(process.env, keys)
+  t.teardown(() => Object.keys(keys).map((name) => delete process.env[name]))
+  const endpoint = `http://127.0.0.1:${await muteServer(t)}`
+  const words = /repository offsite: it has not answered for 2 s\nHINT: see whether its disk or server hangs/
+  const commands = ['wal verify', 'backup', 'verify', 'restore app', 'expire']
+  const run = async (command: string, index: number) => {
+    const file = join(directory, `${index}.yaml`)
+    await writeFile(
+      file,
+      JSON.stringify({
+        ...{ cluster: storedCluster, stateDir: join(directory, `${index}`), observe: { timeout: '2s' } },
+        ...{ postgres: { host: join(directory, 'nowhere') }, runner: { retries: 0 } },
+        repositories: [{ name: 'offsite', url: 's3://bucket/prefix', endpoint }],
+      }),
+    )
+    const { code, err } = await cli([...command.split(' '), '--config', file])
+    t.match(err, words, command)
+    t.not(code, 0, command)
+  }
+  await Promise.all(commands.map(run))
 })
 
 t.test('list tells what is encrypted, and what has gone from a bucket', async (t) => {

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readdirSync } from 'node:fs'
-import { readFile, writeFile } from 'node:fs/promises'
+import { readFile, unlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { execPath } from 'node:process'
 import { text } from 'node:stream/consumers'
@@ -9,7 +9,7 @@ import t, { type Test } from 'tap'
 import { systemClock } from '../../src/clock.ts'
 import { cli } from '../support/cli.ts'
 import { mainFile } from '../support/sidecar.ts'
-import { storedCluster, storeManifest, storeProof } from '../support/stored.ts'
+import { storeBackup, storedCluster, storeProof } from '../support/stored.ts'
 
 const dayMs = 86_400_000
 const evil = 'evil\u001b[31m\nname\u202e'
@@ -36,7 +36,7 @@ async function configured(t: Test) {
   let count = 0
   const dump = async (days: number, root = roots.one, database = 'app') => {
     count += 1
-    const manifest = await storeManifest(root, {
+    const manifest = await storeBackup(root, {
       startedAt: daysAgo(days),
       database,
       random: count.toString(16).padStart(6, '0'),
@@ -79,6 +79,18 @@ t.test('a dry run explains every backup, and leaves nothing behind', async (t) =
     { keep: false, reasons: ['expired'], until: null, hold: null },
   )
   t.match((await lifeboat('list', '-d', 'app', '-r', 'one')).out, new RegExp(`^one +${old} .* goes +never$`, 'm'))
+})
+
+t.test('a dry run sees files that are missing, and what other repositories do not tell', async (t) => {
+  const { roots, dump, lifeboat } = await configured(t)
+  const [damaged, good] = [await dump(4), await dump(11)]
+  await dump(1, roots.two)
+  await unlink(join(roots.one, storedCluster, 'backups', damaged, 'dump.tar'))
+  const { code, out, err } = await lifeboat('expire', '--dry-run', '-r', 'one')
+  t.same([code, err], [0, ''])
+  t.match(out, /^one: 2 backups, 0 would go, 2 stay$/m)
+  t.match(out, new RegExp(`^  ${good} .* it is the newest usable backup of its database; `, 'm'))
+  t.match(out, new RegExp(`^  ${damaged} .* no usable backup .* is newer; files of it are missing, truncated`, 'm'))
 })
 
 t.test('expire, hold and release', async (t) => {

@@ -5,7 +5,7 @@ import t, { type Test } from 'tap'
 import { systemClock } from '../../src/clock.ts'
 import type { LifeboatError } from '../../src/domain/errors.ts'
 import { Cipher } from '../../src/encryption/cipher.ts'
-import { type FetchOptions, fetchWal } from '../../src/fetch/fetch-wal.ts'
+import { type FetchOptions, fetchWal, holePauseMs } from '../../src/fetch/fetch-wal.ts'
 import { chooseSystem } from '../../src/fetch/system.ts'
 import { UpcomingSegments } from '../../src/fetch/upcoming.ts'
 import { Repository } from '../../src/repository/repository.ts'
@@ -167,8 +167,20 @@ t.test('encrypted', { timeout: 60_000 }, async (t) => {
   ]
   for (const bytes of damaged) {
     await writeFile(path, bytes)
-    await refuses(segment(2), { code: /^(wal-invalid|identity-mismatch)$/ }, opening(key.file))
+    await refuses(segment(2), { code: 'wal-invalid' }, opening(key.file))
   }
+  const message = new RegExp(`its header is damaged, since the identity that does not open it opens ${segment(9)}`)
+  await writeFile(path, flipped(40))
+  await refuses(segment(2), { code: 'wal-invalid', message }, opening(key.file))
+  await refuses(segment(2), { code: 'identity-mismatch' }, opening(other.file))
+  // Since the keys were changed it opens nothing.
+  await writeFile(path, whole)
+  first.cipher = new Cipher(encryptingFor([other]))
+  const between = [segment(11), segment(12)]
+  const paths = await Promise.all(between.map((name) => first.store(name, content(name))))
+  for (const name of between) await refuses(name, { code: 'identity-mismatch' }, opening(key.file))
+  for (const one of paths) await rm(one)
+  first.cipher = cipher
   const lie = await cipher.seal(zstdCompressSync(content(segment(2), 2)), new AbortController().signal)
   await writeFile(path, lie)
   await refuses(segment(2), { code: 'wal-invalid', message: /not that of its hash/ }, opening(key.file))
@@ -229,6 +241,26 @@ t.test('the end, and holes', async (t) => {
     code: 'object-missing',
     message: /of this cluster \(system identifier 7\) no WAL is stored, but of 7500000000000000001/,
   })
+})
+
+t.test('a hole that fills in a moment is none', async (t) => {
+  const { first, get, refuses } = await ground(t)
+  await first.store(segment(3))
+  let pauses = 0
+  const sleep = async (ms: number, signal?: AbortSignal) => {
+    if (ms !== holePauseMs) return systemClock.sleep(ms, signal)
+    pauses += 1
+    await first.store(segment(2))
+  }
+  const clock = { now: () => systemClock.now(), monotonic: () => systemClock.monotonic(), sleep }
+  t.equal(await get(segment(4), { clock }), null)
+  t.ok((await get(segment(1), { clock })) !== null)
+  t.equal(pauses, 0, 'neither at the end nor for what is there')
+  t.ok((await get(segment(2), { clock })) !== null)
+  t.equal(pauses, 1)
+  await first.store(segment(6))
+  await refuses(segment(5), { code: 'object-missing' }, { clock })
+  t.equal(pauses, 2, 'one that stays is one')
 })
 
 t.test('a torn history is none', async (t) => {

@@ -18,7 +18,7 @@ import {
   serverState,
 } from '../support/catalog.ts'
 import { parseExposition, type Sample } from '../support/exposition.ts'
-import { repositoryWal, walArchive, walState } from '../support/wal-state.ts'
+import { repositoryWal, storedState, walArchive, walState } from '../support/wal-state.ts'
 
 /** The moment at which the dashboards are looked at. Seconds since 1970. */
 export const now = at(600).getTime() / 1000
@@ -146,10 +146,12 @@ const slot = {
   overLimit: false,
 }
 
-const offsite = { foreign: 0, replication: { pending: 0, completed: 5, failed: 0 } }
+const offsite = { objects: 21, foreign: 0, replication: { pending: 0, completed: 5, failed: 0 } }
 const capacity = { freeBytes: 5_000_000, totalBytes: 9_000_000 }
 const proofs = [...usual, app, crm].map((one) => proof(one, 520, whole))
-const archive = walArchive(new WalCoverage(16 * 1024 * 1024, new Timelines()), {
+const coverage = new WalCoverage(16 * 1024 * 1024, new Timelines())
+const stored = ['local', 'offsite'].map((name) => storedState(name, coverage))
+const archive = walArchive(coverage, {
   newest: { name: '000000010000000000000001', at: at(590) },
   capacity: { freeBytes: 6_000_000, totalBytes: 9_000_000 },
 })
@@ -159,13 +161,13 @@ const healthy: Partial<Catalog> = {
   server: serverState(['app', 'crm']),
   archiver: { state: 'archiving', detail: '', archived: 1201, failed: 0, ready: 0 },
   repositories: [
-    { ...repositoryState('local', [...usual, app, crm], proofs), capacity },
+    { ...repositoryState('local', [...usual, app, crm], proofs), capacity, objects: 21 },
     { ...repositoryState('offsite', [...usual, app, crm], proofs), ...offsite },
   ],
   wal: {
     ...walState(...['local', 'offsite'].map((name) => repositoryWal(name, { missingSegments: 0 }))),
     slots: [slot],
-    archive,
+    ...{ archive, stored },
   },
   postures: [{ repository: 'offsite', findings: [{ check: 'versioning', state: 'good' }] }],
   watches: [watch(0)],
@@ -191,6 +193,7 @@ const failed: Partial<Catalog> = {
         ],
       ),
       capacity,
+      objects: 23,
       unusable: [{ id: 'x', state: 'invalid' }],
     },
     { ...repositoryState('offsite', [crm], []), ...offsite, foreign: 3 },
@@ -198,7 +201,7 @@ const failed: Partial<Catalog> = {
   wal: {
     ...walState(...['local', 'offsite'].map((name) => repositoryWal(name, { recoveryPoint: null, windows: [] }))),
     slots: [{ ...slot, active: false, walStatus: 'lost' }],
-    archive,
+    ...{ archive, stored },
   },
   postures: [
     { repository: 'offsite', findings: [{ check: 'versioning', state: 'weak', what: 'off', hint: 'turn it on' }] },

@@ -10,7 +10,7 @@ import { systemClock } from '../../src/clock.ts'
 import { Repository } from '../../src/repository/repository.ts'
 import { LocalStorage } from '../../src/storage/local.ts'
 import { mainFile } from '../support/sidecar.ts'
-import { store, storedCluster, storeManifest, storeProof } from '../support/stored.ts'
+import { storeBackup, storedCluster, storeProof } from '../support/stored.ts'
 
 const dayMs = 86_400_000
 const rounds = 24
@@ -36,10 +36,7 @@ t.test('an expiry that is killed at any moment', { timeout: 240_000 }, async (t)
   const dump = async (days: number) => {
     const startedAt = new Date(systemClock.now().getTime() - days * dayMs)
     count += 1
-    const manifest = await storeManifest(root, { startedAt, random: count.toString(16).padStart(6, '0') })
-    for (const name of names)
-      await store(root, `${storedCluster}/backups/${manifest.backupId}/${name}`, `${name} of it`)
-    return manifest
+    return storeBackup(root, { startedAt, random: count.toString(16).padStart(6, '0') })
   }
   const proven = await dump(40)
   await storeProof(root, proven, new Date(systemClock.now().getTime() - 39 * dayMs))

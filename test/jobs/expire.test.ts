@@ -1,16 +1,20 @@
 import { existsSync, readdirSync } from 'node:fs'
-import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, rename, rm, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { loadConfig } from '../../src/config/load.ts'
 import { type Core, createCore } from '../../src/core.ts'
 import type { Manifest } from '../../src/domain/backup.ts'
+import type { RepositoryState } from '../../src/observe/catalog.ts'
+import { lookForExpiry } from '../../src/observe/expiry-look.ts'
 import { LeaseClaim } from '../../src/repository/lease.ts'
+import type { Repository } from '../../src/repository/repository.ts'
 import type { JobParams, Run } from '../../src/runner/job.ts'
 import { LocalStorage } from '../../src/storage/local.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { keptLog } from '../support/log.ts'
-import { store, storedCluster, storeManifest, storeProof } from '../support/stored.ts'
+import { publishFull } from '../support/physical.ts'
+import { store, storeBackup, storedCluster, storeProof } from '../support/stored.ts'
 
 const dayMs = 86_400_000
 const start = new Date('2026-06-15T05:00:00Z')
@@ -35,8 +39,8 @@ async function begin(
   const config = await loadConfig({ text: JSON.stringify(yaml), env: {} })
   const { log, lines } = keptLog()
   const open: Core[] = []
-  const makeCore = async () => {
-    const core = await createCore(config, { clock, log, version: '0.0.0-test' })
+  const makeCore = async (watched?: () => readonly RepositoryState[]) => {
+    const core = await createCore(config, { clock, log, version: '0.0.0-test', ...(watched && { watched }) })
     open.push(core)
     return core
   }
@@ -56,12 +60,15 @@ async function begin(
   const dump = async (days: number, of = root, database = 'app'): Promise<Manifest> => {
     count += 1
     const random = count.toString(16).padStart(6, '0')
-    const manifest = await storeManifest(of, { startedAt: daysAgo(days), database, random })
-    for (const { name } of manifest.artifacts)
-      await store(of, `${storedCluster}/backups/${manifest.backupId}/${name}`, name)
-    return manifest
+    return storeBackup(of, { startedAt: daysAgo(days), database, random })
   }
   return { directory, clock, core, makeCore, expire, root, roots, backups, dump, lines }
+}
+
+function repositoryOf({ repositories }: Core): Repository {
+  const [first] = repositories
+  if (first === undefined) throw new Error('there is a repository')
+  return first.repository
 }
 
 const ids = (manifests: readonly Manifest[]) => manifests.map(({ backupId }) => backupId).sort()
@@ -118,6 +125,56 @@ t.test('a repository that is in doubt loses nothing, and keeps no other from it'
   t.same(backups(two), ids([kept]))
   t.match(await expire({ repository: 'two' }), { state: 'succeeded' })
   t.match(await expire({ repository: 'four' }), { state: 'failed', failure: { code: 'not-found' } })
+})
+
+t.test('files that are missing or torn make a backup count for none, and block nothing', async (t) => {
+  const { expire, root, backups, dump } = await begin(t)
+  const file = (manifest: Manifest, name: string) => join(root, storedCluster, 'backups', manifest.backupId, name)
+  const [lost, torn, good, older] = [await dump(1), await dump(2), await dump(20), await dump(30)]
+  await rm(file(lost, 'dump.tar'))
+  await truncate(file(torn, 'globals.sql'), 7)
+  t.match(await expire(), { state: 'succeeded', items: [{ backupId: older.backupId }] })
+  t.same(backups(), ids([lost, torn, good]), 'the good one stays, however old it is')
+  const newer = await dump(0.5)
+  t.match(await expire(), { state: 'succeeded', items: [{ backupId: good.backupId }] })
+  t.same(backups(), ids([lost, torn, newer]), 'they are as old as any')
+  await rm(file(newer, 'RESTORE.md'))
+  t.match(await expire(), { state: 'succeeded', items: [] })
+})
+
+t.test('what was replaced is known to who watches the repository', async (t) => {
+  const { core, root, dump, makeCore, expire, backups } = await begin(t)
+  const [newest, good] = [await dump(1), await dump(20)]
+  const state = await lookForExpiry(repositoryOf(core), { log: keptLog().log, signal: new AbortController().signal })
+  const summary = state.backups.find(({ id }) => id === newest.backupId)
+  const failure = { code: 'artifact-invalid' as const, message: 'dump.tar was replaced' }
+  const unusable = [{ id: newest.backupId, state: 'invalid' as const, failure, ...(summary && { summary }) }]
+  const watching = await makeCore(() => [{ ...state, backups: [], unusable }])
+  t.match(await expire({}, watching), { state: 'succeeded', items: [] })
+  t.same(backups(root), ids([newest, good]))
+  t.match(await expire(), { state: 'succeeded', items: [{ backupId: good.backupId }] }, 'a listing does not show it')
+})
+
+t.test('chains stay while a repository that may build on them cannot be looked at', async (t) => {
+  const { expire, roots, backups, dump, core, lines } = await begin(t, undefined, ['one', 'two'])
+  const [one = '', two = ''] = roots
+  const repository = repositoryOf(core)
+  const startedAt = daysAgo(30)
+  const full = await publishFull(repository, { startedAt, lsn: '0/2000028' })
+  const newer = await publishFull(repository, { startedAt: daysAgo(1), lsn: '0/4000028', random: 'bcdefa' })
+  const [kept, old] = [await dump(1), await dump(20)]
+  await dump(1, two)
+  for (const one of core.repositories) await one.repository.adopt()
+  await rename(two, `${two}.away`)
+  t.match(await expire(), { state: 'failed', items: [{ backupId: old.backupId }] }, 'dumps build on nothing')
+  t.same(backups(one), ids([full, newer, kept]))
+  t.match(
+    lines.find(({ msg }) => /^chains stay/.test(String(msg))),
+    { repository: 'one', unseen: ['two'], backups: 2 },
+  )
+  await rename(`${two}.away`, two)
+  t.match(await expire(), { state: 'succeeded', items: [{ backupId: full.backupId }] })
+  t.same(backups(one), ids([newer, kept]))
 })
 
 t.test('a proof that cannot be read keeps its backup', async (t) => {
@@ -200,8 +257,9 @@ t.test('a mark of use of a holder that died', async (t) => {
   const watched = async (during: () => Promise<void>) => {
     const sleepers = clock.sleeping
     const run = expire()
-    // The runner sleeps from second to second; the watch is one sleeper more.
-    while (clock.sleeping < sleepers + 2) await new Promise((resolve) => setImmediate(resolve))
+    // The runner sleeps from second to second; once it is seen who answers, the watch is one sleeper more.
+    const isLooking = () => core.runner.list({ state: 'running' }).some(({ progress }) => progress !== null)
+    while (!isLooking() || clock.sleeping < sleepers + 2) await new Promise((resolve) => setImmediate(resolve))
     await during()
     await clock.advance(80_000)
     return run

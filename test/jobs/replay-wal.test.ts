@@ -1,16 +1,20 @@
-import { readdir } from 'node:fs/promises'
+import { readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { systemClock } from '../../src/clock.ts'
 import { LifeboatError } from '../../src/domain/errors.ts'
+import { Cipher } from '../../src/encryption/cipher.ts'
 import { LevelRecorder } from '../../src/jobs/level-recorder.ts'
 import type { ReplayPlan } from '../../src/jobs/replay-plan.ts'
 import { fetchReplayWal } from '../../src/jobs/replay-wal.ts'
+import { walKey } from '../../src/repository/layout.ts'
 import { Repository } from '../../src/repository/repository.ts'
 import { LocalStorage } from '../../src/storage/local.ts'
+import { ageKey, encryptingFor } from '../support/age.ts'
 import { scratchDirectory } from '../support/scratch.ts'
 import { storedCluster } from '../support/stored.ts'
-import { filledSystem, storeSegment } from '../support/wal-objects.ts'
+import { segmentBytes } from '../support/wal.ts'
+import { filledSystem, storeSegment, storeWal } from '../support/wal-objects.ts'
 
 const [first, second, third] = ['000000010000000000000001', '000000010000000000000002', '000000010000000000000003']
 
@@ -67,4 +71,20 @@ t.test('the WAL of a verification', async (t) => {
     ),
     { verdict: 'inconclusive', cause: 'repository-unreadable' },
   )
+
+  const keys = await scratchDirectory(t)
+  const [key, other] = [await ageKey(keys), await ageKey(keys, 'other')]
+  await storeWal(repository, filledSystem, second, segmentBytes(second), new Cipher(encryptingFor([key])))
+  const torn = await storeSegment(repository, second)
+  const file = join(root, walKey(storedCluster, torn))
+  await writeFile(file, 'torn')
+  for (const [identity, verdict, cause] of [
+    [null, 'inconclusive', 'identity-missing'],
+    [other.file, 'inconclusive', 'identity-mismatch'],
+    [key.file, 'pass', undefined],
+  ] as const) {
+    const walCipher = new Cipher(encryptingFor([key], identity))
+    const from = new Repository({ name: 'local', cluster: storedCluster, storage, clock, walCipher })
+    t.match(await outcome(planOf({ needed: [second] }), from), { verdict, cause }, 'one copy is torn')
+  }
 })

@@ -27,7 +27,7 @@ import {
   serverState,
 } from '../support/catalog.ts'
 import { parseExposition, promtoolComplaints } from '../support/exposition.ts'
-import { repositoryWal, walArchive, walState } from '../support/wal-state.ts'
+import { repositoryWal, storedState, walArchive, walState } from '../support/wal-state.ts'
 
 const options: MetricsOptions = {
   recovery: () => new Map([['local', 734.5]]),
@@ -150,6 +150,8 @@ const unknownWal = {
 /** A catalog in which every metric has a value. */
 function fullCatalog(): Catalog {
   const older = backup(100)
+  const covered = new WalCoverage(16 * 1024 * 1024, new Timelines())
+  covered.segments(1).addRange(1, 5)
   const newer = backup(480, { storedBytes: 2_000, durationSeconds: 61.5 })
   const other = backup(470, { id: '20260301T075000Z-dump-000002', database: 'crm', sourceBytes: 7_000_000 })
   const local = repositoryState(
@@ -168,6 +170,7 @@ function fullCatalog(): Catalog {
       {
         ...local,
         capacity: { freeBytes: 5_000_000, totalBytes: 9_000_000 },
+        objects: 17,
         unusable: [
           { id: 'a', state: 'invalid' },
           { id: 'b', state: 'in-progress' },
@@ -175,11 +178,13 @@ function fullCatalog(): Catalog {
       },
       {
         ...repositoryState('offsite', [newer, other]),
-        ...{ foreign: 3, replication: { pending: 1, completed: 9, failed: 0 } },
+        ...{ objects: 9, foreign: 3, replication: { pending: 1, completed: 9, failed: 0 } },
       },
     ],
     wal: {
       ...walState(repositoryWal('local'), repositoryWal('offsite', unknownWal)),
+      // Of the other one not all was listed yet.
+      stored: [storedState('local', covered), { ...storedState('offsite', covered), listedAt: null }],
       slots: [
         {
           name: 'lifeboat',

@@ -158,7 +158,9 @@ t.test('artifacts that are missing, truncated or replaced', async (t) => {
 t.test('what else is in the bucket', async (t) => {
   const { clock, server, look, lines } = await place(t)
   const { backupId } = putBackup(server, { startedAt: ago(clock, 2 * hour) })
-  t.equal((await look()).foreign, 0)
+  const before = await look()
+  t.equal(before.foreign, 0)
+  t.equal(before.objects, server.keys().length, 'all that is in the part of the cluster')
   for (const key of [
     `backups/${backupId}/dump.tar.bak`,
     `backups/${backupId}/deeper/dump.tar`,
@@ -173,6 +175,7 @@ t.test('what else is in the bucket', async (t) => {
   server.put(`${storedCluster}/quarantine/unknown/000000010000000000000001-abcdef012345.zst`, 'x')
   for (let again = 0; again < 2; again++)
     t.equal((await look()).foreign, 4, 'what comes after the WAL is not looked at')
+  t.equal((await look()).objects, (before.objects ?? 0) + 6, 'foreign ones and leases as well')
   t.match(lines, [
     { count: 4, msg: /somebody else/, examples: [`${storedCluster}/backups/${backupId}/deeper/dump.tar`] },
   ])

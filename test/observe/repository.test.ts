@@ -65,6 +65,7 @@ await t.test('backups, proofs and space of a real directory', async (t) => {
     { finishedAt: at(30), verdict: 'inconclusive', provesRestore: false, levels: { restore: { cause: 'some-cause' } } },
   ])
   t.equal(state.proofs.size, 1)
+  t.equal(state.objects, 2 * (1 + one.artifacts.length) + 2, 'artifacts, manifests and proofs')
   t.ok([state, state.backups, ...state.backups, state.unusable, state.capacity].every(Object.isFrozen))
 
   storage.read.length = 0

@@ -6,7 +6,7 @@ import type { BackupSummary, RepositoryState } from '../../src/observe/catalog.t
 import { laggards } from '../../src/observe/lagging.ts'
 import type { RecoverySource } from '../../src/observe/recovery.ts'
 import { planFromAll } from '../../src/observe/recovery-together.ts'
-import { surveyRetention } from '../../src/observe/retention.ts'
+import { createRetentionView, surveyRetention } from '../../src/observe/retention.ts'
 import { at, backup, catalogOf, defaultRetention, proof, repositoryState } from '../support/catalog.ts'
 import { storedState } from '../support/wal-state.ts'
 
@@ -92,6 +92,47 @@ t.test('what another repository builds on stays, and counts', async (t) => {
   t.match(decide(b, []).get(incremental.id), { reasons: ['no-better'] }, 'alone it is worth nothing')
   const refuted = repositoryState('a', [full], [proof(full, 500, { artifact: 'fail' })])
   t.match(decide(b, [refuted]).get(incremental.id), { reasons: ['no-better'] })
+})
+
+t.test('what cannot be seen may build on whatever is physical', async (t) => {
+  const dump = backup(0)
+  const former = physical(3, { id: '20260303T000000Z-full-abcdef', serverVersion: '16.4' })
+  const state = repositoryState('a', [full, former, physical(6), dump])
+  const { backups } = surveyRetention(state, () => false, [], true)
+  t.same(
+    backups.map(({ mayBeNeededElsewhere = false }) => mayBeNeededElsewhere),
+    [true, false, true, false],
+    'before PostgreSQL 17 there are no incremental ones',
+  )
+  const now = new Date(at(0).getTime() + 1000 * 86_400_000)
+  const input = { backups, refusals: [], now, policy: { ...defaultRetention, keepAtLeast: 1 } }
+  t.match(planRetention(input).decisions.get(full.id), { keep: true, reasons: ['maybe-parent'], until: null })
+  const collectors = (success: boolean) => [{ collector: 'repository:b', success }]
+  const view = createRetentionView({ policies: new Map([['a', input.policy]]), clockDoubt: () => null })
+  const goes = (success: boolean) =>
+    view({ at: now, watches: [], repositories: [state], collectors: collectors(success) })
+      .get('a')
+      ?.removals.map(({ id }) => id)
+  t.same([goes(true), goes(false), goes(true)], [[full.id, former.id], [former.id], [full.id, former.id]])
+})
+
+t.test('what is damaged counts for none', async (t) => {
+  const [old, newest] = [physical(2), physical(6)]
+  const child = physical(4, { type: 'incremental', id: '20260304T000000Z-incr-abcdef', parent: old.id })
+  const spoil = (summary: BackupSummary) => ({ id: summary.id, state: 'invalid' as const, summary })
+  const policy = { ...defaultRetention, keepForSeconds: 3600, keepAtLeast: 1 }
+  const view = createRetentionView({ policies: new Map([['a', policy]]), clockDoubt: () => null })
+  const plan = (backups: readonly BackupSummary[], unusable: RepositoryState['unusable']) =>
+    view(catalogOf({ at: at(9_000), repositories: [{ ...repositoryState('a', backups), unusable }] })).get('a')
+  t.match(plan([old, newest], []), { refusal: null, removals: [{ id: old.id }] })
+  const spoiled = plan([old], [spoil(newest)])
+  t.match(spoiled, { refusal: null, removals: [] })
+  t.same(spoiled?.decisions.get(newest.id)?.reasons, ['no-better', 'damaged'])
+  t.match(spoiled?.decisions.get(old.id), { reasons: ['last-usable', 'keep-at-least'] })
+  const below = plan([child, physical(1)], [spoil(old)])
+  t.match(below?.decisions.get(physical(1).id), { reasons: ['last-usable', 'keep-at-least'] }, 'nor what builds on it')
+  const past = plan([newest], [spoil(old)])
+  t.same(past?.decisions.get(old.id), { keep: false, reasons: ['expired', 'damaged'], until: null })
 })
 
 t.test('what a repository missed while it was out of reach', async (t) => {
