@@ -5,6 +5,7 @@ const unusualSize = {
   first: `${log('unusually')} names the tables that explain it`,
   dashboard: 'backups',
   for: '0s',
+  slowly: true,
 } as const
 
 export const backups: AlertGroup = {

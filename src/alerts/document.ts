@@ -12,6 +12,7 @@ serve every cluster as they are: limits come from the configuration of Lifeboat,
 - **critical**: data is being lost, or could not be brought back. Somebody gets up. **warning**: somebody looks during the day. **none**: the Watchdog, which always fires, for a heartbeat outside.
 - Two sidecars that watch one cluster give one alert, whichever of them says it.
 - Where something is not known there is no series: \`LifeboatCollectorFailing\`, \`LifeboatClusterVanished\` and \`LifeboatAbsent\` tell then, and ages go on growing.
+- What has to last for a quarter of an hour or longer, or tells of a run that is over, is evaluated every other minute (groups \`….slowly\`), all else at your \`evaluation_interval\`. What rules look back at over hours and days is stored four times an hour (\`lifeboat.memory\`): they know nothing of the time before they were loaded.
 - The scrape job must have \`lifeboat\` in its name for \`LifeboatExporterDown\`. The label \`job\` of some metrics may stay \`exported_job\`, or be honoured (\`honor_labels\`): both work.
 - Where they go from there, by severity, and which warnings a critical alert holds back: [alertmanager.md](alertmanager.md), with an example for Alertmanager.
 - Each alert has a runbook. \`runbook_url\` and \`dashboard_url\` are relative, since nobody but you knows where the documents and Grafana are:

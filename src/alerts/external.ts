@@ -1,8 +1,10 @@
-import { type AlertGroup, cluster, condition, lasted, log, there } from './alert.ts'
+import { newestExternal } from '../metrics/queries.ts'
+import { type AlertGroup, cluster, condition, lasted, lastKnown, log, there } from './alert.ts'
 
 export const external: AlertGroup = {
   name: 'lifeboat.external',
   about: 'Dumps that other tools write into watched directories',
+  memories: lastKnown('cluster_backup:lifeboat_backup_last_success_timestamp_seconds', newestExternal, '7d'),
   alerts: [
     {
       alert: 'LifeboatExternalBackupTooOld',

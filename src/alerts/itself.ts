@@ -1,10 +1,11 @@
-import { type AlertGroup, cluster, condition, lasted, log } from './alert.ts'
+import { type AlertGroup, cluster, condition, lasted, lastKnown, log } from './alert.ts'
 
 const byCollector = (metric: string) => `max by (cluster_name, collector) (${metric})`
 
 export const itself: AlertGroup = {
   name: 'lifeboat.itself',
   about: 'Whether all of the above can be believed: Lifeboat, its observers, the server, the clocks',
+  memories: lastKnown('cluster:lifeboat_policy_rpo_seconds', 'lifeboat_policy_rpo_seconds', '1d'),
   alerts: [
     {
       alert: 'LifeboatAbsent',
@@ -60,7 +61,7 @@ export const itself: AlertGroup = {
     {
       alert: 'LifeboatCollectorStale',
       expr: `(time() - ${byCollector('lifeboat_collector_last_success_timestamp_seconds')}) > ${byCollector('lifeboat_policy_collector_max_age_seconds')} and on (cluster_name, collector) lifeboat_collector_success == 1`,
-      for: '5m',
+      for: '15m',
       summary: `${cluster}: nobody looks at {{ $labels.collector }} any more`,
       description: `The last look was ${lasted} ago, and none has failed since: Lifeboat stands still, or its clock is behind.`,
       first: '`systemctl status lifeboat`, then restart it',
@@ -70,7 +71,7 @@ export const itself: AlertGroup = {
     {
       alert: 'LifeboatClockSkew',
       expr: condition('Clock ahead'),
-      for: '5m',
+      for: '15m',
       summary: `${cluster}: clocks disagree`,
       description: `Lifeboat is ${lasted} ahead of Prometheus: no age can be trusted, and nothing may expire.`,
       first: '`timedatectl` on both machines',

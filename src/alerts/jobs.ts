@@ -1,12 +1,13 @@
 import { named, ofJob, running } from '../metrics/queries.ts'
-import { type AlertGroup, cluster, condition, lasted, log } from './alert.ts'
+import { type AlertGroup, cluster, condition, increased, lasted, log, remembered } from './alert.ts'
 
 const started = ofJob('lifeboat_job_last_start_timestamp_seconds')
 const succeeded = ofJob('lifeboat_job_last_success_timestamp_seconds')
 /** Of those that are on a schedule: whoever starts one by hand sees how it ends. */
 const next = ofJob('lifeboat_job_next_run_timestamp_seconds')
+const durations = 'cluster_job:lifeboat_job_last_duration_seconds:15m'
 /** The longest of a week. */
-const usual = `max by (cluster_name, job) (${named('max_over_time(lifeboat_job_last_duration_seconds[1w:12h])')})`
+const longest = 'cluster_job:lifeboat_job_last_duration_seconds:week'
 
 export const jobs: AlertGroup = {
   name: 'lifeboat.jobs',
@@ -14,6 +15,12 @@ export const jobs: AlertGroup = {
   recordings: [
     { record: 'cluster_job:lifeboat_job_last_start_timestamp_seconds:max', expr: started },
     { record: 'cluster_job:lifeboat_job_running:started', expr: running },
+    increased('cluster_hook:lifeboat_hook_failures_total:increase', 'lifeboat_hook_failures_total'),
+    increased('cluster_target:lifeboat_notification_failures_total:increase', 'lifeboat_notification_failures_total'),
+  ],
+  memories: [
+    { record: durations, expr: 'lifeboat_job_last_duration_seconds' },
+    { record: longest, expr: `max by (cluster_name, job) (${named(`max_over_time(${durations}[7d])`)})` },
   ],
   alerts: [
     {
@@ -28,7 +35,7 @@ export const jobs: AlertGroup = {
     },
     {
       alert: 'LifeboatJobSlow',
-      expr: `(time() - ${started}) > clamp_min(2 * ${usual}, 600) and ${running}`,
+      expr: `(time() - ${started}) > clamp_min(2 * ${remembered(longest)}, 600) and ${running}`,
       for: '5m',
       summary: `${cluster}: the job {{ $labels.job }} takes unusually long`,
       description: `It has been running for ${lasted}, more than twice as long as any run of the last week. A dump often waits for a lock.`,
@@ -60,6 +67,7 @@ export const jobs: AlertGroup = {
       alert: 'LifeboatHookFailed',
       expr: condition('Hook failed'),
       for: '0s',
+      slowly: true,
       summary: `${cluster}: the command {{ $labels.hook }} around a job failed`,
       description: 'It failed within the last day. One that comes before a job has kept that from running.',
       first: `${log('hook failed')} has its last words`,
@@ -70,6 +78,7 @@ export const jobs: AlertGroup = {
       alert: 'LifeboatNotificationFailed',
       expr: condition('Not told'),
       for: '0s',
+      slowly: true,
       summary: `${cluster}: {{ $labels.target }} was not told`,
       description: 'A notification of the last day was given up or dropped.',
       first: log('notification was not delivered'),

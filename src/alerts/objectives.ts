@@ -1,30 +1,34 @@
 import { recoveryPoint, rpo } from '../metrics/queries.ts'
-import { type AlertGroup, cluster, condition, lasted, log, there } from './alert.ts'
+import { type AlertGroup, cluster, condition, lasted, log, remembered, there } from './alert.ts'
 
-export const missed = 'cluster:lifeboat_recovery_point_missed:bool'
-export const windowLength = 'cluster_repository:lifeboat_recovery_window:seconds'
+const missed = 'cluster:lifeboat_recovery_point_missed:bool'
+/** The means of quarters of an hour; the mean of those is that of the days. */
+const missedMean = 'cluster:lifeboat_recovery_point_missed:mean15m'
 
 /**
  * Recoverability is promised for all but a hundredth of the time. The windows are those of the SRE workbook: the long one
  * says that it matters, the short one that it goes on.
  */
-const burns = (long: string, short: string, factor: number) =>
-  [long, short].map((window) => `avg_over_time(${missed}[${window}]) > ${factor * 0.01}`).join(' and ')
+const burns = (long: string, short: string, factor: number, series = missed) =>
+  [long, short].map((window) => `avg_over_time(${series}[${window}]) > ${factor * 0.01}`).join(' and ')
 
 const place = 'cluster_name, repository'
 const promised = `max by (${place}) (lifeboat_policy_recovery_window_seconds)`
+const windowLength = `(time() - max by (${place}) (lifeboat_recovery_window_start_timestamp_seconds))`
+const windowSamples = 'cluster_repository:lifeboat_recovery_window:15m'
+/** The longest of a week. */
+const longestWindow = 'cluster_repository:lifeboat_recovery_window:week'
 /** Else it is too new to reach back so far. */
-const hadItsTime = `(max_over_time(${windowLength}[7d]) >= on (${place}) ${promised} or (time() - min by (${place}) (lifeboat_backup_oldest_timestamp_seconds{backup_type="full"})) > on (${place}) ${promised})`
+const hadItsTime = `(${remembered(longestWindow)} >= on (${place}) ${promised} or (time() - min by (${place}) (lifeboat_backup_oldest_timestamp_seconds{backup_type="full"})) > on (${place}) ${promised})`
 
 export const objectives: AlertGroup = {
   name: 'lifeboat.objectives',
   about: 'How much would be lost, how long it would take, how far back it goes',
-  recordings: [
-    { record: missed, expr: `(time() - ${recoveryPoint('cluster_name')}) > bool ${rpo}` },
-    {
-      record: windowLength,
-      expr: `time() - max by (${place}) (lifeboat_recovery_window_start_timestamp_seconds)`,
-    },
+  recordings: [{ record: missed, expr: `(time() - ${recoveryPoint('cluster_name')}) > bool ${rpo}` }],
+  memories: [
+    { record: missedMean, expr: `avg_over_time(${missed}[15m])` },
+    { record: windowSamples, expr: windowLength },
+    { record: longestWindow, expr: `max_over_time(${windowSamples}[7d])` },
   ],
   alerts: [
     {
@@ -60,7 +64,7 @@ export const objectives: AlertGroup = {
     },
     {
       alert: 'LifeboatRecoveryPointBurnsSlowly',
-      expr: `${burns('6h', '30m', 6)} or ${burns('3d', '6h', 1)}`,
+      expr: `${burns('6h', '30m', 6)} or ${burns('3d', '6h', 1, missedMean)}`,
       for: '15m',
       summary: `${cluster} misses its recovery point objective now and then`,
       description:

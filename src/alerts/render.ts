@@ -41,21 +41,56 @@ export function ruleOf(one: Alert): Rule {
   }
 }
 
-/** What a recording of the same group holds is read from there. */
-function read(expr: string, recordings: readonly Recording[]): string {
-  return recordings.reduce((text, recording) => text.replaceAll(recording.expr, recording.record), expr)
+/** A group as Prometheus reads it. */
+export interface RuleGroup {
+  readonly name: string
+  /** Default: `evaluation_interval` of Prometheus. */
+  readonly interval?: string
+  readonly rules: readonly Rule[]
 }
 
-function groupOf({ name, recordings = [], alerts }: AlertGroup) {
-  return {
-    name,
-    rules: [...recordings, ...alerts.map((alert) => ruleOf({ ...alert, expr: read(alert.expr, recordings) }))],
-  }
+/** What has to last for so many minutes is looked at every other minute. Less than the five that instant queries look back. */
+const [patience, slowly] = [15, '2m']
+const minutesOf = { s: 1 / 60, m: 1, h: 60, d: 1440 } as const
+
+function isPatient({ for: lasting, slowly: isSlow }: Alert): boolean {
+  if (isSlow) return true
+  const [, count = '', unit = ''] = /^(\d+)([smhd])$/.exec(lasting) ?? []
+  const found = Object.entries(minutesOf).find(([name]) => name === unit)
+  if (found === undefined) throw new Error(`what is ${lasting}?`)
+  return Number(count) * found[1] >= patience
+}
+
+/** What a recording of the same group holds is read from there. */
+function read(expr: string, recordings: readonly Recording[]): string {
+  return recordings.reduce((text, { record, expr: made, instead = { of: made, read: record } }) => {
+    return text.replaceAll(instead.of, instead.read)
+  }, expr)
+}
+
+const plain = ({ record, expr }: Recording): Rule => ({ record, expr })
+
+function groupsOf({ name, recordings = [], memories = [], alerts }: AlertGroup): readonly RuleGroup[] {
+  // A memory that stands for nothing is named by those who read it.
+  const held = [...recordings, ...memories.filter(({ instead }) => instead !== undefined)]
+  const rulesOf = (some: readonly Alert[]) => some.map((alert) => ruleOf({ ...alert, expr: read(alert.expr, held) }))
+  const [soon, later] = [rulesOf(alerts.filter((alert) => !isPatient(alert))), rulesOf(alerts.filter(isPatient))]
+  const isSoon = ({ record }: Recording) => soon.some(({ expr }) => expr.includes(record))
+  const all: readonly RuleGroup[] = [
+    { name, rules: [...recordings.filter(isSoon).map(plain), ...soon] },
+    {
+      name: `${name}.slowly`,
+      interval: slowly,
+      rules: [...recordings.filter((one) => !isSoon(one)).map(plain), ...later],
+    },
+  ]
+  return all.filter(({ rules }) => rules.length > 0)
 }
 
 /** What stands below `groups:` in both files. */
-export function ruleGroups(): readonly { readonly name: string; readonly rules: readonly Rule[] }[] {
-  return groups.map(groupOf)
+export function ruleGroups(): readonly RuleGroup[] {
+  const memories = groups.flatMap((group) => group.memories ?? []).map(plain)
+  return [{ name: 'lifeboat.memory', interval: '15m', rules: memories }, ...groups.flatMap(groupsOf)]
 }
 
 const yamlOf = (content: object) => `#${note}${stringify(content, { lineWidth: 0 })}`

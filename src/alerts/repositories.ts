@@ -1,4 +1,4 @@
-import { type AlertGroup, condition, lasted, log, there } from './alert.ts'
+import { type AlertGroup, condition, copied, lasted, log, there } from './alert.ts'
 
 const place = 'cluster_name, repository'
 const free = 'lifeboat_repository_free_bytes / lifeboat_repository_capacity_bytes'
@@ -6,6 +6,7 @@ const free = 'lifeboat_repository_free_bytes / lifeboat_repository_capacity_byte
 export const repositories: AlertGroup = {
   name: 'lifeboat.repositories',
   about: 'The repositories, what they hold together, and what they cost',
+  memories: [copied('cluster_repository:lifeboat_repository_free_bytes:15m', 'lifeboat_repository_free_bytes', '1d')],
   alerts: [
     {
       alert: 'LifeboatRepositoryDown',

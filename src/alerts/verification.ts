@@ -16,6 +16,7 @@ export const verification: AlertGroup = {
       alert: 'LifeboatVerificationFailed',
       expr: condition('Found bad'),
       for: '0s',
+      slowly: true,
       summary: `${there}: a ${what} was found to be bad`,
       description:
         'It failed its verification at the level {{ $labels.level }}: it would not bring back what was saved. It holds until a later one passes.',

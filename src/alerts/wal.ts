@@ -1,4 +1,4 @@
-import { type Alert, type AlertGroup, cluster, log, there } from './alert.ts'
+import { type Alert, type AlertGroup, cluster, copied, increased, log, there } from './alert.ts'
 
 const place = 'cluster_name, repository'
 const archiver = (state: string) => `max by (cluster_name) (lifeboat_wal_archiver_state{state="${state}"} == 1)`
@@ -99,6 +99,8 @@ const slots: readonly Alert[] = [
 export const wal: AlertGroup = {
   name: 'lifeboat.wal',
   about: 'WAL from the server through the archive to the repositories',
+  recordings: [increased('cluster:lifeboat_wal_stream_holes_total:increase', 'lifeboat_wal_stream_holes_total')],
+  memories: [copied('cluster:lifeboat_wal_archive_free_bytes:15m', 'lifeboat_wal_archive_free_bytes', '6h')],
   alerts: [
     {
       alert: 'LifeboatWalSegmentsMissing',

@@ -16,6 +16,8 @@ const limit = (metric: string) => `max by (cluster_name) (lifeboat_policy_${metr
 /** Of one or two sidecars: for the other side of `and` and `unless`, and for what is aggregated afterwards. */
 const eachPolicy = 'lifeboat_policy_backup_max_age_seconds'
 const eachNewest = 'lifeboat_backup_last_success_timestamp_seconds'
+/** Dumps of other tools. */
+const newestExternal = `${eachNewest}{backup_type="external"}`
 const eachProven = 'lifeboat_backup_proven_timestamp_seconds'
 const eachPoint = 'lifeboat_recovery_point_timestamp_seconds'
 const newest = `max by (${byBackup}) (${eachNewest})`
@@ -154,7 +156,7 @@ export const conditions: readonly ExampleQuery[] = [
     name: 'Rows unusual',
     tells:
       'Databases whose newest backup has the usual size, and unusually few or many rows: the log names the tables.',
-    query: `max by (${byBackup}) (lifeboat_backup_unusual == 1) unless on (${byBackup}) (${small('lifeboat_backup_deviation_ratio')}) unless on (${byBackup}) (${large('lifeboat_backup_deviation_ratio')})`,
+    query: `max by (${byBackup}) (lifeboat_backup_unusual == 1) unless on (${byBackup}) (${small(deviation)}) unless on (${byBackup}) (${large(deviation)})`,
   },
   {
     name: 'Watched dump broken',
@@ -171,7 +173,7 @@ export const conditions: readonly ExampleQuery[] = [
     name: 'Watched database gone',
     tells: 'Databases that had dumps in a watched directory within the last week and have none now.',
     // Of a directory that is not watched any more, or cannot be seen, nothing is gone.
-    query: `max by (${byBackup}) (last_over_time(${eachNewest}{backup_type="external"}[7d]) unless on (cluster_name, repository, database) ${eachNewest}{backup_type="external"} and on (cluster_name, repository) lifeboat_backups{backup_type="external"})`,
+    query: `max by (${byBackup}) (last_over_time(${newestExternal}[7d]) unless on (cluster_name, repository, database) ${newestExternal} and on (cluster_name, repository) lifeboat_backups{backup_type="external"})`,
   },
   {
     name: 'Backup shrank',
@@ -250,6 +252,7 @@ export {
   deviation,
   named,
   newest,
+  newestExternal,
   ofJob,
   own,
   proven,

@@ -140,7 +140,7 @@ export const backupCases: readonly Case[] = [
       })),
     ],
     ...{ gone: 'silent', frozen: 'silent', zero: 'silent', half: 'fires' },
-    beside: { 1: 0.5 },
+    beside: { 0: 1, 1: 0.5 },
     also: {
       small: { outcome: 'silent', lines: { 1: 0.5 } },
       large: { outcome: 'silent', lines: { 1: 2 } },

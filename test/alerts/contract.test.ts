@@ -20,6 +20,8 @@ const levels: Readonly<Record<string, readonly string[]>> = {
   cluster_repository: ['repository'],
   cluster_backup: ['repository', 'backup_type', 'database'],
   cluster_job: ['job'],
+  cluster_hook: ['hook'],
+  cluster_target: ['target'],
 }
 
 /** Metrics of which no rule makes an alert, and why. */

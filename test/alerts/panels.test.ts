@@ -13,7 +13,6 @@ const indirect = new Set([
   'LifeboatExporterDown',
   'LifeboatRecoveryPointBurnsFast',
   'LifeboatRecoveryPointBurnsSlowly',
-  'LifeboatRecoveryWindowTooShort',
 ])
 
 await t.test('every alert leads to a panel that shows what it is about', async (t) => {

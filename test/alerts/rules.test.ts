@@ -6,6 +6,7 @@ import { alerts } from '../../src/alerts/groups.ts'
 import { severities } from '../../src/alerts/names.ts'
 import { ruleGroups } from '../../src/alerts/render.ts'
 import { tryAll } from './promtool.ts'
+import { secondsOf } from './seconds.ts'
 import { expand } from './template.ts'
 import { alertRules, sampleOf, trialOf } from './trials.ts'
 
@@ -27,6 +28,37 @@ await t.test('every alert fires when it should, and only then', async (t) => {
   const trials = alertRules.flatMap((rule) => trialOf(rule) ?? [])
   t.same(new Set(trials.map(({ name }) => name)), new Set(Object.keys(severities)), 'each has tests')
   for (const [name, said] of await tryAll(t.testdir(), trials)) t.equal(said, '', name)
+})
+
+await t.test('what is evaluated seldom is seen all the same', async (t) => {
+  const all = ruleGroups()
+  const recorded = all.flatMap(({ interval = '0s', rules }) =>
+    rules.flatMap((rule) => ('record' in rule ? [{ record: rule.record, seconds: secondsOf(interval) }] : [])),
+  )
+  for (const { name, interval = '0s', rules } of all) {
+    for (const rule of rules) {
+      const about = 'alert' in rule ? rule.alert : rule.record
+      if ('alert' in rule) {
+        // Of an instant query Prometheus looks back for five minutes: at the alert itself, too.
+        t.ok(secondsOf(interval) < 300, `${about}: every ${interval}`)
+        t.ok(rule.for === undefined || 7 * secondsOf(interval) <= secondsOf(rule.for), `${about}: for ${rule.for}`)
+      }
+      for (const { record, seconds } of recorded.filter((one) => one.seconds >= 300)) {
+        const after = rule.expr.split(record).slice(1)
+        // In the group itself it is made just before.
+        const least = name === 'lifeboat.memory' ? seconds : 2 * seconds
+        for (const text of after) {
+          const [, range = '0s'] = /^\[(\w+)\]/.exec(text) ?? []
+          t.ok(secondsOf(range) >= least, `${about} looks at ${record} over ${range}`)
+        }
+      }
+    }
+  }
+  t.same(
+    all.flatMap(({ rules }) => rules.flatMap((rule) => ('alert' in rule ? [rule.alert] : []))).toSorted(),
+    alerts.map(({ alert }) => alert).toSorted(),
+    'each is in one group',
+  )
 })
 
 await t.test('every alert has all that people need', async (t) => {

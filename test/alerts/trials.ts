@@ -12,9 +12,10 @@ const rules = ruleGroups().flatMap((group) => group.rules)
 
 export const alertRules: readonly AlertRule[] = rules.filter((rule) => 'alert' in rule)
 
-/** The recordings that a rule looks at. */
-export function recordingsOf({ expr }: AlertRule): readonly RecordingRule[] {
-  return rules.filter((rule) => 'record' in rule).filter(({ record }) => expr.includes(record))
+/** The recordings that a rule looks at, and those that these are made of, first. */
+export function recordingsOf({ expr }: { readonly expr: string }): readonly RecordingRule[] {
+  const read = rules.filter((rule) => 'record' in rule).filter(({ record }) => expr.includes(record))
+  return [...new Set(read.flatMap((recording) => [...recordingsOf(recording), recording]))]
 }
 
 /** Everything that is tested of an alert; null where nobody has written a test. */
