@@ -74,7 +74,7 @@ export function described<Builder extends Described>(builder: Builder, facts: Pa
  * Points of a line and of a row of states at most. More cannot be told apart where two panels share a screen, and Prometheus
  * reads the less for each.
  */
-const [linePoints, statePoints] = [500, 200]
+const [linePoints, statePoints] = [280, 150]
 
 const latest = () => new common.ReduceDataOptionsBuilder().calcs(['lastNotNull']).values(false).fields('')
 
