@@ -44,11 +44,12 @@ function variables(showsAll: boolean): cog.Builder<dashboard.VariableModel>[] {
     .refresh(dashboard.VariableRefresh.OnTimeRangeChanged)
     .sort(dashboard.VariableSort.AlphabeticalAsc)
     .multi(true)
-  // Where there is `All`, Grafana begins with it.
+  // Where there is `All`, Grafana begins with it. It is `.*`, all of which have the label: for `.+` Prometheus would go
+  // through its values in each selector, a quarter of the time of large queries.
   if (showsAll)
     clusters
       .includeAll(true)
-      .allValue('.+')
+      .allValue('.*')
       .current({ selected: true, text: ['All'], value: ['$__all'] })
   return [new dashboard.DatasourceVariableBuilder('datasource').label('Data source').type('prometheus'), clusters]
 }

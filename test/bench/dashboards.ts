@@ -41,7 +41,7 @@ interface Variable {
 /** The clusters that a dashboard chooses at first: all, or one. */
 function chosenOf({ dashboard }: Question): string {
   const { list } = dashboard.templating as { list: readonly Variable[] }
-  return list.find(({ name }) => name === 'cluster_name')?.includeAll === true ? '.+' : 'cluster-0'
+  return list.find(({ name }) => name === 'cluster_name')?.includeAll === true ? '.*' : 'cluster-0'
 }
 
 /** Milliseconds of a query as its dashboard asks it, the best of a few rounds. */

@@ -38,12 +38,12 @@ const shootings: readonly Shooting[] = [
   {
     stories: healthy,
     alerts: [watchdog],
-    pictures: [of('overview', '.+'), ...['backups', 'wal', 'verification', 'sidecar'].map((name) => of(name, 'shop'))],
+    pictures: [of('overview', '.*'), ...['backups', 'wal', 'verification', 'sidecar'].map((name) => of(name, 'shop'))],
   },
   {
     stories: failed,
     alerts: failedAlerts,
-    pictures: [of('overview', '.+', wide, '-failed'), of('overview', '.+', phone, '-phone')],
+    pictures: [of('overview', '.*', wide, '-failed'), of('overview', '.*', phone, '-phone')],
   },
 ]
 

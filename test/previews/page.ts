@@ -80,7 +80,7 @@ function titleOf({ dashboard, clusters, now }: Look): string {
   const links = ['Overview', 'Backups', 'WAL and recovery point', 'Verification', 'Sidecar and jobs']
   const hours = spanOf({ dashboard } as Look) / 3_600
   const moment = new Date(now * 1_000).toISOString().slice(0, 16).replace('T', ' ')
-  return `<header><b>${escaped(dashboard.title)}</b><span><i>Data source</i> Prometheus</span><span><i>Cluster</i> ${escaped(clusters === '.+' ? 'All' : clusters)}</span><span class="right"><i>Last ${hours > 48 ? `${hours / 24} days` : `${hours} hours`}, until</i> ${moment} UTC</span><span>↗ ${links.length} dashboards</span></header>`
+  return `<header><b>${escaped(dashboard.title)}</b><span><i>Data source</i> Prometheus</span><span><i>Cluster</i> ${escaped(clusters === '.*' ? 'All' : clusters)}</span><span class="right"><i>Last ${hours > 48 ? `${hours / 24} days` : `${hours} hours`}, until</i> ${moment} UTC</span><span>↗ ${links.length} dashboards</span></header>`
 }
 
 /** The dashboard as a page. A kind of panel that nobody can draw throws. */
