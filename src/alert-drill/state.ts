@@ -16,6 +16,9 @@ export interface Echo {
   readonly receiver: string
 }
 
+/** Whoever may send alerts back must not fill the state file with names. */
+const mostReceivers = 20
+
 const facts = {
   current: 'alert-drill current',
   shown: 'alert-drill shown',
@@ -80,7 +83,7 @@ export class DrillState {
   hear(echo: Echo): boolean {
     if (this.#current()?.drill !== echo.drill) return false
     const before = this.echoes(echo.drill)
-    if (!before.includes(echo.receiver))
+    if (!before.includes(echo.receiver) && before.length < mostReceivers)
       this.#keep(facts.echo, { drill: echo.drill, receivers: [...before, echo.receiver] })
     return true
   }

@@ -40,6 +40,8 @@ t.test('processes of one state file tell each other', async (t) => {
   t.ok(other.state.hear({ drill, receiver: 'on-call' }), 'once more')
   t.ok(other.state.hear({ drill, receiver: 'chat' }))
   t.same(one.state.echoes(drill), ['on-call', 'chat'])
+  for (let number = 0; number < 30; number += 1) other.state.hear({ drill, receiver: `made up ${number}` })
+  t.equal(one.state.echoes(drill).length, 20, 'names that somebody makes up have an end')
   one.state.noteProven(clock.now())
   t.same(other.state.lastProvenAt(), clock.now(), 'it outlives the process')
 
