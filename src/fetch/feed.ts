@@ -15,10 +15,13 @@ export interface FeedOptions extends FetchOptions {
   readonly owner: SpoolOwner | null
   /** The segment that it will ask for first: it and those after it are fetched while the server starts. */
   readonly first: string
-  /** The last one that it needs, as far as anybody knows: none after it is fetched before it is asked for. */
+  /** The one with the last record that it needs, as far as anybody knows. */
   readonly last: string
+  readonly segmentBytes: number
 }
 
+/** PostgreSQL 15 and newer look so far beyond the last one at least where they are nearly empty (`recovery_prefetch`). */
+const beyond = 2
 const [ahead, maxBytes, parallel] = [16, 512 * 2 ** 20, 2]
 
 /**
@@ -52,11 +55,16 @@ export async function feedRecovery(options: FeedOptions): Promise<() => Promise<
   const fetch = { ...options, signal }
   const segments = new UpcomingSegments({ ...fetch, asking: fetch })
   const upcoming = {
-    from: async (segment: string, count: number) =>
-      (await segments.from(segment, count)).filter(({ name }) => name.slice(8) <= options.last.slice(8)),
+    from: async (segment: string, count: number) => {
+      const found = await segments.from(segment, count)
+      const needed = found.filter(({ name }) => name.slice(8) <= options.last.slice(8))
+      return found.slice(0, needed.length + beyond)
+    },
   }
   const writers = new SegmentWriters(parallel)
-  const running = new Prefetcher({ spool, upcoming, fetch, ahead, maxBytes, parallel, writers, dataDirectory })
+  const { last, segmentBytes } = options
+  const how = { ahead, maxBytes, parallel, writers, dataDirectory, last, segmentBytes }
+  const running = new Prefetcher({ spool, upcoming, fetch, ...how })
     .run()
     .catch(() => {}) // without one, the script asks file by file, and says what is wrong
     .then(() => writers.close())

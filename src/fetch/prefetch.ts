@@ -26,6 +26,10 @@ export interface PrefetchOptions {
   readonly dataDirectory: string
   /** The segment that the recovery is going to begin with, where that is known: nobody has to ask for it. */
   readonly first?: string | null
+  /** The segment with the last record that the recovery needs, where that is known; else it is the last one that there is. */
+  readonly last?: string
+  /** How large one is; left out: that turns out with the first. */
+  readonly segmentBytes?: number
 }
 
 /** Nobody has asked for anything for so long: the recovery is over, or long in one segment; the script starts another one. */
@@ -64,7 +68,10 @@ export class Prefetcher {
   readonly #inFlight = new Map<string, Promise<void>>()
   /** When a repository failed last, by the monotonic clock: the others are asked first for a while. */
   readonly #failedAt = new Map<Repository, number>()
-  #segmentBytes = 0
+  #segmentBytes: number
+  /** Read once more at the end, as soon as it is known; and whether it has been begun with. */
+  #last: Upcoming | null = null
+  #isAtEnd = false
   /** There may be something to do. */
   #isStale = false
   #recovering = false
@@ -74,6 +81,7 @@ export class Prefetcher {
   constructor(options: PrefetchOptions) {
     this.#options = options
     this.#clock = options.fetch.clock
+    this.#segmentBytes = options.segmentBytes ?? 0
   }
 
   /** Fails with `interrupted` when the signal aborts. */
@@ -147,10 +155,7 @@ export class Prefetcher {
     }
     const following = this.#upcoming.filter(({ name }) => name !== wanted.name).slice(0, ahead)
     const first = this.#upcoming.find(({ name }) => name === wanted.name)
-    // The last one is read once more at the end, when PostgreSQL has learnt that it is the last.
-    const isLast = following.length === 0 && first !== undefined && !wanted.urgent
-    if (isLast && fresh) this.#done.delete(wanted.name)
-    const window = isLast ? [first] : following
+    const window = [...following, ...this.#again(wanted, first, { fresh, following })]
     const kept = new Set([wanted.name, ...window.map(({ name }) => name)])
     const there = await spool.segments()
     const isOver = first === undefined && window.length === 0
@@ -171,6 +176,29 @@ export class Prefetcher {
       this.#start(one.name, this.#fetch(one))
       held += 1
     }
+  }
+
+  /**
+   * The segment of the last record is read once more at the end, when PostgreSQL has learnt that it is the last. Where those
+   * that follow are nearly empty, it has read ahead into them before (`recovery_prefetch`).
+   */
+  #again(
+    { name, urgent }: WantedFile,
+    first: Upcoming | undefined,
+    { fresh, following }: { readonly fresh: boolean; readonly following: readonly Upcoming[] },
+  ): readonly Upcoming[] {
+    const { last } = this.#options
+    if (last === undefined) {
+      const isLast = following.length === 0 && first !== undefined && !urgent
+      if (isLast && fresh) this.#done.delete(name)
+      return isLast ? [first] : []
+    }
+    this.#last ??= this.#upcoming.find((one) => one.name === last) ?? null
+    const isPast = isAtOrAfter(name, last) && !(urgent && name === last)
+    if (this.#last === null || !isPast) return []
+    if (!this.#isAtEnd) this.#done.delete(last)
+    this.#isAtEnd = true
+    return [this.#last]
   }
 
   #start(name: string, work: Promise<void>): void {

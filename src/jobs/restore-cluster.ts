@@ -10,7 +10,13 @@ import { feedRecovery } from '../fetch/feed.ts'
 import { materialize } from '../physical/materialize.ts'
 import { removeMarks } from '../physical/places.ts'
 import { type Recovered, recover } from '../physical/recover.ts'
-import { forgetTarget, type RecoveryFiles, spoolFolder, writeRecoveryFiles } from '../physical/recovery-files.ts'
+import {
+  forgetTarget,
+  type RecoveryFiles,
+  removeSpools,
+  spoolFolder,
+  writeRecoveryFiles,
+} from '../physical/recovery-files.ts'
 import { clearLeftovers, endLeftovers, markRecovery, unpackFolder } from '../physical/restore-mark.ts'
 import { programPath } from '../postgres/installations.ts'
 import type { BackupUse } from '../repository/repository.ts'
@@ -79,22 +85,22 @@ class ClusterRestore {
       if (left !== null) await clearLeftovers(to, left)
       await this.#makeFiles()
     }
-    const socketDirectory = await this.#socketDirectory()
-    const files = await this.#writeRecovery(socketDirectory)
-    if (!this.#wish.start) {
-      const { owner, plan, manifest } = this.#prepared
-      const segment = segmentName(
-        plan.timeline,
-        segmentAt(plan.from.lsn, manifest.physical?.segmentSize ?? 0),
-        manifest.physical?.segmentSize ?? 0,
-      )
-      this.#warnings.push(
-        ...(await tryFetching(files, { dataDirectory: to, owner, segment, signal: this.#context.signal })),
-      )
-      return this.#finish(null, files)
-    }
-    const recovered = await this.#recover(files, socketDirectory).catch(async (error: unknown) => {
-      throw withNextStep(error, to)
+    await removeSpools(to)
+    await (this.#wish.start ? this.#start() : this.#leave())
+  }
+
+  async #leave(): Promise<void> {
+    const { plan, manifest, owner } = this.#prepared
+    const files = await this.#writeRecovery(await this.#socketDirectory())
+    const segment = firstSegment(plan, manifest)
+    const how = { dataDirectory: this.#wish.to, owner, segment, signal: this.#context.signal }
+    this.#warnings.push(...(await tryFetching(files, how)))
+    await this.#finish(null, files)
+  }
+
+  async #start(): Promise<void> {
+    const { recovered, files } = await this.#recover().catch(async (error: unknown) => {
+      throw withNextStep(error, this.#wish.to)
     })
     await this.#finish(recovered, files)
   }
@@ -144,7 +150,7 @@ class ClusterRestore {
       repositories: asked.map(({ reading }) => reading),
       identityFile: config.encryption.identityFile,
       action: this.#wish.action,
-      segmentSize: manifest.physical?.segmentSize ?? 0,
+      segmentSize: sizeOf(manifest),
       missingIsEnd: this.#missingIsEnd(),
     })
   }
@@ -155,30 +161,19 @@ class ClusterRestore {
     return this.#wish.missingIsEnd || (stop.kind === 'time' && stop.mayEnd) || stop.kind === 'lsn'
   }
 
-  async #recover({ folder, restoreCommand }: RecoveryFiles, socketDirectory: string): Promise<Recovered> {
+  async #recover(): Promise<{ recovered: Recovered; files: RecoveryFiles }> {
     const { to, action } = this.#wish
-    const { plan, installation, owner, manifest, sources } = this.#prepared
+    const { plan, installation, owner } = this.#prepared
     const { signal } = this.#context
     const { clock, config } = this.#options
-    const segmentSize = manifest.physical?.segmentSize ?? 0
-    const stopFeeding = await feedRecovery({
-      ...{
-        dataDirectory: to,
-        spool: join(to, spoolFolder(this.#context.runId)),
-        owner,
-        clock,
-        signal,
-        patienceMs: feedPatienceMs,
-      },
-      ...{ repositories: sources, systemIdentifier: manifest.systemIdentifier, hashes: [] },
-      missingIsEnd: this.#missingIsEnd(),
-      first: segmentName(plan.from.timeline, segmentAt(plan.from.lsn, segmentSize), segmentSize),
-      last: segmentName(plan.timeline, segmentBefore(plan.to.lsn, segmentSize), segmentSize),
-    })
+    const socketDirectory = await this.#socketDirectory()
+    const stopFeeding = await this.#feed()
     const [from, total] = [plan.from.lsn, Number(plan.to.lsn - plan.from.lsn)]
     try {
+      const files = await this.#writeRecovery(socketDirectory)
+      const { folder, restoreCommand, control } = files
       const recovered = await recover({
-        ...{ installation, restoreCommand, action, socketDirectory, signal, clock },
+        ...{ installation, control, restoreCommand, action, socketDirectory, signal, clock },
         dataDirectory: to,
         timeline: plan.timeline,
         stop: plan.stop,
@@ -196,10 +191,28 @@ class ClusterRestore {
       })
       if (recovered.newTimeline === null) await this.#needNoMore(folder)
       else await markHistory(to, recovered.newTimeline, owner)
-      return recovered
+      return { recovered, files }
     } finally {
       await stopFeeding()
     }
+  }
+
+  /** The first segments are fetched while the server is made ready and starts. */
+  async #feed(): Promise<() => Promise<void>> {
+    const { to } = this.#wish
+    const { plan, owner, manifest, sources } = this.#prepared
+    const { clock } = this.#options
+    const { signal, runId } = this.#context
+    return feedRecovery({
+      ...{ owner, clock, signal, patienceMs: feedPatienceMs },
+      dataDirectory: to,
+      spool: join(to, spoolFolder(runId)),
+      ...{ repositories: sources, systemIdentifier: manifest.systemIdentifier, hashes: [] },
+      missingIsEnd: this.#missingIsEnd(),
+      first: firstSegment(plan, manifest),
+      last: segmentName(plan.timeline, segmentBefore(plan.to.lsn, sizeOf(manifest)), sizeOf(manifest)),
+      segmentBytes: sizeOf(manifest),
+    })
   }
 
   /** A server that waits goes on without us, and without a repository. */
@@ -268,6 +281,15 @@ class ClusterRestore {
   async #socketDirectory(): Promise<string> {
     return socketDirectoryOf(join(this.#wish.to, 'lifeboat-restore')) ?? mkdtemp(join(tmpdir(), 'lifeboat-'))
   }
+}
+
+function sizeOf({ physical }: PreparedRestore['manifest']): number {
+  return physical?.segmentSize ?? 0
+}
+
+function firstSegment({ from }: PreparedRestore['plan'], manifest: PreparedRestore['manifest']): string {
+  const size = sizeOf(manifest)
+  return segmentName(from.timeline, segmentAt(from.lsn, size), size)
 }
 
 /** As `lifeboat wal fetch` has it. */

@@ -231,18 +231,18 @@ class Materialization {
 
   /**
    * The disk would have nothing to do while files are unpacked into memory and compared there: each of some seconds is
-   * written through meanwhile, for a fifth of the time at most, as others want the disk too. Members of a chain go again.
+   * written through meanwhile, for half of the time at most, as others want the disk too. Members of a chain go again.
    */
   async #writeMeanwhile(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
     const { chain, durable, signal } = this.#options
     if (chain.length > 1 || durable === 'never') return work(signal)
     const over = new AbortController()
     const writing = async (signal: AbortSignal) => {
-      let pauseMs = 200
+      let pauseMs = shortestPauseMs
       while (!(await this.#isOver(pauseMs, AbortSignal.any([signal, over.signal])))) {
         const began = this.#clock.monotonic()
         await this.#sync(signal)
-        pauseMs = Math.max(pauseMs, 4 * (this.#clock.monotonic() - began))
+        pauseMs = Math.max(shortestPauseMs, this.#clock.monotonic() - began)
       }
       await this.#sync(signal)
     }
@@ -287,6 +287,8 @@ class Materialization {
     this.#options.onProgress(this.#doneBytes, this.#totalBytes, message)
   }
 }
+
+const shortestPauseMs = 100
 
 /** The archives of a backup, and where each is unpacked. */
 function archivesOf({ manifest, dataDirectory, tablespaces }: UnpackedMember): readonly (readonly [string, string])[] {

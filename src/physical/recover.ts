@@ -15,6 +15,8 @@ import { isWholeUpTo, recordEnd } from './replay-end.ts'
 
 export interface RecoverOptions {
   readonly dataDirectory: string
+  /** Left out: it is read. */
+  readonly control?: ControlData
   readonly installation: Installation
   /** As `restore_command` of postgresql.conf, before quoting. */
   readonly restoreCommand: string
@@ -77,7 +79,7 @@ export async function recover(options: RecoverOptions): Promise<Recovered> {
     throw new LifeboatError('usage-invalid', `the end of the WAL is no place at which a server can ${action}`, {
       hint: 'name a moment or a place in the WAL',
     })
-  const control = await readControlData(installation, dataDirectory, osUser)
+  const control = options.control ?? (await readControlData(installation, dataDirectory, osUser))
   const first = await attempt(options, control, stop)
   if (first.outcome !== null) return first.outcome
   // All the WAL was replayed and the target was not in it. Where it is known that nothing is missing before the target,

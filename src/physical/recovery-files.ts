@@ -6,7 +6,7 @@ import { commandWord, shellWord } from '../domain/shell-word.ts'
 import { segmentBefore, segmentName } from '../domain/wal.ts'
 import { bootId, spoolName } from '../fetch/spool.ts'
 import { programsDirectory, restoreProgram } from '../postgres/archiving.ts'
-import { readControlData } from '../postgres/control-data.ts'
+import { type ControlData, readControlData } from '../postgres/control-data.ts'
 import type { Installation } from '../postgres/installations.ts'
 import type { OsUser } from '../postgres/programs.ts'
 import { closeTablespaces } from './closed-tablespaces.ts'
@@ -66,6 +66,7 @@ export interface RecoveryFiles {
   readonly config: string
   /** Settings with which a server recovers by itself, as one starts it by hand. */
   readonly configFile: string
+  readonly control: ControlData
 }
 
 /**
@@ -86,7 +87,6 @@ export async function writeRecoveryFiles(options: RecoveryFilesOptions): Promise
   // What was meant for who restores (a profiler, a module to load) is not for the server's user, who may not even read it.
   const lifeboat = await write(join(folder, 'lifeboat'), `#!/bin/sh\nunset NODE_OPTIONS\nexec ${words} "$@"\n`, 0o700)
   await rm(join(folder, reachedFile), { force: true })
-  await removeSpools(dataDirectory)
   await write(join(folder, afterTarget), afterTargetScript, 0o700)
   const encryption = options.identityFile === null ? {} : { encryption: { identityFile: options.identityFile } }
   const settingsOfFetch = JSON.stringify({ cluster, repositories, ...encryption }, null, 2)
@@ -111,7 +111,7 @@ export async function writeRecoveryFiles(options: RecoveryFilesOptions): Promise
     join(folder, 'postgresql.conf'),
     `# A server that recovers, and can be reached through its socket alone.\n${lines.map(([name, value]) => settingLine(name, value)).join('')}`,
   )
-  return { folder, restoreCommand, lifeboat, config, configFile }
+  return { folder, restoreCommand, lifeboat, config, configFile, control }
 }
 
 const settingsFile = 'postgresql.auto.conf'
@@ -135,7 +135,7 @@ export async function forgetTarget(dataDirectory: string, owner: OsUser | null):
 }
 
 /** What was ready for former runs. */
-async function removeSpools(dataDirectory: string): Promise<void> {
+export async function removeSpools(dataDirectory: string): Promise<void> {
   const folder = join(dataDirectory, 'pg_wal')
   for (const name of await readdir(folder).catch(() => []))
     if (name.startsWith(spoolPrefix)) await rm(join(folder, name), { recursive: true, force: true, maxRetries: 20 })

@@ -28,21 +28,17 @@ export async function findInstallations(
   binDir: string | null,
   path = process.env.PATH ?? '',
 ): Promise<readonly Installation[]> {
-  if (binDir !== null && (await inspect(binDir)) === null) throw nothingIn(binDir)
   const candidates = [
     ...(binDir === null ? [] : [binDir, ...(await siblings(dirname(dirname(binDir))))]),
     ...path.split(':').filter((directory) => directory.startsWith('/')),
     ...(await Promise.all(parents.map(siblings))).flat(),
     ...singles,
   ]
-  const found = new Map<string, Installation>()
-  for (const candidate of candidates) {
-    const directory = await realpath(candidate).catch(() => null)
-    if (directory === null || found.has(directory)) continue
-    const installation = await inspect(directory)
-    if (installation !== null) found.set(directory, installation)
-  }
-  return [...found.values()]
+  const directories = await Promise.all(candidates.map((candidate) => realpath(candidate).catch(() => null)))
+  const distinct = [...new Set(directories)].filter((one) => one !== null)
+  const installations = (await Promise.all(distinct.map(inspect))).filter((one) => one !== null)
+  if (binDir !== null && !installations.some(({ directory }) => directory === directories[0])) throw nothingIn(binDir)
+  return installations
 }
 
 function nothingIn(binDir: string): LifeboatError {

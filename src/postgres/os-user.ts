@@ -11,9 +11,10 @@ import { type OsUser, runProgram } from './programs.ts'
  */
 export async function serverOsUser(name: string): Promise<OsUser | null> {
   if (userInfo().uid !== 0) return null
-  const id = async (flag: string) => Number((await runProgram({ program: 'id', args: [flag, '--', name] })).stdout)
   try {
-    return { name, uid: await id('-u'), gid: await id('-g') }
+    const { stdout } = await runProgram({ program: 'id', args: ['--', name] })
+    const [, uid, gid] = /^uid=(\d+).*? gid=(\d+)/.exec(stdout) ?? []
+    return { name, uid: Number(uid), gid: Number(gid) }
   } catch (cause) {
     throw new LifeboatError(
       'program-missing',

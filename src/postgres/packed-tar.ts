@@ -105,9 +105,14 @@ export function tee(paths: readonly string[], env: Readonly<Record<string, strin
 
 type Surroundings = Pick<ProgramOptions, 'env'> & { readonly signal: AbortSignal }
 
-/** Of a file or FIFO, by the program that is fastest here. */
-export async function sha256Of({ program, args }: Hasher, path: string, surroundings: Surroundings): Promise<string> {
-  const { stdout } = await runProgram({ program, args: [...args, path], ...surroundings })
+/** Of a file or FIFO, or of an open file from where it stands; by the program that is fastest here. */
+export async function sha256Of(
+  { program, args }: Hasher,
+  file: string | number,
+  surroundings: Surroundings,
+): Promise<string> {
+  const input = typeof file === 'number' ? { args, stdin: file } : { args: [...args, file] }
+  const { stdout } = await runProgram({ program, ...input, ...surroundings })
   const [hash] = /[0-9a-f]{64}/.exec(stdout) ?? []
   if (hash === undefined) throw new LifeboatError('program-failed', `${program} printed no SHA-256`)
   return hash

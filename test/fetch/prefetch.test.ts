@@ -38,6 +38,7 @@ async function prefetching(
     base = '',
     state = 0,
     first = null as string | null,
+    last = null as string | null,
   } = {},
 ) {
   const parent = base === '' ? await scratchDirectory(t) : base
@@ -54,7 +55,7 @@ async function prefetching(
   const running = new Prefetcher({
     ...{ spool, upcoming, ahead, dataDirectory, first },
     fetch: { ...asking, repositories, systemIdentifier: system, hashes, missingIsEnd: false },
-    ...{ maxBytes: mebibytes * mebibyte, parallel: 2 },
+    ...{ maxBytes: mebibytes * mebibyte, parallel: 2, ...(last === null ? {} : { last }) },
   }).run()
   running.catch(() => {})
   t.teardown(async () => {
@@ -141,6 +142,25 @@ t.test('the last segment is there once more when PostgreSQL has learnt that it i
   await want(segment(3))
   await missed(segment(3), ' 44')
   t.ok(await isThere(), 'also after the look for what is nowhere')
+})
+
+t.test('so is the last one that is needed, of which PostgreSQL has read ahead', async (t) => {
+  const place = await walRepository(t)
+  for (const number of [1, 2, 3, 4]) await place.store(segment(number))
+  const { want, take, spooled } = await prefetching(t, [place], { last: segment(2) })
+  await want(segment(1))
+  await take(segment(1))
+  for (const number of [2, 3]) {
+    await take(segment(number))
+    await want(segment(number), false)
+  }
+  await until(async () => String(await spooled()) === String([segment(2), segment(4)]))
+  await take(segment(2))
+  await want(segment(2), false)
+  await take(segment(4))
+  await want(segment(4), false)
+  await delay(300)
+  t.same(await spooled(), [], 'and not for a third time')
 })
 
 t.test('each request is seen once, also one that is just being written', async (t) => {
