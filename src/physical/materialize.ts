@@ -244,7 +244,6 @@ class Materialization {
         await this.#sync(signal)
         pauseMs = Math.max(shortestPauseMs, this.#clock.monotonic() - began)
       }
-      await this.#sync(signal)
     }
     const working = (signal: AbortSignal) => work(signal).finally(() => over.abort())
     await inParallel([working, writing], { limit: 2, signal })
