@@ -10,7 +10,7 @@ import {
 } from '../../src/metrics/queries.ts'
 import { assemble, uids } from './frame.ts'
 import { colours, yesNo } from './looks.ts'
-import { seriesPanel, statPanel } from './panels.ts'
+import { coarsePoints, seriesPanel, statPanel } from './panels.ts'
 import { age, condition, known, moment, problems, since, unknown } from './promql.ts'
 import { type Column, tablePanel } from './tables.ts'
 
@@ -198,6 +198,7 @@ export const overview = assemble({
             'Age of the moment to which the best repository can be restored; the WAL dashboard has each. It grows too while the sidecar cannot see. Above the line the recovery point objective is missed.',
           unit: 's',
           width: 24,
+          points: coarsePoints,
           targets: [
             { query: age(recoveryPoint('cluster_name')), legend: '{{cluster_name}}' },
             { query: rpo, legend: '{{cluster_name}} limit' },

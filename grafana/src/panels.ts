@@ -75,6 +75,8 @@ export function described<Builder extends Described>(builder: Builder, facts: Pa
  * reads the less for each.
  */
 const [linePoints, statePoints] = [280, 150]
+/** The same for lines of all clusters at once, where another dashboard has those of each. */
+export const coarsePoints = 160
 
 const latest = () => new common.ReduceDataOptionsBuilder().calcs(['lastNotNull']).values(false).fields('')
 
@@ -115,13 +117,13 @@ export function statPanel(facts: StatFacts): stat.PanelBuilder {
  * every panel: the legend is for the others.
  */
 export function seriesPanel(
-  facts: PanelFacts & { readonly targets: readonly Target[]; readonly isStacked?: boolean },
+  facts: PanelFacts & { readonly targets: readonly Target[]; readonly isStacked?: boolean; readonly points?: number },
 ): timeseries.PanelBuilder {
   const panel = described(new timeseries.PanelBuilder(), facts, 8)
     .colorScheme(new dashboard.FieldColorBuilder().mode(dashboard.FieldColorModeId.PaletteClassic))
     .thresholds(limits('plain'))
     .min(0)
-    .maxDataPoints(linePoints)
+    .maxDataPoints(facts.points ?? linePoints)
     .fillOpacity(facts.isStacked === true ? 30 : 0)
     .lineWidth(2)
     // A gap is a gap: nothing was known then.

@@ -54,18 +54,22 @@ export const moment = (seconds: string): string => `(${seconds}) * 1000`
 /** Conditions whose alerts wake somebody. */
 const critical = new Set(alerts.filter(({ alert }) => severities[alert] === 'critical').map(({ expr }) => expr))
 
+/** How far a query looks back, as PromQL has it; `now` for not at all. */
+const reachOf = (query: string): string => /\[(\w+)\]/.exec(query)?.[1] ?? 'now'
+
 /**
- * Every condition that holds, as one vector: which (`problem`), of which cluster, and of what in it (`where`). Those whose
- * alert is critical, a cluster that was never heard of among them, or all others: two queries, for they are large.
+ * Every condition that holds: which (`problem`), of which cluster, and of what in it (`where`). Those whose alert is critical,
+ * a cluster that was never heard of among them, or all others. In several queries, by how far they look back: Prometheus looks
+ * for each series of a query as far back as any part of it does.
  */
-export function problems(kind: 'critical' | 'other'): string {
-  const named = (query: string, name: string) => `label_replace(${query}, "problem", "${name}", "", "")`
-  const all = conditions
-    .filter(({ query }) => critical.has(query) === (kind === 'critical'))
-    .map(({ query, name }) => named(query, name))
-  if (kind === 'critical')
-    all.push(named('absent(last_over_time(lifeboat_policy_rpo_seconds[1d]))', 'No data: is a sidecar scraped?'))
-  const where = ['repository', 'backup_type', 'database', 'level', 'job', 'collector', 'state', 'hook', 'target']
-  const places = where.map((label) => `"${label}"`).join(', ')
-  return `group by (problem, cluster_name, where) (label_join(${all.join(' or ')}, "where", " ", ${places}))`
+export function problems(kind: 'critical' | 'other'): string[] {
+  const all = conditions.filter(({ query }) => critical.has(query) === (kind === 'critical'))
+  const silence = 'absent(last_over_time(lifeboat_policy_rpo_seconds[1d]))'
+  if (kind === 'critical') all.push({ name: 'No data: is a sidecar scraped?', tells: '', query: silence })
+  const places = ['repository', 'backup_type', 'database', 'level', 'job', 'collector', 'state', 'hook', 'target']
+  const labels = places.map((label) => `"${label}"`).join(', ')
+  return [...Map.groupBy(all, ({ query }) => reachOf(query)).values()].map((some) => {
+    const named = some.map(({ query, name }) => `label_replace(${query}, "problem", "${name}", "", "")`)
+    return `group by (problem, cluster_name, where) (label_join(${named.join(' or ')}, "where", " ", ${labels}))`
+  })
 }

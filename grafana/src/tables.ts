@@ -8,7 +8,8 @@ import { described, letterOf, limits, type PanelFacts, target } from './panels.t
 /** A column of numbers. */
 export interface Column {
   readonly title: string
-  readonly query: string
+  /** Several where one would be too slow: together they fill the column, each in rows of its own. */
+  readonly query: string | readonly string[]
   readonly unit: string
   /** Judged cells are coloured. */
   readonly judgement?: Judgement
@@ -28,10 +29,29 @@ export interface TableFacts extends PanelFacts {
   readonly isRanked?: boolean
 }
 
-/** The field that a query fills: with one query alone its letter is not in the name. */
-function fieldOf(columns: readonly Column[], index: number): string {
-  return columns.length === 1 ? 'Value' : `Value #${letterOf(index)}`
+/** The field of a column, and those that its queries fill: with one query alone its letter is not in the name. */
+interface Filled {
+  readonly field: string
+  readonly parts: readonly string[]
 }
+
+const queriesOf = ({ query }: Column): readonly string[] => (typeof query === 'string' ? [query] : query)
+
+function filled(columns: readonly Column[]): readonly Filled[] {
+  const count = columns.flatMap(queriesOf).length
+  let index = 0
+  return columns.map((column) => {
+    const parts = queriesOf(column).map(() => (count === 1 ? 'Value' : `Value #${letterOf(index++)}`))
+    const [field = ''] = parts
+    return { field: parts.length === 1 ? field : `Value of ${column.title}`, parts }
+  })
+}
+
+/** Makes one column of what several queries have filled. It is theirs that is not null. */
+const joined = ({ field, parts }: Filled): dashboard.DataTransformerConfig => ({
+  id: 'calculateField',
+  options: { mode: 'reduceRow', reduce: { reducer: 'max', include: parts }, alias: field, replaceFields: false },
+})
 
 function override({ title, unit, judgement = 'plain', words = {}, absent = 'unknown', decimals }: Column) {
   const isColoured = judgement !== 'plain' || Object.keys(words).length > 0
@@ -50,34 +70,36 @@ function override({ title, unit, judgement = 'plain', words = {}, absent = 'unkn
   return { title, properties }
 }
 
-/** A row for each combination of the labels, a column for each query. */
+/** A row for each combination of the labels, and the columns. */
 export function tablePanel(facts: TableFacts): table.PanelBuilder {
   const { columns, rows } = facts
   const labels = Object.keys(rows)
-  const fields = columns.map((_, index) => fieldOf(columns, index))
+  const all = filled(columns)
+  const fields = all.map(({ field }) => field)
   const order = facts.isRanked === true ? [...fields, ...labels] : [...labels, ...fields]
-  const renamed = {
-    ...rows,
-    ...Object.fromEntries(columns.map(({ title }, index) => [fieldOf(columns, index), title])),
-  }
+  const renamed = { ...rows, ...Object.fromEntries(columns.map(({ title }, index) => [fields[index], title])) }
+  const several = all.filter(({ parts }) => parts.length > 1)
   const panel = described(new table.PanelBuilder(), facts, 9)
     .thresholds(limits('plain'))
     .minWidth(90)
     .cellHeight(common.TableCellHeight.Sm)
     .showHeader(true)
     .targets(
-      columns.map(({ query }, index) => target({ query, legend: '' }, index).instant().format(PromQueryFormat.Table)),
+      columns
+        .flatMap(queriesOf)
+        .map((query, index) => target({ query, legend: '' }, index).instant().format(PromQueryFormat.Table)),
     )
     .withTransformation({ id: 'merge', options: {} })
-    .withTransformation({
-      id: 'organize',
-      options: {
-        excludeByName: { Time: true },
-        includeByName: {},
-        indexByName: Object.fromEntries(order.map((name, index) => [name, index])),
-        renameByName: renamed,
-      },
-    })
+  for (const column of several) panel.withTransformation(joined(column))
+  panel.withTransformation({
+    id: 'organize',
+    options: {
+      excludeByName: Object.fromEntries(['Time', ...several.flatMap(({ parts }) => parts)].map((name) => [name, true])),
+      includeByName: {},
+      indexByName: Object.fromEntries(order.map((name, index) => [name, index])),
+      renameByName: renamed,
+    },
+  })
   for (const { title, properties } of columns.map(override)) panel.overrideByName(title, properties)
   const [ranking] = columns
   if (facts.isRanked === true && ranking !== undefined)

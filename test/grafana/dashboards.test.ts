@@ -151,6 +151,11 @@ await t.test('the table of problems has every condition', async (t) => {
   const table = questions.filter(({ name }) => name.startsWith('overview: What is wrong'))
   for (const { name } of conditions)
     t.equal(table.filter(({ target }) => target.expr.includes(`"problem", "${name}"`)).length, 1, name)
+  // Prometheus looks for all that a query asks for as far back as any part of it does.
+  for (const { name, target } of table) {
+    const ranges = [...target.expr.matchAll(/\w\{[^}]*\}(\[\w+\])?/g)].map(([, range]) => range)
+    if (ranges.some((range) => range !== undefined)) t.ok(ranges.length <= 3, `${name}: little is asked of the past`)
+  }
 })
 
 await t.test('files for provisioning', async (t) => {

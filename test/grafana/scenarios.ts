@@ -247,6 +247,8 @@ export interface Scenario {
   readonly failures: number
   /** The sidecar was last scraped so many seconds ago. */
   readonly silentSeconds: number
+  /** The dumps of another watched database went so many seconds ago. */
+  readonly goneSeconds?: number
 }
 
 const base = {
@@ -269,6 +271,7 @@ export const scenarios = {
     catalog: failed,
     facts: { isUnusual: true, isQuarantined: true, streams: false, isLeaseHeld: false, dollars: 40 },
     failures: 0.2,
+    goneSeconds: 1_200,
   },
   silent: { ...base, cluster: 'silent', silentSeconds: 1_200 },
   /** Nothing is there of one of the databases. */
@@ -311,6 +314,14 @@ function line(name: string, labels: Readonly<Record<string, string>>, value: num
   return `${name}{${escaped.join(',')}} ${value} ${time}`
 }
 
+/** As what there is of the watched database, of one that has another name. */
+function ofGone(sample: Sample): Sample[] {
+  const { labels } = sample
+  return labels.backup_type === 'external' && labels.database !== undefined
+    ? [{ ...sample, labels: { ...labels, database: 'former' } }]
+    : []
+}
+
 /** What Prometheus would have stored of all of them. */
 export async function openMetrics(): Promise<string> {
   const lines: string[] = []
@@ -319,12 +330,16 @@ export async function openMetrics(): Promise<string> {
   for (const time of times) lines.push(line('ALERTS', watchdog, 1, time))
   for (const scenario of Object.values<Scenario>(scenarios)) {
     const target = { job: 'lifeboat', instance: `${scenario.cluster}:10187` }
-    for (const { name, labels, value } of await samplesOf(scenario)) {
+    const samples = await samplesOf(scenario)
+    const gone = new Set(scenario.goneSeconds === undefined ? [] : samples.flatMap(ofGone))
+    for (const sample of [...samples, ...gone]) {
+      const { name, labels, value } = sample
+      const ended = gone.has(sample) ? (scenario.goneSeconds ?? 0) : scenario.silentSeconds
       const { job: ours, ...others } = labels
       const renamed = ours === undefined ? {} : scenario.honorsLabels ? { job: ours } : { exported_job: ours }
       const scraped = name === 'ALERTS' ? labels : { ...target, ...others, ...renamed }
       const isMoment = name.endsWith('_timestamp_seconds') && !name.includes('next_run')
-      for (const time of times.filter((one) => one <= now - scenario.silentSeconds)) {
+      for (const time of times.filter((one) => one <= now - ended)) {
         const gained = name.endsWith('_total')
           ? ((time - now + history) / 60) * (isFailure.test(name) ? scenario.failures : 1)
           : 0

@@ -11,7 +11,11 @@ export interface StoredPanel {
   readonly targets?: readonly StoredTarget[]
   readonly transformations?: readonly {
     readonly id: string
-    readonly options: { renameByName?: Record<string, string> }
+    readonly options: {
+      readonly renameByName?: Record<string, string>
+      readonly alias?: string
+      readonly reduce?: { readonly include?: readonly string[] }
+    }
   }[]
   readonly fieldConfig?: {
     readonly defaults: FieldSettings
@@ -73,12 +77,21 @@ export function shown(settings: FieldSettings, value: number | null): Shown {
   return { text: word?.text ?? null, color: word?.color ?? color }
 }
 
+/** The field of a table that a query fills: its own, or the one that is made of those of several. */
+export function fieldOf({ targets, transformations = [] }: StoredPanel, refId: string): string {
+  const own = targets?.length === 1 ? 'Value' : `Value #${refId}`
+  const joined = transformations.find(
+    ({ id, options }) => id === 'calculateField' && options.reduce?.include?.includes(own),
+  )
+  return joined?.options.alias ?? own
+}
+
 /** The settings of what a query fills: in a table those of its column. */
 export function settingsOf(panel: StoredPanel, refId: string): FieldSettings & { readonly title: string | null } {
   const { defaults = {}, overrides = [] } = panel.fieldConfig ?? {}
   if (panel.type !== 'table') return { ...defaults, title: null }
   const renamed = panel.transformations?.find(({ id }) => id === 'organize')?.options.renameByName ?? {}
-  const title = renamed[panel.targets?.length === 1 ? 'Value' : `Value #${refId}`] ?? null
+  const title = renamed[fieldOf(panel, refId)] ?? null
   const own = overrides.filter(({ matcher }) => matcher.id === 'byName' && matcher.options === title)
   return {
     ...defaults,

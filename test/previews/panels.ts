@@ -1,5 +1,5 @@
 import type { StoredPanel } from '../grafana/shown.ts'
-import { settingsOf } from '../grafana/shown.ts'
+import { fieldOf, settingsOf } from '../grafana/shown.ts'
 import { type Look, type Mark, type Result, type Seen, seen, spanOf, type Writer } from './asked.ts'
 import { colour, lineColour, theme } from './theme.ts'
 import { written } from './units.ts'
@@ -101,16 +101,16 @@ function paintStat(panel: StoredPanel, results: readonly Result[], { width, heig
 
 interface Row {
   readonly labels: readonly string[]
-  /** Values by the letter of their query. */
+  /** Values by their field. */
   readonly cells: Map<string, number | null>
 }
 
-/** A row for each combination of labels, by the transformations `merge` and `organize`. */
+/** A row for each combination of labels, by the transformations `merge`, `calculateField` and `organize`. */
 function paintTable(panel: StoredPanel, results: readonly Result[], { look }: Place): Drawn {
   const organize = panel.transformations?.find(({ id }) => id === 'organize')
   const renamed = organize?.options.renameByName ?? {}
   const keys = Object.keys(renamed).filter((field) => !field.startsWith('Value'))
-  const targets = panel.targets ?? []
+  const fields = new Map((panel.targets ?? []).map(({ refId }) => [fieldOf(panel, refId), refId]))
   const { sortBy = [] } = (panel.options ?? {}) as { sortBy?: readonly { displayName: string }[] }
   const { indexByName = {} } = (organize?.options ?? {}) as { indexByName?: Record<string, number> }
   const rows = new Map<string, Row>()
@@ -118,7 +118,7 @@ function paintTable(panel: StoredPanel, results: readonly Result[], { look }: Pl
     const labels = keys.map((key) => result.labels[key] ?? '')
     const key = JSON.stringify(labels)
     const row = rows.get(key) ?? { labels, cells: new Map() }
-    row.cells.set(result.refId, latest(result))
+    row.cells.set(fieldOf(panel, result.refId), latest(result))
     rows.set(key, row)
   }
   const write = writerAt(look.now)
@@ -126,28 +126,25 @@ function paintTable(panel: StoredPanel, results: readonly Result[], { look }: Pl
     const { text, color } = { ...seen({ ...panel, type: 'nothing' }, 'A', null, write) }
     return { html: `<div class="nothing" style="color: ${colour(color)}">${escaped(text)}</div>` }
   }
-  const filled = new Set(
-    targets.filter(({ refId }) => 'custom.cellOptions' in settingsOf(panel, refId)).map(({ refId }) => refId),
-  )
   const labelled = keys.map((key, index) => ({
     place: indexByName[key] ?? index,
     head: `<th>${escaped(renamed[key] ?? key)}</th>`,
     cell: ({ labels }: Row) => `<td>${escaped(labels[index] ?? '')}</td>`,
   }))
-  const numbered = targets.map(({ refId }, index) => ({
-    place: indexByName[targets.length === 1 ? 'Value' : `Value #${refId}`] ?? keys.length + index,
+  const numbered = [...fields].map(([field, refId], index) => ({
+    place: indexByName[field] ?? keys.length + index,
     head: `<th class="number">${escaped(settingsOf(panel, refId).title ?? '')}</th>`,
     cell: ({ cells }: Row) => {
-      const { text, color } = seen(panel, refId, cells.get(refId) ?? null, write)
-      const isFilled = filled.has(refId) && color !== 'text'
+      const { text, color } = seen(panel, refId, cells.get(field) ?? null, write)
+      const isFilled = 'custom.cellOptions' in settingsOf(panel, refId) && color !== 'text'
       const style = isFilled ? `background: ${colour(color)}; color: #fff` : `color: ${colour(color)}`
       return `<td class="number" style="${style}">${escaped(text)}</td>`
     },
   }))
   const columns = [...labelled, ...numbered].toSorted((a, b) => a.place - b.place)
   const sorted = [...rows.values()]
-  const ranking = targets.find(({ refId }) => settingsOf(panel, refId).title === sortBy[0]?.displayName)
-  const rank = ({ cells }: Row) => cells.get(ranking?.refId ?? '') ?? 0
+  const ranking = [...fields.keys()].find((field) => renamed[field] === sortBy[0]?.displayName)
+  const rank = ({ cells }: Row) => cells.get(ranking ?? '') ?? 0
   if (ranking !== undefined) sorted.sort((a, b) => rank(b) - rank(a))
   const head = columns.map((column) => column.head)
   const body = sorted.map((row) => `<tr>${columns.map(({ cell }) => cell(row)).join('')}</tr>`)
