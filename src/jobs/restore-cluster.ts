@@ -1,10 +1,8 @@
 import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { LifeboatError } from '../domain/errors.ts'
 import { formatLsn } from '../domain/lsn.ts'
 import { type RestoreWish, targetWords } from '../domain/restore-wish.ts'
-import { shellWord } from '../domain/shell-word.ts'
 import { segmentAt, segmentBefore, segmentName } from '../domain/wal.ts'
 import { feedRecovery } from '../fetch/feed.ts'
 import { materialize } from '../physical/materialize.ts'
@@ -18,7 +16,6 @@ import {
   writeRecoveryFiles,
 } from '../physical/recovery-files.ts'
 import { clearLeftovers, endLeftovers, markRecovery, unpackFolder } from '../physical/restore-mark.ts'
-import { programPath } from '../postgres/installations.ts'
 import type { BackupUse } from '../repository/repository.ts'
 import type { JobContext } from '../runner/job.ts'
 import { markCopies } from './in-use.ts'
@@ -30,6 +27,7 @@ import {
   prepareClusterRestore,
   socketDirectoryOf,
 } from './restore-cluster-plan.ts'
+import { connectCommand, megabytes, reachedWords, startCommand, withNextStep } from './restore-cluster-words.ts'
 import { unpackConfig } from './restore-config.ts'
 
 /**
@@ -234,19 +232,6 @@ class ClusterRestore {
     if (recovered !== null && recovered.newTimeline !== null) await forgetTarget(to, owner)
     await removeMarks(to, [...this.#prepared.tablespaces.values()])
     const phases = { ...this.#phases, ...recovered?.phases }
-    const socket = recovered?.server.source
-    const log = join(folder, 'server.log')
-    const words = [programPath(installation, 'pg_ctl'), `--pgdata=${to}`, `--log=${log}`]
-    const start = [
-      ...words.map(shellWord),
-      shellWord(`--options=-c ${shellWord(`config_file=${configFile}`)}`),
-      'start',
-    ].join(' ')
-    const command = owner === null ? start : `runuser -u ${shellWord(owner.name)} -- ${start}`
-    const connect =
-      socket === undefined
-        ? null
-        : `psql --host=${shellWord(socket.host)} --port=${socket.port} --username=${shellWord(socket.user)}`
     for (const warning of this.#warnings) this.#context.log.warn({ backup: manifest.backupId }, warning)
     const { segmentSize = 1 } = manifest.physical ?? {}
     const replayedTo = recovered?.lsn ?? plan.from.lsn
@@ -269,8 +254,8 @@ class ClusterRestore {
         lastCommitAt: recovered?.lastCommitAt?.toISOString() ?? null,
         stoppedAt: recovered?.stoppedAt ?? null,
         newTimeline: recovered?.newTimeline ?? null,
-        start: recovered === null ? command : null,
-        connect,
+        start: recovered === null ? startCommand({ dataDirectory: to, folder, configFile, owner, installation }) : null,
+        connect: recovered === null ? null : connectCommand(recovered.server.source),
       },
       ...(recovered === null ? {} : { measured: { phases, walBytes: Math.max(0, segments) * segmentSize } }),
       finishedAt: this.#options.clock.now().toISOString(),
@@ -295,12 +280,6 @@ function firstSegment({ from }: PreparedRestore['plan'], manifest: PreparedResto
 /** As `lifeboat wal fetch` has it. */
 const feedPatienceMs = 30_000
 
-function reachedWords({ lsn, lastCommitAt, newTimeline, stoppedAt }: Recovered, asked: string): string {
-  const commit = lastCommitAt === null ? 'no transaction was replayed' : `last commit ${lastCommitAt.toISOString()}`
-  const state = newTimeline === null ? 'paused there' : `promoted to timeline ${newTimeline}`
-  return `came to ${formatLsn(lsn)}, ${commit}; asked for was ${asked}; ${stoppedAt ?? 'that is the end of the WAL'}; ${state}`
-}
-
 async function markChain({ chain }: PreparedRestore, context: JobContext): Promise<readonly BackupUse[]> {
   const uses: BackupUse[] = []
   try {
@@ -313,20 +292,4 @@ async function markChain({ chain }: PreparedRestore, context: JobContext): Promi
     for (const use of uses) await use.release()
     throw error
   }
-}
-
-/** Files that are whole are not thrown away: they may have taken hours. */
-function withNextStep(error: unknown, to: string): unknown {
-  if (!(error instanceof LifeboatError)) return error
-  const { code, message, hint, details } = error
-  const rest = `what is in ${to} is not to be used: the same command goes on with it, or remove it`
-  return new LifeboatError(code, message, {
-    hint: hint === undefined ? rest : `${hint}; ${rest}`,
-    cause: error,
-    ...(details === undefined ? {} : { details }),
-  })
-}
-
-function megabytes(bytes: number): string {
-  return `${Math.ceil(bytes / 2 ** 20)} MiB`
 }

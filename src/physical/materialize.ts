@@ -230,8 +230,9 @@ class Materialization {
   }
 
   /**
-   * The disk would have nothing to do while files are unpacked into memory and compared there: each of some seconds is
-   * written through meanwhile, for half of the time at most, as others want the disk too. Members of a chain go again.
+   * The disk would have nothing to do while files are unpacked into memory and compared there: what is there is
+   * written through meanwhile. Of a slow disk that is a fifth of the time, since others want it too. Members of a chain go
+   * again.
    */
   async #writeMeanwhile(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
     const { chain, durable, signal } = this.#options
@@ -242,7 +243,8 @@ class Materialization {
       while (!(await this.#isOver(pauseMs, AbortSignal.any([signal, over.signal])))) {
         const began = this.#clock.monotonic()
         await this.#sync(signal)
-        pauseMs = Math.max(shortestPauseMs, this.#clock.monotonic() - began)
+        const took = this.#clock.monotonic() - began
+        pauseMs = Math.max(shortestPauseMs, took > slowMs ? 4 * took : took)
       }
     }
     const working = (signal: AbortSignal) => work(signal).finally(() => over.abort())
@@ -287,7 +289,7 @@ class Materialization {
   }
 }
 
-const shortestPauseMs = 100
+const [shortestPauseMs, slowMs] = [100, 500]
 
 /** The archives of a backup, and where each is unpacked. */
 function archivesOf({ manifest, dataDirectory, tablespaces }: UnpackedMember): readonly (readonly [string, string])[] {
