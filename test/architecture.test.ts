@@ -41,6 +41,8 @@ const allowed: Readonly<Record<string, readonly string[]>> = {
   alerts: ['domain', 'metrics'],
   http: ['clock', 'config', 'domain', 'metrics', 'observe', 'runner'],
   check: [
+    'alert-drill',
+    'alerts',
     'clock',
     'config',
     'domain',

@@ -1,15 +1,10 @@
 import { drillAlert } from '../domain/alert-drill.ts'
 import type { Answer, Asker } from './ask.ts'
-import type { Hop, Look } from './hop.ts'
+import type { Explanation, Hop, Look } from './hop.ts'
 import { isDrill, type Wanted } from './prometheus.ts'
 import { type Fields, fieldsOf, listOf, textOf, textsOf } from './shapes.ts'
 
-interface Explanation {
-  readonly why: string
-  readonly hint: string
-}
-
-const unsent =
+export const unsent =
   'see whether Prometheus scrapes this sidecar, has loaded alerts/lifeboat.rules.yml and sends to this Alertmanager; with alertDrill.prometheus a drill says which'
 
 type Unanswered = Extract<Answer, { ok: false }>

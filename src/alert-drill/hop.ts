@@ -10,6 +10,11 @@ export type Look =
   /** It will not come. */
   | { readonly state: 'failed'; readonly why: string; readonly hint: string }
 
+export interface Explanation {
+  readonly why: string
+  readonly hint: string
+}
+
 export interface Hop {
   readonly hop: DrillHopName
   /** Completes "waiting for …". */
@@ -17,7 +22,7 @@ export interface Hop {
   readonly withinMs: number
   look(signal: AbortSignal): Promise<Look>
   /** A closer look at what is wrong, when the time is over; null: the last look has said it. */
-  explain?(signal: AbortSignal): Promise<{ readonly why: string; readonly hint: string } | null>
+  explain?(signal: AbortSignal): Promise<Explanation | null>
 }
 
 const pollMs = 500
@@ -42,7 +47,7 @@ export async function passHop(hop: Hop, { clock, signal }: { clock: Clock; signa
   }
 }
 
-function failed({ hop }: Hop, { why, hint }: { why: string; hint: string }): LifeboatError {
+function failed({ hop }: Hop, { why, hint }: Explanation): LifeboatError {
   return new LifeboatError('alert-drill-failed', `the alert drill ended at ${places[hop]}: ${why}`, {
     hint,
     details: { hop, why },

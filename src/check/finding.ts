@@ -12,6 +12,7 @@ export interface Finding {
     | 'watch'
     | 'wal'
     | 'hooks'
+    | 'alerts'
     | 'clock'
     | 'schedule'
   readonly status: 'ok' | 'warning' | 'error' | 'unknown'
@@ -34,7 +35,12 @@ export const problem = (area: Finding['area'], what: string, hint: string): Find
   hint,
 })
 
-export const unknown = (area: Finding['area'], what: string): Finding => ({ area, status: 'unknown', what })
+export const unknown = (area: Finding['area'], what: string, hint?: string): Finding => ({
+  area,
+  status: 'unknown',
+  what,
+  ...(hint === undefined ? {} : { hint }),
+})
 
 /** A look that fails is a finding too, and never keeps the other looks from being taken. `place`: at which repository it was. */
 export async function looked(

@@ -1,4 +1,6 @@
 import { hostname } from 'node:os'
+import { DrillState } from '../alert-drill/state.ts'
+import { checkAlertPath } from '../check/alert-path.ts'
 import { checkArchiveRoom } from '../check/archive-room.ts'
 import { checkArchiving } from '../check/archiving.ts'
 import { checkEncryption } from '../check/encryption.ts'
@@ -66,6 +68,7 @@ export const checkCommand: Command = {
       ...(isWatchOnly(config) ? [] : await checkPhysical(config, context.signal)),
       ...(await watchFindings(config, context)),
       ...(await checkHooks(config)),
+      ...(await alertFindings(config, context)),
       ...checkSchedule(config, context),
     ]
     context.signal.throwIfAborted() // an interrupted look finds errors where there are none
@@ -156,6 +159,17 @@ async function watchFindings(config: ValidatedConfig, { clock, signal, makeLog }
   try {
     const buckets = makeWatchedBuckets(config, clock)
     return await checkWatches(config, { buckets, store: history?.external ?? null, clock, signal })
+  } finally {
+    history?.close()
+  }
+}
+
+/** With what the state file knows of drills. */
+async function alertFindings(config: ValidatedConfig, { clock, version, signal, makeLog }: CliContext) {
+  const history = openHistoryIfThere(config, { clock, log: makeLog('silent', 'err') })
+  try {
+    const provenAt = () => (history === null ? null : new DrillState(history).lastProvenAt())
+    return await checkAlertPath(config, { provenAt, clock, version: version.version, signal })
   } finally {
     history?.close()
   }

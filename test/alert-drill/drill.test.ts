@@ -144,6 +144,8 @@ t.test('the way of an alert, with a real Prometheus and a real Alertmanager', { 
       lines.filter(({ msg }) => msg === 'the alert drill came through').map(({ hop }) => hop),
       ['sidecar', 'prometheus', 'alertmanager', 'receiver', 'resolved'],
     )
+    const checked = await cli(['check', '--config', plain])
+    t.match(checked.out, /^ok {7}alerts {7}an alert last reached its receiver at /m, 'check knows of it')
   })
 
   await t.test('a command drills by way of the sidecar beside it, straight after another one', async (t) => {

@@ -15,26 +15,33 @@ export interface ScrapingPrometheus {
   readonly url: string
   /** Takes other rules, or none. */
   rules(text: string): Promise<void>
+  /** Sends to others, or to none. */
+  alertmanagers(urls: readonly string[]): Promise<void>
 }
 
 /** `directory` is there, and belongs to it. */
 export async function startScraping(
   t: Test,
   directory: string,
-  { target, alertmanager }: { readonly target: string; readonly alertmanager: string },
+  {
+    target,
+    alertmanager,
+    flags = [],
+  }: { readonly target: string; readonly alertmanager: string; readonly flags?: readonly string[] },
 ): Promise<ScrapingPrometheus> {
   const [config, rules] = [join(directory, 'prometheus.yml'), join(directory, 'lifeboat.rules.yml')]
   await writeFile(rules, renderRules())
-  await writeFile(
-    config,
-    JSON.stringify({
+  const configure = async (urls: readonly string[]) => {
+    const written = {
       // A scrape may take as long as its interval, and this machine may be busy.
       global: { scrape_interval: '1s', scrape_timeout: '1s', evaluation_interval: '250ms' },
       rule_files: [rules],
       scrape_configs: [{ job_name: 'lifeboat', static_configs: [{ targets: [new URL(target).host] }] }],
-      alerting: { alertmanagers: [{ static_configs: [{ targets: [new URL(alertmanager).host] }] }] },
-    }),
-  )
+      alerting: { alertmanagers: [{ static_configs: [{ targets: urls.map((one) => new URL(one).host) }] }] },
+    }
+    await writeFile(config, JSON.stringify(written))
+  }
+  await configure([alertmanager])
   const url = `http://127.0.0.1:${await freePort()}`
   const child = spawn(
     'prometheus',
@@ -43,6 +50,7 @@ export async function startScraping(
       `--storage.tsdb.path=${join(directory, 'data')}`,
       `--web.listen-address=${new URL(url).host}`,
       '--web.enable-lifecycle',
+      ...flags,
     ],
     { stdio: 'ignore' },
   )
@@ -52,12 +60,19 @@ export async function startScraping(
     await response?.text()
     return response?.ok
   })
+  const reload = async () => {
+    const response = await fetch(`${url}/-/reload`, { method: 'POST' })
+    if (!response.ok) throw new Error(await response.text())
+  }
   return {
     url,
     async rules(text) {
       await writeFile(rules, text)
-      const response = await fetch(`${url}/-/reload`, { method: 'POST' })
-      if (!response.ok) throw new Error(await response.text())
+      await reload()
+    },
+    async alertmanagers(urls) {
+      await configure(urls)
+      await reload()
     },
   }
 }
