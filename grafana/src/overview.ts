@@ -45,6 +45,7 @@ export const overview = assemble({
   sections: [
     {
       title: '',
+      // On a phone they stand in this order, by y and then x: what is wrong is on the first screen.
       panels: [
         statPanel({
           id: 1,
@@ -52,42 +53,10 @@ export const overview = assemble({
           description:
             'Whether everything that must be backed up can be restored, from a repository that can be read now, to a moment within the recovery point objective. `late`: to an older one. `not everything`: some database has no usable backup anywhere.',
           unit: 'none',
-          width: 6,
+          width: 10,
           targets: [{ query: recoverable, legend: '{{cluster_name}}' }],
           judgement: 'below-1',
           words: { 0: ['yes', colours.good], 1: ['late', colours.late], 2: ['not everything', colours.bad] },
-        }),
-        statPanel({
-          id: 2,
-          title: 'Until when?',
-          description:
-            'The latest moment to which everything can be restored, from the best repository that can be read now.',
-          unit: 'dateTimeFromNow',
-          width: 6,
-          targets: [{ query: known(moment(point)), legend: '{{cluster_name}}' }],
-          judgement: 'plain',
-        }),
-        statPanel({
-          id: 3,
-          title: 'How fast?',
-          description:
-            'How long a restore of the whole cluster to the latest moment would take, predicted from restores and verifications that were measured. Unknown until each of its phases was.',
-          unit: 's',
-          width: 6,
-          targets: [{ query: known(fastest), legend: '{{cluster_name}}' }],
-          judgement: 'plain',
-          words: { [unknown]: ['not measured', colours.unknown] },
-        }),
-        statPanel({
-          id: 4,
-          title: 'Proven when?',
-          description:
-            'When the last test restore succeeded, of the database for which that is the longest ago. `not all`: a database that must be backed up has no backup that a restore has proven.',
-          unit: 'dateTimeFromNow',
-          width: 6,
-          targets: [{ query: known(`${moment(lastTest)} or ${unproven} * 0`), legend: '{{cluster_name}}' }],
-          judgement: 'plain',
-          words: { 0: ['not all', colours.bad] },
         }),
         tablePanel({
           id: 5,
@@ -96,7 +65,8 @@ export const overview = assemble({
             'Every condition of docs/metrics.md that holds now, whether or not the alert rules are loaded, the worst first: `critical` loses data, or could. docs/operations.md says what to do about each.',
           unit: 'none',
           width: 14,
-          height: 9,
+          height: 10,
+          place: { x: 10, y: 0 },
           absent: 'nothing',
           rows: { cluster_name: 'Cluster', problem: 'Problem', where: 'Where' },
           columns: [
@@ -118,14 +88,52 @@ export const overview = assemble({
           leadsTo: uids.sidecar,
           isRanked: true,
         }),
+        statPanel({
+          id: 2,
+          title: 'Until when?',
+          description:
+            'The latest moment to which everything can be restored, from the best repository that can be read now.',
+          unit: 'dateTimeFromNow',
+          width: 10,
+          place: { x: 0, y: 5 },
+          targets: [{ query: known(moment(point)), legend: '{{cluster_name}}' }],
+          judgement: 'plain',
+        }),
+        statPanel({
+          id: 3,
+          title: 'How fast?',
+          description:
+            'How long a restore of the whole cluster to the latest moment would take, predicted from restores and verifications that were measured. Unknown until each of its phases was.',
+          unit: 's',
+          width: 5,
+          height: 6,
+          place: { x: 0, y: 10 },
+          targets: [{ query: known(fastest), legend: '{{cluster_name}}' }],
+          judgement: 'plain',
+          words: { [unknown]: ['not measured', colours.unknown] },
+        }),
+        statPanel({
+          id: 4,
+          title: 'Proven when?',
+          description:
+            'When the last test restore succeeded, of the database for which that is the longest ago. `not all`: a database that must be backed up has no backup that a restore has proven.',
+          unit: 'dateTimeFromNow',
+          width: 5,
+          height: 6,
+          place: { x: 5, y: 10 },
+          targets: [{ query: known(`${moment(lastTest)} or ${unproven} * 0`), legend: '{{cluster_name}}' }],
+          judgement: 'plain',
+          words: { 0: ['not all', colours.bad] },
+        }),
         tablePanel({
           id: 6,
           title: 'How much of each limit is used',
           description:
             'From 100 % on a limit of the configuration is missed: the recovery point objective, the largest age of a backup and of a test restore (the worst of each), the recovery time objective.',
           unit: 'none',
-          width: 10,
-          height: 9,
+          width: 14,
+          height: 6,
+          place: { x: 10, y: 10 },
           rows: { cluster_name: 'Cluster' },
           columns: [
             used('Recovery point', `${since(point)} / ${rpo}`),

@@ -20,6 +20,8 @@ export interface PanelFacts {
   /** Columns of 24. On a phone every panel has the whole width. */
   readonly width: number
   readonly height?: number
+  /** Default: beside the one before it, or below. */
+  readonly place?: { readonly x: number; readonly y: number }
   /** Shown where there is no data. */
   readonly absent?: string
 }
@@ -53,21 +55,24 @@ interface Described {
   unit(unit: string): this
   span(width: number): this
   height(height: number): this
+  gridPos(place: dashboard.GridPos): this
   datasource(ref: common.DataSourceRef): this
   transparent(isTransparent: boolean): this
   noValue(text: string): this
 }
 
 export function described<Builder extends Described>(builder: Builder, facts: PanelFacts, height: number): Builder {
-  return builder
+  const size = { w: facts.width, h: facts.height ?? height }
+  const described = builder
     .id(facts.id)
     .title(facts.title)
     .description(facts.description)
     .unit(facts.unit)
-    .span(facts.width)
-    .height(facts.height ?? height)
+    .span(size.w)
+    .height(size.h)
     .datasource(datasource)
     .noValue(facts.absent ?? 'unknown')
+  return facts.place === undefined ? described : described.gridPos({ ...facts.place, ...size })
 }
 
 /**

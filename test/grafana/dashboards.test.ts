@@ -76,6 +76,18 @@ await t.test('fits a wide screen, and a narrow one', async (t) => {
   }
 })
 
+await t.test('on a phone the verdict and what is wrong are on the first screen', (t) => {
+  const [overview] = stored.filter(({ uid }) => uid === 'lifeboat-overview')
+  const first = (overview?.panels ?? []).slice(0, 2)
+  t.same(
+    first.map(({ title }) => title),
+    ['Can we recover?', 'What is wrong'],
+  )
+  // A line is 30 pixels and a gap of 8, the head takes about 100; a small phone shows 750.
+  t.ok(100 + first.reduce((sum, { gridPos }) => sum + gridPos.h * 38, 0) <= 750)
+  t.end()
+})
+
 await t.test('what is not known has a word and a colour of its own', async (t) => {
   for (const { name, panel, target } of questions) {
     const settings = settingsOf(panel, target.refId)
