@@ -1,7 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
-import { amtool, startAlertmanager, startWebhookReceiver } from '../support/alertmanager.ts'
+import { startAlertmanager, startWebhookReceiver } from '../support/alertmanager.ts'
 import { exampleFile } from './example.ts'
 
 const receiver = await startWebhookReceiver()
@@ -64,14 +64,4 @@ await t.test('Slack and PagerDuty get the texts of the example', async (t) => {
       { text: 'Dashboard', href: annotations.dashboard_url },
     ],
   })
-})
-
-await t.test('the subject of a mail says what it is about', async (t) => {
-  const subject = /Subject: '(.*)'/.exec(text)?.[1] ?? ''
-  const directory = t.testdir({
-    'none.tmpl': '',
-    'data.json': JSON.stringify({ status: 'firing', alerts: [{ status: 'firing', labels, annotations }] }),
-  })
-  const render = ['template', 'render', `--template.glob=${directory}/*.tmpl`, `--template.data=${directory}/data.json`]
-  t.equal((await amtool([...render, `--template.text=${subject}`])).trim(), `[firing] ${annotations.summary}`)
 })
