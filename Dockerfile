@@ -53,8 +53,7 @@ COPY --from=build /build/dist ./dist
 ENV NODE_ENV=production \
     MALLOC_ARENA_MAX=1 \
     LIFEBOAT_CONFIG=/etc/lifeboat/lifeboat.yaml \
-    LIFEBOAT_LISTEN=0.0.0.0:10187 \
-    LIFEBOAT_STATE_DIR=/var/lib/lifeboat
+    LIFEBOAT_LISTEN=0.0.0.0:10187
 USER lifeboat
 VOLUME ["/var/lib/lifeboat", "/var/backups/lifeboat"]
 EXPOSE 10187

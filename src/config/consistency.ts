@@ -24,6 +24,11 @@ interface Found {
   readonly value: string
 }
 
+interface Placed extends Found {
+  /** With symbolic links followed. */
+  readonly directory: string
+}
+
 /**
  * Checks what no key can show alone: names that are taken twice, directories that lie in one another, limits that a
  * schedule can never keep, the password file. `tree` holds only values that are sound by themselves.
@@ -151,7 +156,7 @@ function checkStream(tree: unknown, problems: Problems): void {
  * files for its own, and clean them up.
  */
 async function checkDirectories(tree: unknown, problems: Problems): Promise<void> {
-  const real = async ({ path, value }: Found, directory: string) => ({
+  const real = async ({ path, value }: Found, directory: string): Promise<Placed> => ({
     path,
     value,
     directory: await resolve(directory),
@@ -171,8 +176,9 @@ async function checkDirectories(tree: unknown, problems: Problems): Promise<void
     for (const other of [...own, ...placed.slice(0, index)]) {
       const relation = relate(place.directory, other.directory)
       if (relation) {
-        const hint = 'Give each a directory of its own, beside the others.'
-        problems.add(place.path, `${relation} ${formatKey(other.path)}`, hint)
+        const isOwn = own.includes(other)
+        const what = `${formatKey(other.path)}${isOwn ? ` (${other.value})` : ''}`
+        problems.add(place.path, `${relation} ${what}`, isOwn ? hintFor(place, other) : beside)
       }
     }
   }
@@ -184,6 +190,19 @@ async function checkDirectories(tree: unknown, problems: Problems): Promise<void
       'Use a directory below stateDir.',
     )
   }
+}
+
+const beside = 'Give each a directory of its own, beside the others.'
+
+/** What to do about a place that lies in a directory of ours, `stateDir` or `workDir`. */
+function hintFor(place: Placed, own: Placed): string {
+  if (relate(place.directory, own.directory) !== 'lies inside' || own.directory === sep) return beside
+  const [key, mine] = [formatKey(own.path), normalize(own.value).replace(/\/+$/, '')]
+  const within = join(mine, key.replace(/Dir$/, ''))
+  const outside = `Put it beside that, e.g. in ${mine}-${basename(place.directory)}`
+  // Not where that would be the same again.
+  if (relate(join(own.directory, basename(within)), place.directory) !== undefined) return `${outside}.`
+  return `${outside}; or set ${key} to a directory beside it, e.g. ${within}, and move there what it holds.`
 }
 
 function relate(directory: string, other: string): string | undefined {

@@ -59,8 +59,9 @@ tell names of databases and sizes. Keep that address off networks that should no
 
 ## Directories
 
-No repository may lie inside another, nor inside \`stateDir\` or \`workDir\`, nor these inside a repository, symbolic links
-followed: each cleans up what it takes for its own.
+No repository and no \`wal.archive\` may lie inside another, nor inside \`stateDir\` or \`workDir\`, nor these inside one of them, symbolic
+links followed: each cleans up what it takes for its own. \`stateDir\` is \`/var/lib/lifeboat\` unless it is set. So where all lies on one disk or volume that is
+mounted there, set \`stateDir\` to \`/var/lib/lifeboat/state\`, and the others to directories beside it.
 `
 
 /** The contents of docs/configuration.md. */

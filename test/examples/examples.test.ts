@@ -83,6 +83,11 @@ t.test('Lifeboat takes every configuration', async (t) => {
     const config = await loadConfig({ text, env: environments[name] })
     t.equal(config.repositories.length, 2, name)
     t.equal(config.listen.port, image.port)
+    const { alertmanagers, prometheus } = config.alertDrill
+    for (const { url } of [...alertmanagers, ...(prometheus === null ? [] : [prometheus])]) {
+      const { hostname, port } = new URL(url)
+      t.match(compose.services[hostname]?.ports, [new RegExp(`:${port}$`)], `${name}: ${url} is a service`)
+    }
     const written = [...configs[name].matchAll(/(?:file:\/\/|archive: )(\/\S+)/g)].map(([, path = '']) => path)
     t.equal(written.length, 2)
     for (const path of [...written, config.stateDir]) {
