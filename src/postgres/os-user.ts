@@ -12,9 +12,9 @@ import { type OsUser, runProgram } from './programs.ts'
 export async function serverOsUser(name: string): Promise<OsUser | null> {
   if (userInfo().uid !== 0) return null
   try {
-    const { stdout } = await runProgram({ program: 'id', args: ['--', name] })
-    const [, uid, gid] = /^uid=(\d+).*? gid=(\d+)/.exec(stdout) ?? []
-    return { name, uid: Number(uid), gid: Number(gid) }
+    // Not all at once: names may hold anything, and those of all groups may have to be asked for in the network.
+    const [uid, gid] = await Promise.all([idOf(name, '-u'), idOf(name, '-g')])
+    return { name, uid, gid }
   } catch (cause) {
     throw new LifeboatError(
       'program-missing',
@@ -22,6 +22,12 @@ export async function serverOsUser(name: string): Promise<OsUser | null> {
       { hint: 'create the user, or name another one in verification.osUser', cause },
     )
   }
+}
+
+async function idOf(name: string, flag: '-u' | '-g'): Promise<number> {
+  const { stdout } = await runProgram({ program: 'id', args: [flag, '--', name] })
+  if (/^\d+\n$/.test(stdout)) return Number(stdout)
+  throw new LifeboatError('program-failed', `id ${flag} printed no number`)
 }
 
 /** What the OS user of a scratch server must not own. */
