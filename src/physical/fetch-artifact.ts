@@ -83,9 +83,10 @@ export class ArtifactFetcher {
       const descriptor = source instanceof FileStream ? source.whole : null
       const stop = descriptor === null ? count.follow(source) : count.watch(descriptor)
       const how = { directory, exclude: leftOut, owner, fifo, env, decrypt, tools, signal }
+      // Its descriptor may be another file's from here on.
       const sha256 = await unpackTar({ source, descriptor, ...how })
-        .catch((error: unknown) => this.#explain(copy, error, signal))
         .finally(stop)
+        .catch((error: unknown) => this.#explain(copy, error, signal))
       assertSame(copy, { bytes: copy.artifact.stored.bytes, sha256 })
     })
   }

@@ -60,7 +60,8 @@ export interface UnpackOptions {
  * Unpacks a compressed tar and gives the SHA-256 of the bytes as they were stored. Until that is compared, what was unpacked is
  * anybody's: both programs keep it inside of the directory, and what it is is for the caller to look at.
  *
- * @throws LifeboatError `program-failed` when it cannot be decompressed or unpacked; `disk-full`; what the source fails with
+ * @throws LifeboatError `program-failed` when it cannot be decompressed or unpacked; `disk-full`; `storage-failed` for a file
+ * that was written to meanwhile; what the source fails with
  */
 export async function unpackTar(options: UnpackOptions): Promise<string> {
   const { source, descriptor, env, owner, tools, signal } = options
@@ -71,7 +72,8 @@ export async function unpackTar(options: UnpackOptions): Promise<string> {
   void group.add(room.promise)
   let fork: Fork | null = null
   try {
-    fork = await (descriptor === null ? forkStream(options) : forkFile(descriptor))
+    signal.throwIfAborted() // no event comes any more
+    fork = (descriptor === null ? null : await forkFile(descriptor)) ?? (await forkStream(options))
     const hash = group.add(sha256Of(tools.hasher, fork.hashed, { env, signal: group.signal }))
     const stages: ProgramOptions[] = [
       ...fork.stages,
@@ -87,7 +89,9 @@ export async function unpackTar(options: UnpackOptions): Promise<string> {
       async (output) => {
         for await (const _ of output); // it prints nothing
         room.resolve()
-        return group.whole(hash)
+        const found = await group.whole(hash)
+        await fork?.assertUnchanged()
+        return found
       },
     )
   } catch (error) {
@@ -95,8 +99,8 @@ export async function unpackTar(options: UnpackOptions): Promise<string> {
     // Anything else only says that a program was gone.
     throw source.errored instanceof LifeboatError ? source.errored : error
   } finally {
-    source.destroy()
     await fork?.end()
+    source.destroy()
   }
 }
 
@@ -106,18 +110,31 @@ interface Fork {
   readonly hashed: string | number
   /** Before what unpacks. */
   readonly stages: readonly ProgramOptions[]
+  /** @throws LifeboatError `storage-failed` when either may have read something else */
+  assertUnchanged(): Promise<void>
   end(): Promise<void>
 }
 
 async function forkStream({ fifo, env, signal }: UnpackOptions): Promise<Fork> {
   await runProgram({ program: 'mkfifo', args: ['--mode=600', fifo], env, signal })
-  return { hashed: fifo, stages: [tee([fifo], env)], end: () => rm(fifo, { force: true }) }
+  const end = () => rm(fifo, { force: true })
+  return { hashed: fifo, stages: [tee([fifo], env)], assertUnchanged: async () => {}, end }
 }
 
-/** Opened once more, the file has two places to read at: whoever is behind finds in memory what the other one has read. */
-async function forkFile(descriptor: number): Promise<Fork> {
-  const again = await open(`/proc/self/fd/${descriptor}`)
-  return { hashed: again.fd, stages: [], end: () => again.close() }
+/**
+ * Opened once more, the file has two places to read at: whoever is behind finds in memory what the other one has read. Null
+ * where it cannot be, as without /proc.
+ */
+async function forkFile(descriptor: number): Promise<Fork | null> {
+  const again = await open(`/proc/self/fd/${descriptor}`).catch(() => null)
+  if (again === null) return null
+  const before = await again.stat({ bigint: true })
+  const assertUnchanged = async () => {
+    const after = await again.stat({ bigint: true })
+    if (after.mtimeNs !== before.mtimeNs || after.size !== before.size)
+      throw new LifeboatError('storage-failed', 'the file was written to while it was read')
+  }
+  return { hashed: again.fd, stages: [], assertUnchanged, end: () => again.close() }
 }
 
 /** With either program the modification times are those of the unpacking, and the owner is who runs it. */
