@@ -1,4 +1,4 @@
-import { lchown, lstat, mkdir, rm, writeFile } from 'node:fs/promises'
+import { lchown, lstat, mkdir, rm, rmdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { LifeboatError } from '../domain/errors.ts'
 import type { FetchOptions } from './fetch-wal.ts'
@@ -28,7 +28,7 @@ const [ahead, maxBytes, parallel] = [16, 512 * 2 ** 20, 2]
  * Is the prefetcher of a recovery. Its server may run as another OS user, who may neither read the repositories nor start us,
  * and has in any case nothing of our environment, as the keys of a bucket. Gives what ends it.
  *
- * @throws what the file system says
+ * @throws LifeboatError `conflict` for what is in the way; what the file system says
  */
 export async function feedRecovery(options: FeedOptions): Promise<() => Promise<void>> {
   const { dataDirectory, owner } = options
@@ -74,5 +74,6 @@ export async function feedRecovery(options: FeedOptions): Promise<() => Promise<
     await running
     // We may live on: nobody must wait for a prefetcher that is none any more.
     await spool.destroy().catch(() => {}) // what was recovered is none the worse for it
+    await rmdir(options.spool).catch(() => {}) // it may hold that of another boot
   }
 }

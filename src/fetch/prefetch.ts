@@ -138,6 +138,12 @@ export class Prefetcher {
   }
 
   #follow(wanted: WantedFile): void {
+    const { last } = this.#options
+    const isBack = this.#wanted !== null && wanted.name < this.#wanted.name
+    if (isBack && (last === undefined || !isAtOrAfter(wanted.name, last))) {
+      this.#done.clear() // it begins once more, and needs them all again
+      this.#isAtEnd = false
+    }
     this.#wanted = wanted
     this.#isStale = true
     this.#failed.clear()
@@ -155,7 +161,7 @@ export class Prefetcher {
     }
     const following = this.#upcoming.filter(({ name }) => name !== wanted.name).slice(0, ahead)
     const first = this.#upcoming.find(({ name }) => name === wanted.name)
-    const window = [...following, ...this.#again(wanted, first, { fresh, following })]
+    const window = [...this.#again(wanted, first, { fresh, following }), ...following]
     const kept = new Set([wanted.name, ...window.map(({ name }) => name)])
     const there = await spool.segments()
     const isOver = first === undefined && window.length === 0

@@ -163,6 +163,64 @@ t.test('so is the last one that is needed, of which PostgreSQL has read ahead', 
   t.same(await spooled(), [], 'and not for a third time')
 })
 
+t.test('it comes before those that nobody may ask for', async (t) => {
+  const place = await walRepository(t)
+  for (const number of [1, 2, 3]) await place.store(segment(number))
+  const { want, take, spooled } = await prefetching(t, [place], { last: segment(2), mebibytes: 1 })
+  await want(segment(1))
+  for (const number of [1, 2]) {
+    await take(segment(number))
+    await want(segment(number), false)
+    await until(async () => (await spooled()).length > 0)
+    t.same(await spooled(), [segment(2)], `with room for one, after ${number}`)
+  }
+  await take(segment(2))
+  await want(segment(2), false)
+  await until(async () => String(await spooled()) === segment(3))
+})
+
+t.test('and once more when all is replayed once more', async (t) => {
+  const place = await walRepository(t)
+  for (const number of [1, 2]) await place.store(segment(number))
+  const { want, take, spooled } = await prefetching(t, [place], { last: segment(2) })
+  for (const _ of ['to a moment', 'to the last record']) {
+    await want(segment(1))
+    for (const number of [1, 2, 2]) {
+      await take(segment(number))
+      await want(segment(number), false)
+    }
+    t.same(await spooled(), [])
+  }
+})
+
+t.test('the last one that is needed is on another timeline, and it goes on', async (t) => {
+  const place = await walRepository(t)
+  for (const number of [1, 2, 3]) await place.store(segment(number))
+  for (const number of [2, 3, 4]) await place.store(segment(number, 2))
+  const { want, take, spooled } = await prefetching(t, [place], { last: segment(2, 2) })
+  const are = (...names: readonly string[]) => until(async () => String(await spooled()) === String(names))
+  await want(segment(1))
+  await take(segment(1))
+  await want(segment(1), false)
+  await are(segment(2), segment(3))
+  await want(segment(2, 2))
+  t.ok((await take(segment(2, 2)))?.equals(stamped(segmentBytes(segment(2, 2)))))
+  await want(segment(2, 2), false)
+  await are(segment(2, 2), segment(3, 2), segment(4, 2))
+  for (const number of [3, 4]) {
+    await take(segment(number, 2))
+    await want(segment(number, 2), false)
+  }
+  await place.store(segment(5, 2))
+  await want(segment(5, 2))
+  await take(segment(5, 2))
+  await want(segment(5, 2), false)
+  await are(segment(2, 2))
+  await want(segment(3))
+  await take(segment(3))
+  await are()
+})
+
 t.test('each request is seen once, also one that is just being written', async (t) => {
   const directory = await scratchDirectory(t)
   const path = join(directory, 'wanted')
