@@ -2,6 +2,7 @@ import { constants } from 'node:fs'
 import { type FileHandle, lchown, lstat, mkdir, open, rename, rm } from 'node:fs/promises'
 import { LifeboatError } from '../domain/errors.ts'
 import type { OsUser } from '../postgres/programs.ts'
+import { hasCode, storageFailure } from '../storage/failures.ts'
 
 /*
  * Files in a directory of another OS user, who may have put anything there: what we write as root goes through no link of
@@ -39,7 +40,9 @@ export async function appendOwned(path: string, owner: OsUser | null): Promise<F
 
 /** Makes a directory for its owner alone; one that is there stays. */
 export async function makeOwnedDirectory(path: string, owner: OsUser | null): Promise<void> {
-  await mkdir(path, { recursive: true, mode: 0o700 })
+  await mkdir(path, { recursive: true, mode: 0o700 }).catch((error: unknown) => {
+    if (!hasCode(error, 'EEXIST')) throw storageFailure(`cannot make ${path}`, error) // told below
+  })
   if (!(await lstat(path)).isDirectory()) throw new LifeboatError('conflict', `${path} is not a directory`)
   if (owner !== null) await lchown(path, owner.uid, owner.gid)
 }

@@ -2,6 +2,7 @@ import { readFile, readlink, realpath, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { LifeboatError } from '../domain/errors.ts'
+import { bootId } from '../fetch/spool.ts'
 import { killOrphans } from '../postgres/orphans.ts'
 import type { OsUser } from '../postgres/programs.ts'
 import { removeTree } from '../postgres/scratch-directory.ts'
@@ -22,6 +23,8 @@ export interface RestoreMark {
   readonly runId: string
   /** The one that was restored; null while the files are not whole. */
   readonly backupId: string | null
+  /** The boot of the machine since which the files are whole; null while they are not. They may not be on the disk yet. */
+  readonly boot: string | null
   /** The directories of tablespaces. */
   readonly tablespaces: readonly string[]
 }
@@ -29,6 +32,7 @@ export interface RestoreMark {
 const folderPrefix = '.lifeboat-restore-'
 
 const backupLine = 'It is of the backup '
+const bootLine = 'It was made in the boot '
 const recoveryText = `The recovery of this data directory is not over: it is under way, was cut off, or ended too early. Do not use it.
 When none is under way: stop the server if one runs here (pg_ctl --mode=immediate stop), and remove it together with these
 directories, as far as they exist. Or give the same command again, which goes on with it:
@@ -46,14 +50,16 @@ export async function readMark(dataDirectory: string): Promise<RestoreMark | nul
   const paths = text.split('\n').filter((line) => line.startsWith('/'))
   const folder = basename(paths.pop() ?? '')
   if (!folder.startsWith(folderPrefix)) return null
+  const after = (words: string) =>
+    text
+      .split('\n')
+      .find((line) => line.startsWith(words))
+      ?.slice(words.length) ?? null
   return {
     phase: text.startsWith(recoveryText) ? 'recovery' : 'files',
     runId: folder.slice(folderPrefix.length),
-    backupId:
-      text
-        .split('\n')
-        .find((line) => line.startsWith(backupLine))
-        ?.slice(backupLine.length) ?? null,
+    backupId: after(backupLine),
+    boot: after(bootLine),
     tablespaces: paths,
   }
 }
@@ -61,10 +67,10 @@ export async function readMark(dataDirectory: string): Promise<RestoreMark | nul
 /** The files are whole; from now on it is the recovery that is not. So does another run of the same command that goes on. */
 export async function markRecovery(
   dataDirectory: string,
-  { runId, backupId, tablespaces, owner }: Omit<RestoreMark, 'phase'> & { readonly owner: OsUser | null },
+  { runId, backupId, tablespaces, owner }: Omit<RestoreMark, 'phase' | 'boot'> & { readonly owner: OsUser | null },
 ): Promise<void> {
   const paths = [...tablespaces, unpackFolder(dataDirectory, runId)]
-  const text = `${recoveryText}${paths.join('\n')}\n${backupLine}${backupId}\n`
+  const text = `${recoveryText}${paths.join('\n')}\n${backupLine}${backupId}\n${bootLine}${await bootId()}\n`
   await writeOwned(join(dataDirectory, incompleteMarker), text, owner)
 }
 
