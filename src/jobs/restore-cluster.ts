@@ -1,6 +1,7 @@
 import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { LifeboatError } from '../domain/errors.ts'
 import { formatLsn } from '../domain/lsn.ts'
 import { type RestoreWish, targetWords } from '../domain/restore-wish.ts'
 import { segmentAt, segmentBefore, segmentName } from '../domain/wal.ts'
@@ -15,7 +16,7 @@ import {
   spoolFolder,
   writeRecoveryFiles,
 } from '../physical/recovery-files.ts'
-import { clearLeftovers, endLeftovers, markRecovery, unpackFolder } from '../physical/restore-mark.ts'
+import { clearLeftovers, endLeftovers, markFiles, markRecovery, unpackFolder } from '../physical/restore-mark.ts'
 import type { BackupUse } from '../repository/repository.ts'
 import type { JobContext } from '../runner/job.ts'
 import { markCopies } from './in-use.ts'
@@ -98,7 +99,9 @@ class ClusterRestore {
 
   async #start(): Promise<void> {
     const { recovered, files } = await this.#recover().catch(async (error: unknown) => {
-      throw withNextStep(error, this.#wish.to)
+      const isLost = error instanceof LifeboatError && error.details?.unwritten === true
+      if (isLost) await this.#markFiles()
+      throw isLost ? error : withNextStep(error, this.#wish.to)
     })
     await this.#finish(recovered, files)
   }
@@ -133,6 +136,11 @@ class ClusterRestore {
     const places = [...tablespaces.values()]
     const { runId } = this.#context
     await markRecovery(this.#wish.to, { runId, backupId: manifest.backupId, tablespaces: places, owner })
+  }
+
+  async #markFiles(): Promise<void> {
+    const { tablespaces, owner } = this.#prepared
+    await markFiles(this.#wish.to, { runId: this.#context.runId, tablespaces: [...tablespaces.values()], owner })
   }
 
   async #writeRecovery(socketDirectory: string): Promise<RecoveryFiles> {

@@ -9,7 +9,8 @@ import { hasCode, storageFailure } from '../storage/failures.ts'
 /** File in a data directory that is not whole, from its first byte to its last. */
 export const incompleteMarker = 'lifeboat-restore-incomplete'
 
-const markerText = `This data directory is not whole: a restore into it is under way, or was cut off. Do not start a server on it.
+/** Of the mark of a data directory; the directories that go with it follow. */
+export const markerText = `This data directory is not whole: a restore into it is under way, or was cut off. Do not start a server on it.
 When no restore is under way, remove it, together with these directories, and restore again:
 `
 

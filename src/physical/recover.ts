@@ -71,7 +71,8 @@ export interface Recovered {
  * its socket alone, and archives nothing.
  *
  * @throws LifeboatError `not-recoverable` when the WAL ends before the target, with what was reached and what was asked;
- * `program-failed` with the server's own words; `disk-full`; the signal's reason. The server is stopped then
+ * `program-failed` with the server's own words; `disk-full`; `storage-failed`, with `details.unwritten`, when the files cannot be
+ * relied on; the signal's reason. The server is stopped then
  */
 export async function recover(options: RecoverOptions): Promise<Recovered> {
   const { dataDirectory, installation, osUser, stop, action } = options
@@ -131,6 +132,7 @@ async function attempt(options: RecoverOptions, control: ControlData, stop: Reco
         if (log.endedBeforeTarget) return { outcome: null, lastRecord: log.lastRecord, log }
         throw failure(options, log, exit)
       }
+      if (log.unwritten !== null) throw unwritten(options, log.unwritten)
       if (log.isStuck) throw failure(options, log, { code: null, signal: null })
       // Without hot_standby it says `standby` too, and takes no connections.
       const isThere = action === 'pause' && status === 'standby' && log.stoppedAt !== null
@@ -256,6 +258,14 @@ function failure(
       : `the server that recovers ended${place} (${how}): ${reason}`,
     full ? { hint: `free some space where ${dataDirectory} is, and begin again` } : { details: { exitCode: code } },
   )
+}
+
+/** What the kernel has given up to write it has forgotten: another attempt would find nothing wrong. */
+function unwritten({ dataDirectory }: RecoverOptions, reason: string): LifeboatError {
+  return new LifeboatError('storage-failed', `what was restored cannot be written to the disk: ${reason}`, {
+    hint: `look into the kernel log, and remove ${dataDirectory}: restore to another disk, or begin again by the same command`,
+    details: { unwritten: true },
+  })
 }
 
 function madeLater(dataDirectory: string, path: string, place: string): LifeboatError {

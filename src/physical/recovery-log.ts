@@ -34,6 +34,8 @@ export class RecoveryLog {
   newTablespace: string | null = null
   /** It waits for nothing that can come: a limit of the server was raised meanwhile. */
   isStuck = false
+  /** Why what was there before could not be written through to the disk, with which a server goes on; null: it could. */
+  unwritten: string | null = null
 
   constructor(path: string, options: { offset: number; segmentSize: number; from: WalPosition }) {
     this.#path = path
@@ -83,6 +85,9 @@ export class RecoveryLog {
   }
 
   #note(text: string): void {
+    // SyncDataDirectory() in src/backend/storage/file/fd.c
+    if (!this.isReplaying && /^could not (?:synchronize file system for|fsync) file /.test(text))
+      this.unwritten ??= text
     const restored = /^restored log file "([0-9A-F]{24})" from archive$/.exec(text)
     if (restored !== null) {
       const file = parseWalName(restored[1] ?? '', this.#segmentSize)

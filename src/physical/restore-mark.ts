@@ -7,7 +7,7 @@ import { killOrphans } from '../postgres/orphans.ts'
 import type { OsUser } from '../postgres/programs.ts'
 import { removeTree } from '../postgres/scratch-directory.ts'
 import { writeOwned } from './owned-files.ts'
-import { emptyDirectory, incompleteMarker, isTablespaceOf, removeMarks } from './places.ts'
+import { emptyDirectory, incompleteMarker, isTablespaceOf, markerText, removeMarks } from './places.ts'
 import { recoveryFolder } from './recovering-server.ts'
 import { restoreFolder } from './recovery-files.ts'
 
@@ -72,6 +72,15 @@ export async function markRecovery(
   const paths = [...tablespaces, unpackFolder(dataDirectory, runId)]
   const text = `${recoveryText}${paths.join('\n')}\n${backupLine}${backupId}\n${bootLine}${await bootId()}\n`
   await writeOwned(join(dataDirectory, incompleteMarker), text, owner)
+}
+
+/** The files turn out not to be whole after all. */
+export async function markFiles(
+  dataDirectory: string,
+  { runId, tablespaces, owner }: Pick<RestoreMark, 'runId' | 'tablespaces'> & { readonly owner: OsUser | null },
+): Promise<void> {
+  const paths = [...tablespaces, unpackFolder(dataDirectory, runId)]
+  await writeOwned(join(dataDirectory, incompleteMarker), `${markerText}${paths.join('\n')}\n`, owner)
 }
 
 /**

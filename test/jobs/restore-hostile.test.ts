@@ -1,9 +1,10 @@
-import { lstat, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { chmod, lstat, mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { incompleteMarker } from '../../src/physical/places.ts'
 import { physicalCluster } from '../support/archiving-cluster.ts'
 import { groundOf, restoringInitdb, rowsOf, shipped, sourceOf } from '../support/restoring.ts'
+import { openDirectory } from '../support/scratch.ts'
 
 t.test('a restore whose server cannot be made ready', { timeout: 200_000 }, async (t) => {
   const physical = await physicalCluster(t, { major: 15, initdbArgs: restoringInitdb })
@@ -41,4 +42,43 @@ t.test('a restore whose server cannot be made ready', { timeout: 200_000 }, asyn
   t.notOk('fetch' in (again.run.items[0]?.measured?.phases ?? {}), 'what was fetched was not fetched again')
   t.same(await rowsOf(sourceOf(again.run)), ['one', 'two'])
   t.same(await wal(), [], 'nothing of ours is left among the WAL')
+})
+
+t.test('a disk that does not take what was restored', { timeout: 200_000 }, async (t) => {
+  const physical = await physicalCluster(t, { major: 15, initdbArgs: restoringInitdb })
+  const { cluster } = physical
+  await cluster.createDatabase('app', "create table t as select 'one' as word")
+  const { directory } = cluster.installation
+  const binDir = join(await openDirectory(t), 'bin')
+  await mkdir(binDir)
+  for (const name of await readdir(directory))
+    if (name !== 'postgres') await symlink(join(directory, name), join(binDir, name))
+  // A server says no more than that of it, and goes on. It is the next one that would find nothing wrong.
+  const broken = join(binDir, 'broken')
+  const words = 'LOG:  could not synchronize file system for file \\".\\": Input/output error'
+  const script = `#!/bin/sh
+[ ! -e ${broken} ] || [ "$1" = --version ] || echo "2026-01-01 00:00:00.000 UTC [$$] ${words}" >&2
+exec ${join(directory, 'postgres')} "$@"
+`
+  await writeFile(join(binDir, 'postgres'), script)
+  await chmod(join(binDir, 'postgres'), 0o755)
+  const { host, port, user } = cluster.source
+  const { sidecar } = await physical.sidecar(t, {
+    yaml: { postgres: { ...{ host, port, user }, sslMode: 'disable', binDir } },
+  })
+  t.match(await sidecar.run('full'), { state: 'succeeded' })
+  await shipped(cluster, sidecar)
+  const ground = groundOf({ ...physical, sidecar }, null)
+  await writeFile(broken, '')
+  const { run, to } = await ground.restore(t, {})
+  t.match(run, {
+    state: 'failed',
+    failure: { code: 'storage-failed', message: /cannot be written to the disk: .*Input\/output/, hint: /kernel log/ },
+  })
+  t.notOk((await readdir(to)).includes('postmaster.pid'), 'it is stopped')
+  await rm(broken)
+  const again = await ground.restore(t, { to })
+  t.match(again.run, { state: 'succeeded' }, JSON.stringify(again.run.failure))
+  t.ok('fetch' in (again.run.items[0]?.measured?.phases ?? {}), 'it began again')
+  t.same(await rowsOf(sourceOf(again.run)), ['one'])
 })
