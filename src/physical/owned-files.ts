@@ -9,8 +9,18 @@ import { hasCode, storageFailure } from '../storage/failures.ts'
  * theirs, and what we give away is never what a link points to.
  */
 
-/** Writes a file whole, in place of what has its name. */
+/**
+ * Writes a file whole, in place of what has its name.
+ *
+ * @throws LifeboatError `disk-full`, `storage-failed`
+ */
 export async function writeOwned(path: string, text: string, owner: OsUser | null, mode = 0o600): Promise<void> {
+  await replaceFile(path, text, owner, mode).catch((error: unknown) => {
+    throw storageFailure(`cannot write ${path}`, error)
+  })
+}
+
+async function replaceFile(path: string, text: string, owner: OsUser | null, mode: number): Promise<void> {
   const temporary = `${path}.new`
   await rm(temporary, { force: true })
   const handle = await open(temporary, 'wx', mode)

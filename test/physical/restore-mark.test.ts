@@ -7,7 +7,7 @@ import { clearLeftovers, markRecovery, readMark, unpackFolder } from '../../src/
 import { assertFree } from '../../src/physical/restore-places.ts'
 import { runProgram } from '../../src/postgres/programs.ts'
 import { wishParams } from '../support/restoring.ts'
-import { openDirectory, unmount } from '../support/scratch.ts'
+import { noSmallDisk, openDirectory, smallDisk, unmount } from '../support/scratch.ts'
 
 const runId = '0190d2e0-0000-7000-8000-000000000000'
 
@@ -64,6 +64,22 @@ t.test('links that somebody has laid', async (t) => {
   await t.rejects(appendOwned(join(directory, 'b'), null), { code: 'ELOOP' })
   await t.rejects(makeOwnedDirectory(join(directory, 'c'), null), { code: 'conflict' })
   t.equal(await readFile(file, 'utf8'), 'precious')
+})
+
+t.test('files that cannot be written', async (t) => {
+  const directory = await openDirectory(t)
+  await mkdir(join(directory, 'folder', 'in it'), { recursive: true })
+  await t.rejects(writeOwned(join(directory, 'folder'), 'x', null), { code: 'storage-failed', message: /folder/ })
+  await writeFile(join(directory, 'file'), '')
+  await t.rejects(makeOwnedDirectory(join(directory, 'file'), null), { code: 'conflict', message: /not a directory/ })
+  await t.rejects(makeOwnedDirectory(join(directory, 'file', 'x'), null), { code: 'storage-failed' })
+  const disk = await smallDisk(t, 64 * 1024)
+  if (disk === null) return t.comment(noSmallDisk)
+  const path = join(disk.directory, 'file')
+  await writeOwned(path, 'before', null)
+  await writeFile(join(disk.directory, 'other'), Buffer.alloc(1024 * 1024)).catch(() => {})
+  await t.rejects(writeOwned(path, 'x'.repeat(8192), null), { code: 'disk-full', message: /file: no space left/ })
+  t.equal(await readFile(path, 'utf8'), 'before')
 })
 
 t.test('paths that are not what they seem', async (t) => {
