@@ -14,7 +14,7 @@ import { LocalStorage } from './storage/local.ts'
 import { S3Storage } from './storage/s3.ts'
 import type { S3Bucket } from './storage/s3-bucket.ts'
 import type { RequestCount } from './storage/s3-counts.ts'
-import type { Capacity, Storage } from './storage/storage.ts'
+import type { Capacity, FileLook, Storage } from './storage/storage.ts'
 
 /** A storage, with what tells whether it is there, and what clears away half-written objects. */
 export interface RepositoryStorage extends Storage {
@@ -40,6 +40,8 @@ export interface CoreRepository {
     readonly repository: Repository
     /** Null where looking costs nothing. */
     readonly objects: RememberedStorage | null
+    /** What compares the files of its backups with their manifests; null for a bucket. */
+    readonly files: FileLook | null
   }
   /** What was sent to the bucket; null for a directory. */
   readonly requestCounts: (() => readonly RequestCount[]) | null
@@ -80,7 +82,7 @@ export function makeRepositories(
     const observed =
       objects === null ? repository : new Repository({ name, cluster, storage: objects, clock, walCipher, ...identity })
     return {
-      ...{ path, storage, repository, observed: { repository: observed, objects } },
+      ...{ path, storage, repository, observed: { repository: observed, objects, files: local?.files ?? null } },
       bucket: remote?.bucket ?? null,
       posture: postureOf(remote?.bucket, postureNeedsOf(cluster, configured)),
       capacity: local === null ? null : () => local.capacity(),

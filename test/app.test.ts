@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { cp, mkdir, readdir, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises'
+import { cp, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -14,6 +14,7 @@ import { parseExposition, promtoolComplaints, type Sample } from './support/expo
 import { keptLog } from './support/log.ts'
 import { type Cluster, freePort, startCluster } from './support/postgres.ts'
 import { scratchDirectory } from './support/scratch.ts'
+import { flipBit } from './support/tamper.ts'
 
 const token = 'lb_test'
 const version = { version: '0.0.0', revision: 'test' }
@@ -106,7 +107,7 @@ await t.test('the sidecar from the first scrape to a backup that was lost', asyn
   )
   const directory = await scratchDirectory(t)
   for (const name of ['one', 'two']) await mkdir(join(directory, name)) // one that is not there cannot be looked at
-  const sidecar = await Sidecar.start(t, cluster, directory)
+  const sidecar = await Sidecar.start(t, cluster, directory, { observe: { interval: '1s' } })
 
   await t.test('before the first backup nothing is pretended', async (t) => {
     const samples = await sidecar.until(
@@ -213,9 +214,28 @@ await t.test('the sidecar from the first scrape to a backup that was lost', asyn
     t.match(await sidecar.request('/api/backups/20260301T000000Z-dump-ffffff'), { status: 404 })
   })
 
-  await t.test('a truncated copy fails its verification, and the verdict shows', async (t) => {
+  await t.test('a copy without a file is unusable, until that is back', async (t) => {
+    const folder = join(directory, 'two', 'spavix', 'backups')
+    const [id = ''] = await readdir(folder)
+    const file = join(folder, id, 'globals.sql')
+    const invalid = (all: readonly Sample[]) =>
+      value(all, 'lifeboat_backups_unusable', { repository: 'two', state: 'invalid' })
+    await rename(file, join(directory, 'globals.sql'))
+    const samples = await sidecar.until('the damage', (all) => invalid(all) === 1)
+    t.equal(value(samples, 'lifeboat_backups', dumps('one')), 1, 'the other copy is whole')
+    const words = /globals\.sql of backup .* is missing/
+    t.match(await sidecar.request('/api/backups?repository=two'), {
+      json: { unusable: [{ id, state: 'invalid', failure: { code: 'artifact-invalid', message: words } }] },
+    })
+    const page = await (await fetch(`${sidecar.app.url}/`)).text()
+    t.match(page, '1 folder without a usable backup', 'the page counts it for everybody')
+    await rename(join(directory, 'globals.sql'), file)
+    await sidecar.until('that it is back', (all) => invalid(all) === 0)
+  })
+
+  await t.test('a spoiled copy fails its verification, and the verdict shows', async (t) => {
     const [id = ''] = await readdir(join(directory, 'two', 'spavix', 'backups'))
-    await truncate(join(directory, 'two', 'spavix', 'backups', id, 'dump.tar'), 1000)
+    await flipBit(join(directory, 'two', 'spavix', 'backups', id, 'dump.tar'))
     const run = await sidecar.run('verify', { repository: 'two', level: 'artifact' })
     t.match(run, { state: 'failed', failure: { code: 'verification-failed' }, items: [{ verdict: 'fail' }] })
     await sidecar.until(
@@ -223,7 +243,7 @@ await t.test('the sidecar from the first scrape to a backup that was lost', asyn
       (all) =>
         value(all, 'lifeboat_verification_last_result', { ...dumps('two'), level: 'artifact', result: 'fail' }) === 1,
     )
-    t.match(run.failure?.message, /size-mismatch/)
+    t.match(run.failure?.message, /checksum-mismatch/)
   })
 
   await t.test('a failed backup shows beside the good ones', async (t) => {

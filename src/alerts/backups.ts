@@ -87,7 +87,7 @@ export const backups: AlertGroup = {
       for: '1h',
       summary: `${there} holds {{ $labels.state }} backups`,
       description:
-        '{{ $value }} folders hold no backup that can be restored: a run died there, or a manifest was changed or cannot be read.',
+        '{{ $value }} folders hold no backup that can be restored: a run died there, a manifest was changed or cannot be read, or a file is missing or has another size.',
       first: `\`lifeboat list\` names them and says why`,
       dashboard: 'backups',
       panel: 17,

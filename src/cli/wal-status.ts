@@ -16,6 +16,7 @@ import { reportWal, type WalReport } from '../observe/wal-report.ts'
 import type { StoredWalState } from '../observe/wal-state.ts'
 import { createLsnClockProbe } from '../postgres/lsn-clock.ts'
 import { makeRepositories } from '../repositories.ts'
+import type { Repository } from '../repository/repository.ts'
 import type { History } from '../runner/history.ts'
 import { failureIn, thoseThatAnswer } from './answering.ts'
 import { type CliContext, configOf, configOption, jsonOption, parse } from './command.ts'
@@ -157,8 +158,8 @@ async function lookAtStored(
   const log = makeLog('silent', 'err')
   const found: { readonly state: StoredWalState; readonly backups: NonNullable<Awaited<ReturnType<typeof look>>> }[] =
     []
-  const look = (repository: Parameters<typeof createRepositoryLook>[0]['repository']) =>
-    createRepositoryLook({ repository, capacity: null, log })(signal)
+  const look = (repository: Repository) =>
+    createRepositoryLook({ repository, capacity: null, files: repository.storage.files ?? null, log })(signal)
   const made = makeRepositories(config, { clock, version: version.version, ledger: history })
   const { answering, silent } = await thoseThatAnswer(
     made.map(({ repository }) => repository),

@@ -167,7 +167,7 @@ export const metricDefinitions = {
     type: 'gauge',
     unit: 'backups',
     labels: ['repository', 'state'],
-    help: 'Folders without a usable backup: incomplete (a run died) or invalid (its manifest cannot be read or was changed). Those being taken now do not count.',
+    help: 'Folders without a usable backup: incomplete (a run died) or invalid (its manifest cannot be read or was changed, or an artifact is missing or has another size). Those being taken now do not count.',
   },
   lifeboat_external_files: {
     family: 'backups',

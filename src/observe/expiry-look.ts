@@ -20,8 +20,9 @@ export async function lookForExpiry(
   repository: Repository,
   { log, watched = null, signal }: ExpiryLookOptions,
 ): Promise<RepositoryState> {
-  const artifacts = new ListedArtifacts(repository)
-  const state = await createRepositoryLook({ repository, capacity: null, artifacts, log })(signal)
+  const { files = null } = repository.storage
+  const artifacts = files === null ? new ListedArtifacts(repository) : null
+  const state = await createRepositoryLook({ repository, capacity: null, artifacts, files, log })(signal)
   const known = (watched?.unusable ?? []).filter((one) => one.summary !== undefined)
   const spoiled = state.backups.flatMap((backup) => {
     const same = (one: (typeof known)[number]) =>

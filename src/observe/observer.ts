@@ -2,7 +2,7 @@ import type { Logger } from 'pino'
 import type { Clock } from '../clock.ts'
 import { LifeboatError, toFailure } from '../domain/errors.ts'
 import type { BackupFailure, JobSummary } from '../runner/job.ts'
-import type { Capacity } from '../storage/storage.ts'
+import type { Capacity, FileLook } from '../storage/storage.ts'
 import type { ArchiverView } from './archiver.ts'
 import type { Catalog, RepositoryPosture, RepositoryState, ServerState } from './catalog.ts'
 import { type Collector, createCollector } from './collector.ts'
@@ -24,6 +24,8 @@ export interface ObservedRepository {
   readonly capacity: (() => Promise<Capacity>) | null
   /** See `RepositoryLookOptions`. */
   readonly objects?: RememberedObjects | null
+  /** See `RepositoryLookOptions`. */
+  readonly files?: FileLook | null
   /** Looks at how its bucket is set up; null for a directory. */
   readonly posture?: ((signal: AbortSignal) => Promise<RepositoryPosture['findings']>) | null
 }
@@ -90,6 +92,9 @@ const hintSpacingMs = 1_000
 // Only the names that changed are looked at.
 const watchSpacingMs = 200
 
+// On a local disk enough for the files of ten thousand backups; on a slow one of which each costs a trip it takes some looks.
+const artifactsBudgetMs = 1_000
+
 export function createObserver(options: ObserverOptions): Observer {
   const { clock, log } = options
   const listeners = new Set<(catalog: Catalog) => void>()
@@ -150,7 +155,7 @@ export function createObserver(options: ObserverOptions): Observer {
 
   function observeRepository({ watchRoot, ...observed }: ObservedRepository): Collector<RepositoryState> {
     const { repository } = observed
-    const look = createRepositoryLook({ ...observed, log })
+    const look = createRepositoryLook({ ...observed, pace: { clock, budgetMs: artifactsBudgetMs }, log })
     const name = repositoryCollector(repository.name)
     if (watchRoot === null) return collect(name, look)
 

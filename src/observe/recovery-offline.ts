@@ -78,7 +78,8 @@ async function lookAt(
   const index = new StoredWalIndex({ repository, records: readOnlyIndex(records), clock, log })
   try {
     const stored = await index.lookAtAll(signal)
-    const state = await createRepositoryLook({ repository, capacity: null, log })(signal)
+    const { files = null } = repository.storage
+    const state = await createRepositoryLook({ repository, capacity: null, files, log })(signal)
     return {
       ...{ repository: state, stored, restores, now: clock.now(), serverVersion: null },
       server: remembered?.server ?? null,

@@ -2,12 +2,18 @@ import type { Logger } from 'pino'
 import type { Manifest } from '../domain/backup.ts'
 import { type ErrorCode, type Failure, isStorageFailure, LifeboatError, toFailure } from '../domain/errors.ts'
 import type { Proof } from '../domain/proof.ts'
-import type { Capacity, ObjectInfo } from '../storage/storage.ts'
+import type { Capacity, FileLook, ObjectInfo } from '../storage/storage.ts'
 import type { BackupSummary, ProofSummary, RepositoryState, UnusableBackup } from './catalog.ts'
 import { createClaimsLook, type ObservableClaims } from './claims.ts'
+import { ComparedArtifacts, type Pace } from './compared-artifacts.ts'
 import { mapConcurrently } from './concurrent.ts'
 import { createReplicationLook } from './replication.ts'
-import { type ArtifactListing, type RememberedObjects, StoredArtifacts } from './stored-artifacts.ts'
+import {
+  type ArtifactListing,
+  type ArtifactSurvey,
+  type RememberedObjects,
+  StoredArtifacts,
+} from './stored-artifacts.ts'
 import { createIntern, summarizeManifest, summarizeProof } from './summaries.ts'
 
 interface Stoppable {
@@ -53,6 +59,10 @@ export interface RepositoryLookOptions {
   readonly objects?: RememberedObjects | null
   /** The files of its backups, to be compared with their manifests. Default: `objects`. */
   readonly artifacts?: ArtifactListing | null
+  /** What compares those files instead, where they lie in a directory. Default: nothing. */
+  readonly files?: FileLook | null
+  /** How much of a look that may take. Default: what it takes. */
+  readonly pace?: Pace | null
   readonly log: Logger
 }
 
@@ -64,17 +74,19 @@ const concurrency = 64
 
 /**
  * Makes the look at one repository. It lists everything each time (the listing is the truth) but reads a manifest or a
- * proof only when its `ObjectInfo.version` is new. Of a bucket, and where there is a listing of them, artifacts are compared with the manifest as well. A manifest that cannot be read makes that backup `invalid` and
- * leaves the others alone; an invalid proof is logged once and proves nothing. The look fails, and the last known
+ * proof only when its `ObjectInfo.version` is new. Artifacts are compared with the manifest where they are listed (a bucket)
+ * or can be looked at cheaply (a directory). A manifest that cannot be read makes that backup `invalid` and leaves the
+ * others alone; an invalid proof is logged once and proves nothing. The look fails, and the last known
  * state stays, when the storage itself does: it is not the one that it was (an unmounted disk looks like an empty
  * repository), cannot list, cannot find a backup again that was there, or reads none.
  */
 export function createRepositoryLook(
   options: RepositoryLookOptions,
 ): (signal: AbortSignal) => Promise<RepositoryState> {
-  const { repository, capacity, objects = null, artifacts: listing = objects, log } = options
+  const { repository, capacity, objects = null, artifacts: listing = objects, files = null, pace = null, log } = options
   const intern = createIntern()
-  const artifacts = listing === null ? null : new StoredArtifacts({ objects: listing, proofs: repository })
+  const stored = listing === null ? null : new StoredArtifacts({ objects: listing, proofs: repository })
+  const artifacts: ArtifactSurvey | null = files === null ? stored : new ComparedArtifacts({ files, repository, pace })
   const lookAtReplication = objects === null ? null : createReplicationLook(objects)
   const told = new WeakSet<LifeboatError>()
   let toldForeign = 0
@@ -134,10 +146,8 @@ export function createRepositoryLook(
     }
   }
 
-  async function lookAtArtifacts(summary: BackupSummary, signal: AbortSignal): Promise<UnusableBackup | null> {
+  function spoiledBy(problem: LifeboatError, summary: BackupSummary): UnusableBackup {
     const { id } = summary
-    const problem = (await artifacts?.look(id, signal)) ?? null
-    if (problem === null) return null
     const failure = toFailure(problem)
     if (!told.has(problem)) log.warn({ repository: repository.name, backup: id, failure }, 'backup cannot be used')
     told.add(problem)
@@ -147,8 +157,8 @@ export function createRepositoryLook(
   /** Null where nobody has counted. */
   function foreignAmong(ids: Iterable<string>): number | null {
     const outside = objects?.foreign() ?? null
-    if (artifacts === null || outside === null) return null
-    const inside = artifacts.foreign(ids)
+    if (stored === null || outside === null) return null
+    const inside = stored.foreign(ids)
     const count = outside.count + inside.length
     if (count > 0 && count !== toldForeign) {
       const examples = [...outside.examples, ...inside].slice(0, 5)
@@ -189,6 +199,8 @@ export function createRepositoryLook(
     await repository.checkPresence({ signal })
     const ids = repository.listBackups({ signal })
     const found = await mapConcurrently(ids, concurrency, signal, (id) => lookAtBackup(id, signal))
+    const complete = found.flatMap((one) => (one !== null && 'known' in one && 'summary' in one.known ? [one.id] : []))
+    const problems = await artifacts?.survey(complete, signal)
     const nextManifests = new Map<string, Known<BackupSummary>>()
     const backups: BackupSummary[] = []
     const unusable: UnusableBackup[] = []
@@ -202,9 +214,9 @@ export function createRepositoryLook(
       }
       const { id, known } = backup
       nextManifests.set(id, known)
-      const spoiled = 'summary' in known ? await lookAtArtifacts(known.summary, signal) : null
-      if (spoiled !== null) {
-        unusable.push(spoiled)
+      const problem = problems?.get(id)
+      if ('summary' in known && problem !== undefined) {
+        unusable.push(spoiledBy(problem, known.summary))
         checksums.set(id, '')
       } else if ('summary' in known) {
         backups.push(known.summary)

@@ -20,6 +20,16 @@ export interface RememberedObjects extends ArtifactListing {
   count(): number | null
 }
 
+/** What tells of the artifacts of complete backups whether they are what the manifests say. */
+export interface ArtifactSurvey {
+  /** Tells what a manifest says that was just read. */
+  expect(manifest: Manifest): void
+  /** What is wrong with the artifacts of these backups, by id: the same error for as long as the same is wrong. */
+  survey(ids: readonly string[], signal: AbortSignal): Promise<ReadonlyMap<string, LifeboatError>>
+  /** Forgets all other backups. */
+  retain(ids: ReadonlySet<string>): void
+}
+
 interface StoredArtifactsOptions {
   readonly objects: Pick<ArtifactListing, 'ofBackup' | 'describe'>
   readonly proofs: {
@@ -48,7 +58,7 @@ const others = new Set(['manifest.json', '.inprogress'])
  * artifacts that are missing, truncated or replaced are found without reading a byte of them. Where the listing raises a
  * doubt, the server is asked for that object, once.
  */
-export class StoredArtifacts {
+export class StoredArtifacts implements ArtifactSurvey {
   readonly #options: StoredArtifactsOptions
   readonly #backups = new Map<string, Seen>()
 
@@ -56,14 +66,14 @@ export class StoredArtifacts {
     this.#options = options
   }
 
-  /** Tells what a manifest says that was just read. */
+  /** See ArtifactSurvey. */
   expect({ backupId, checksum, artifacts }: Manifest): void {
     if (this.#backups.get(backupId)?.checksum === checksum) return
     const expected = artifacts.map(({ name, stored }) => ({ name, stored }))
     this.#backups.set(backupId, { checksum, artifacts: expected, versions: new Map(), doubted: null, problem: null })
   }
 
-  /** Forgets all other backups. */
+  /** See ArtifactSurvey. */
   retain(ids: ReadonlySet<string>): void {
     for (const id of this.#backups.keys()) if (!ids.has(id)) this.#backups.delete(id)
   }
@@ -81,8 +91,18 @@ export class StoredArtifacts {
     return found
   }
 
+  /** See ArtifactSurvey. */
+  async survey(ids: readonly string[], signal: AbortSignal): Promise<ReadonlyMap<string, LifeboatError>> {
+    const problems = new Map<string, LifeboatError>()
+    for (const id of ids) {
+      const problem = await this.#look(id, signal)
+      if (problem !== null) problems.set(id, problem)
+    }
+    return problems
+  }
+
   /** What is wrong with the artifacts of a backup; null: nothing that can be seen, or it is gone by now. */
-  async look(id: string, signal: AbortSignal): Promise<LifeboatError | null> {
+  async #look(id: string, signal: AbortSignal): Promise<LifeboatError | null> {
     const seen = this.#backups.get(id)
     if (seen === undefined) return null
     const found = new Map(this.#options.objects.ofBackup(id).map((info) => [nameOf(info.key), info]))
@@ -145,18 +165,25 @@ function problemOf(
   is: ObjectDescription | null,
   known: { readonly version: string | undefined; readonly hashed: Proof['hashed'] },
 ): LifeboatError | null {
-  const hint = 'restore another backup, and find out who writes to the repository; `lifeboat verify` reads it whole'
-  if (is === null) return new LifeboatError('artifact-invalid', `${name} of backup ${id} is missing`, { hint })
+  if (is === null) return damaged(id, name, 'is missing')
   const { bytes, version } = is.info
-  if (bytes !== stored.bytes) {
-    const message = `${name} of backup ${id} has ${bytes} bytes, not the ${stored.bytes} of its manifest`
-    return new LifeboatError('artifact-invalid', message, { hint })
-  }
+  if (bytes !== stored.bytes) return damaged(id, name, lengthProblem(bytes, stored.bytes))
   if (known.version === undefined || known.version === version) return null
   // Copied within the bucket, into another class or under another key, bytes get another ETag as well.
   const wasRead = known.hashed.some((one) => one.name === name && one.version === version)
   if (wasRead || is.sha256 === stored.sha256) return null
-  return new LifeboatError('artifact-invalid', `${name} of backup ${id} was replaced`, { hint })
+  return damaged(id, name, 'was replaced')
+}
+
+/** What is said of an artifact that is not what it was. */
+export function damaged(id: string, name: string, what: string): LifeboatError {
+  return new LifeboatError('artifact-invalid', `${name} of backup ${id} ${what}`, {
+    hint: 'restore another backup, and find out who writes to the repository; `lifeboat verify` reads it whole',
+  })
+}
+
+export function lengthProblem(bytes: number, expected: number): string {
+  return `has ${bytes} bytes, not the ${expected} of its manifest`
 }
 
 function versionsOf(artifacts: readonly Expected[], found: ReadonlyMap<string, ObjectInfo>): Map<string, string> {

@@ -4,6 +4,7 @@ import type { BandwidthRule } from '../domain/bandwidth.ts'
 import { Bandwidth } from './bandwidth.ts'
 import type {
   CommonPrefix,
+  FileLook,
   GetOptions,
   ListOptions,
   ObjectInfo,
@@ -25,6 +26,7 @@ export class LimitedStorage implements Storage {
   readonly #upload: Bandwidth | null
   readonly #download: Bandwidth | null
   readonly staging?: Staging
+  readonly files?: FileLook
   readonly locks?: ObjectLocks
   readonly trials?: UploadTrials
 
@@ -37,6 +39,7 @@ export class LimitedStorage implements Storage {
     this.#upload = of('upload')
     this.#download = of('download')
     if (this.#upload === null && storage.staging !== undefined) this.staging = storage.staging
+    if (storage.files !== undefined) this.files = storage.files
     if (storage.locks !== undefined) this.locks = storage.locks
     if (storage.trials !== undefined) this.trials = storage.trials
   }

@@ -72,7 +72,8 @@ async function readEntries(path: string, wanted: Wanted): Promise<Entry[]> {
 
 /** What is to be yielded for an entry; null if nothing is, since it has gone meanwhile or is not folded. */
 async function look(tree: Tree, root: string, entry: Entry, wanted: Wanted): Promise<ObjectInfo | CommonPrefix | null> {
-  if (!entry.isFolder) return (await tree.reader.ask('entry', root, entry.key, wanted.signal))?.info ?? null
+  if (!entry.isFolder)
+    return (await tree.reader.ask({ what: 'entry', key: entry.key }, root, wanted.signal))?.info ?? null
   if (!wanted.fold) return null
   // Only where a part of what is in it is wanted must it be known whether there is any.
   if (!wanted.startAfter.startsWith(entry.key)) return { prefix: entry.key }

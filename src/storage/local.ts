@@ -7,6 +7,7 @@ import { LifeboatError } from '../domain/errors.ts'
 import { hasCode, isMissing, stopped, storageFailure, throwIfStopped } from './failures.ts'
 import { BytesStream, FileStream } from './file-stream.ts'
 import { checkKey, splitPrefix } from './keys.ts'
+import { LocalFiles } from './local-files.ts'
 import { listFolder } from './local-list.ts'
 import { objectInfo } from './object-info.ts'
 import { Reader } from './reader.ts'
@@ -14,6 +15,7 @@ import { Root, syncDirectory } from './root.ts'
 import type {
   Capacity,
   CommonPrefix,
+  FileLook,
   GetOptions,
   ListOptions,
   ObjectInfo,
@@ -50,11 +52,14 @@ export class LocalStorage implements Storage {
     make: () => this.#stage(),
     adopt: (key, path, options) => this.#adopt(key, path, options),
   }
+  /** See Storage. */
+  readonly files: FileLook
 
   constructor({ root, clock = systemClock }: { readonly root: string; readonly clock?: Clock }) {
     this.#root = new Root(root)
     this.#clock = clock
     this.#reader = new Reader(clock)
+    this.files = new LocalFiles({ root: this.#root, reader: this.#reader })
   }
 
   /** See Storage. The body is taken over: it is read to its end or destroyed. Its own LifeboatError comes through as it is. */
@@ -174,7 +179,7 @@ export class LocalStorage implements Storage {
     const doing = `cannot read ${JSON.stringify(key)}`
     try {
       const root = await this.#rootFor(key, options.signal)
-      const found = root === null ? null : await this.#reader.ask('body', root, key, options.signal)
+      const found = root === null ? null : await this.#reader.ask({ what: 'body', key }, root, options.signal)
       if (found === null) throw objectMissing(key)
       const { info, body } = found
       const extent = rangeOf(info.bytes, options)
@@ -200,7 +205,7 @@ export class LocalStorage implements Storage {
   async head(key: string, { signal }: { readonly signal?: AbortSignal } = {}): Promise<ObjectInfo | null> {
     try {
       const root = await this.#rootFor(key, signal)
-      return root === null ? null : ((await this.#reader.ask('head', root, key, signal))?.info ?? null)
+      return root === null ? null : ((await this.#reader.ask({ what: 'head', key }, root, signal))?.info ?? null)
     } catch (error) {
       throw storageFailure(`cannot look at ${JSON.stringify(key)}`, error)
     }

@@ -1,13 +1,25 @@
 import { type ErrorCode, LifeboatError } from '../domain/errors.ts'
-import type { ObjectInfo } from './storage.ts'
+import type { ExpectedFiles, FileDeviation, ObjectInfo } from './storage.ts'
 
-/** What the thread that reads is asked for: a look at the name, a look at the open file, or all of it. */
-export interface Request {
+/** A look at the name of one object, a look at the open file, or all of it. */
+export interface Name<What extends 'entry' | 'head' | 'body'> {
+  readonly what: What
+  readonly key: string
+}
+
+/** See `FileLook`. */
+export interface Comparison {
+  readonly what: 'compare'
+  readonly folders: readonly ExpectedFiles[]
+}
+
+/** What the thread that reads is asked for. */
+export type Question = Name<'entry' | 'head' | 'body'> | Comparison
+
+export type Request = Question & {
   readonly id: number
-  readonly what: 'entry' | 'head' | 'body'
   /** The real path of the storage's root. */
   readonly root: string
-  readonly key: string
 }
 
 export interface Found {
@@ -19,8 +31,11 @@ export interface Opened extends Found {
   readonly body: Uint8Array<ArrayBuffer> | number
 }
 
-/** The answer to a request; null: there is no such object. */
-export type Answer = { readonly id: number } & ({ readonly found: Found | Opened | null } | { readonly fault: Fault })
+/** Null: there is no such object. */
+export type Answered = Found | Opened | readonly FileDeviation[] | null
+
+/** The answer to a request. */
+export type Answer = { readonly id: number } & ({ readonly found: Answered } | { readonly fault: Fault })
 
 /** An error on its way between threads: what makes it what it is does not survive there. */
 export interface Fault {

@@ -4,7 +4,8 @@ import { parentPort } from 'node:worker_threads'
 import { isMissing, shrunk } from './failures.ts'
 import { objectInfo } from './object-info.ts'
 import { openFile, readFile } from './open-file.ts'
-import { type Answer, type Found, type Opened, type Request, toFault } from './reader-messages.ts'
+import { type Answer, type Answered, type Found, type Opened, type Request, toFault } from './reader-messages.ts'
+import type { ExpectedFiles, FileDeviation } from './storage.ts'
 
 /** Objects up to this size are read whole; of larger ones the open file is handed over. */
 const wholeBytes = 256 * 1024
@@ -12,12 +13,34 @@ const wholeBytes = 256 * 1024
 /** Answers sent together: several, since each message costs a wake-up; not all, so that both threads have work. */
 const batchAnswers = 32
 
-function answer({ id, what, root, key }: Request): Answer {
+function answer(request: Request): Answer {
+  const { id } = request
   try {
-    return { id, found: what === 'entry' ? lookAtName(root, key) : lookAtFile(what, root, key) }
+    return { id, found: find(request) }
   } catch (error) {
     return { id, fault: toFault(error) }
   }
+}
+
+function find(request: Request): Answered {
+  const { root } = request
+  if (request.what === 'compare') return request.folders.flatMap((folder) => deviationsIn(root, folder))
+  return request.what === 'entry' ? lookAtName(root, request.key) : lookAtFile(request.what, root, request.key)
+}
+
+function deviationsIn(root: string, { folder, names, bytes }: ExpectedFiles): FileDeviation[] {
+  const found: FileDeviation[] = []
+  for (const [index, name] of names.entries()) {
+    const is = lengthOf(join(root, folder, name))
+    if (is !== bytes[index]) found.push({ folder, name, is })
+  }
+  return found
+}
+
+function lengthOf(path: string): FileDeviation['is'] {
+  const stats = lstatSync(path, { throwIfNoEntry: false })
+  if (stats === undefined) return 'missing'
+  return stats.isFile() ? stats.size : 'no-file'
 }
 
 function lookAtName(root: string, key: string): Found | null {

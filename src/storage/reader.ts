@@ -4,7 +4,18 @@ import type { Clock } from '../clock.ts'
 import { LifeboatError } from '../domain/errors.ts'
 import { scriptUrl } from '../scripts.ts'
 import { stopped } from './failures.ts'
-import { type Answer, type Found, type Opened, type Request, toError } from './reader-messages.ts'
+import {
+  type Answer,
+  type Answered,
+  type Comparison,
+  type Found,
+  type Name,
+  type Opened,
+  type Question,
+  type Request,
+  toError,
+} from './reader-messages.ts'
+import type { FileDeviation } from './storage.ts'
 
 /** A thread that was not asked for so long, at most twice that, is ended: it has its own heap. */
 const idleMs = 5_000
@@ -15,7 +26,7 @@ const mostUnanswered = 1_024
 /** Someone who waits for an answer. */
 interface Waiting {
   readonly request: Request
-  readonly resolve: (found: Found | Opened | null) => void
+  readonly resolve: (found: Answered) => void
   readonly reject: (error: unknown) => void
   readonly signal: AbortSignal | undefined
   readonly stop: () => void
@@ -55,18 +66,19 @@ export class Reader {
   }
 
   /**
-   * Asks the thread; see Request and Found. Null: there is no such object. Fails as `openFile` does, with
+   * Asks the thread; see Question and Found. Null: there is no such object. Fails as `openFile` does, with
    * `storage-failed` if the thread dies, and with `stopped` as soon as the signal aborts.
    */
-  ask(what: 'entry' | 'head', root: string, key: string, signal: AbortSignal | undefined): Promise<Found | null>
-  ask(what: 'body', root: string, key: string, signal: AbortSignal | undefined): Promise<Opened | null>
-  ask(what: Request['what'], root: string, key: string, signal: AbortSignal | undefined): Promise<Found | null> {
+  ask(question: Name<'entry' | 'head'>, root: string, signal: AbortSignal | undefined): Promise<Found | null>
+  ask(question: Name<'body'>, root: string, signal: AbortSignal | undefined): Promise<Opened | null>
+  ask(question: Comparison, root: string, signal: AbortSignal | undefined): Promise<readonly FileDeviation[]>
+  ask(question: Question, root: string, signal: AbortSignal | undefined): Promise<Answered> {
     return new Promise((resolve, reject) => {
       if (signal?.aborted) {
         reject(stopped(signal))
         return
       }
-      const request = { id: ++this.#lastId, what, root, key }
+      const request = { ...question, id: ++this.#lastId, root }
       const stop = (): void => {
         this.#settle(request.id)
         if (signal) reject(stopped(signal))

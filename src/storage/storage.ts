@@ -97,6 +97,8 @@ export interface Storage {
   remove(key: string, options?: { readonly signal?: AbortSignal }): Promise<void>
   /** Left out where there is no such place. */
   readonly staging?: Staging
+  /** Left out where each file that is looked at costs a request. */
+  readonly files?: FileLook
   /** Left out where objects are not to be locked. */
   readonly locks?: ObjectLocks
   /** Left out where there is nothing to try. */
@@ -140,6 +142,36 @@ export interface Staging {
   make(): Promise<string>
   /** Makes a file in such a directory an object, as `put` would. It is taken over. */
   adopt(key: string, path: string, options?: PutOptions): Promise<ObjectInfo>
+}
+
+/** Looks at very many files at little more than the cost of the system's calls. */
+export interface FileLook {
+  /**
+   * Which of the files are not there, or not as long as they should be; in the order that they were named in. None is opened,
+   * and a link is not followed: it is no file. Fails when one of them cannot be looked at (rights, a disk that reports
+   * errors): then nobody knows whether it is there.
+   */
+  compare(
+    folders: readonly ExpectedFiles[],
+    options?: { readonly signal?: AbortSignal },
+  ): Promise<readonly FileDeviation[]>
+}
+
+/** The files that should be in one folder. */
+export interface ExpectedFiles {
+  /** A key that ends in `/`. */
+  readonly folder: string
+  readonly names: readonly string[]
+  /** Of each name. */
+  readonly bytes: readonly number[]
+}
+
+/** One file that is not as expected. */
+export interface FileDeviation {
+  readonly folder: string
+  readonly name: string
+  /** How long it is, bytes; or why it has no length: nothing has its name, or a directory, a link or the like. */
+  readonly is: number | 'missing' | 'no-file'
 }
 
 /** Space in a storage that has a known limit, bytes. */

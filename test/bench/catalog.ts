@@ -1,6 +1,6 @@
 import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { storedCluster, storeManifest } from '../support/stored.ts'
+import { storeBackup, storedCluster } from '../support/stored.ts'
 import { startSidecar } from './sidecar.ts'
 import { type Figure, mebibytes, median, percentile } from './table.ts'
 
@@ -48,7 +48,8 @@ async function observe(base: string, count: number, times: number) {
     const root = join(directory, 'repository')
     await mkdir(root)
     for (let index = 0; index < count; index += 1) {
-      await storeManifest(root, {
+      await storeBackup(root, {
+        bytes: 10,
         startedAt: new Date(Date.UTC(2026, 0, 1) + index * 1_800_000),
         database: `app${index % 5}`,
         random: index.toString(16).padStart(6, '0'),

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readdirSync } from 'node:fs'
-import { readFile, unlink, writeFile } from 'node:fs/promises'
+import { readFile, truncate, unlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { execPath } from 'node:process'
 import { text } from 'node:stream/consumers'
@@ -167,3 +167,20 @@ async function checksumOf(root: string, id: string): Promise<string> {
   const manifest = await readFile(join(root, storedCluster, 'backups', id, 'manifest.json'), 'utf8')
   return (JSON.parse(manifest) as { checksum: string }).checksum
 }
+
+t.test('a listing and a dry run tell of files that are missing or torn', async (t) => {
+  const { roots, dump, lifeboat } = await configured(t)
+  const [whole, torn] = [await dump(20), await dump(1)]
+  const file = join(roots.one, storedCluster, 'backups', torn, 'dump.tar')
+  await truncate(file, 7)
+  const { code, out } = await lifeboat('list')
+  t.equal(code, 0)
+  t.match(out, new RegExp(`${torn} .* invalid: dump\\.tar of backup ${torn} has 7 bytes, not the 1000 of its manifest`))
+  t.match(out, new RegExp(`${whole} +app`))
+  t.match(
+    (await lifeboat('expire', '--dry-run')).out,
+    new RegExp(`${torn} .* files of it are missing, truncated or replaced`),
+  )
+  await truncate(file, 1_000)
+  t.notMatch((await lifeboat('list')).out, /invalid/)
+})

@@ -109,6 +109,7 @@ await t.test('what a bucket can besides stays', (t) => {
   const inner = Object.assign(new LocalStorage({ root: t.testdir() }), { locks, trials })
   const storage = new LimitedStorage(inner, { rules: [always('upload', 1)], clock: new FakeClock() })
   t.equal(storage.locks, locks)
+  t.equal(storage.files, inner.files, 'what takes no bytes from there is not held up')
   t.equal(storage.trials, trials)
   t.end()
 })

@@ -250,6 +250,31 @@ await t.test('what is not a file is not an object', { timeout: 20_000 }, async (
   t.same(readdirSync(join(root, '.lifeboat-tmp')), [], 'nothing half-written is left')
 })
 
+await t.test('very many files are compared at once, none of them opened', async (t) => {
+  const root = t.testdir({
+    a: { whole: 'whole', short: 'sho', folder: {}, link: t.fixture('symlink', 'whole') },
+    b: { whole: 'x' },
+  })
+  const { files } = new LocalStorage({ root })
+  const expected = { folder: 'a/', names: ['whole', 'short', 'folder', 'link', 'gone'], bytes: [5, 5, 5, 5, 5] }
+  const found = [
+    { folder: 'a/', name: 'short', is: 3 },
+    { folder: 'a/', name: 'folder', is: 'no-file' },
+    { folder: 'a/', name: 'link', is: 'no-file' },
+    { folder: 'a/', name: 'gone', is: 'missing' },
+  ]
+  t.same(await files.compare([expected, { folder: 'b/', names: ['whole'], bytes: [1] }]), found)
+  t.same(await files.compare([]), [])
+  t.same(await files.compare([{ folder: 'none/at/all/', names: ['x'], bytes: [0] }]), [
+    { folder: 'none/at/all/', name: 'x', is: 'missing' },
+  ])
+  await t.rejects(files.compare([{ folder: '../', names: ['x'], bytes: [0] }]), { code: 'usage-invalid' })
+  await t.rejects(files.compare([{ folder: 'a/', names: ['../b/whole'], bytes: [0] }]), { code: 'usage-invalid' })
+  await t.rejects(files.compare([expected], { signal: AbortSignal.abort() }), { code: 'cancelled' })
+  const nowhere = new LocalStorage({ root: `${root}/nowhere` }).files
+  t.match(await nowhere.compare([expected]), Array(5).fill({ is: 'missing' }))
+})
+
 await t.test('the version tells that bytes were altered in place', async (t) => {
   const root = t.testdir()
   const storage = new LocalStorage({ root })

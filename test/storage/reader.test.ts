@@ -38,7 +38,7 @@ function filled(t: Test): string {
 await t.test('what it finds', async (t) => {
   const root = filled(t)
   const reader = new Reader(new FakeClock())
-  const open = (key: string) => reader.ask('body', root, key, undefined)
+  const open = (key: string) => reader.ask({ what: 'body', key }, root, undefined)
   const [small, full, large, folder, missing] = await Promise.all(
     ['small', 'full', 'large', 'folder', 'missing'].map(open),
   )
@@ -49,10 +49,10 @@ await t.test('what it finds', async (t) => {
   t.equal(folder, null)
   t.equal(missing, null)
   for (const what of ['head', 'entry'] as const) {
-    t.same(await reader.ask(what, root, 'large', undefined), { info: large?.info }, `${what} tells the same`)
-    t.equal(await reader.ask(what, root, 'folder', undefined), null)
+    t.same(await reader.ask({ what, key: 'large' }, root, undefined), { info: large?.info }, `${what} tells the same`)
+    t.equal(await reader.ask({ what, key: 'folder' }, root, undefined), null)
   }
-  t.equal(await reader.ask('entry', root, 'link', undefined), null)
+  t.equal(await reader.ask({ what: 'entry', key: 'link' }, root, undefined), null)
   await t.rejects(open('link'), {
     name: 'LifeboatError',
     code: 'storage-failed',
@@ -60,7 +60,7 @@ await t.test('what it finds', async (t) => {
     hint: /^links below the root/,
   })
   await t.rejects(
-    reader.ask('entry', '\0', 'x', undefined),
+    reader.ask({ what: 'entry', key: 'x' }, '\0', undefined),
     { code: 'ERR_INVALID_ARG_VALUE' },
     'errors keep their code',
   )
@@ -73,23 +73,27 @@ await t.test('an answer that nobody waits for any more is dropped', async (t) =>
   const reader = new Reader(new FakeClock())
   const abort = new AbortController()
   const reason = new LifeboatError('timed-out', 'too slow')
-  const asked = Array.from({ length: 50 }, () => reader.ask('body', root, 'large', abort.signal))
+  const asked = Array.from({ length: 50 }, () => reader.ask({ what: 'body', key: 'large' }, root, abort.signal))
   // Sent, not answered: the thread is only starting.
   await new Promise(setImmediate)
   await new Promise(setImmediate)
-  asked.push(reader.ask('body', root, 'large', abort.signal))
+  asked.push(reader.ask({ what: 'body', key: 'large' }, root, abort.signal))
   abort.abort(reason)
   for (const one of await Promise.allSettled(asked)) t.equal(one.status === 'rejected' && one.reason, reason)
-  await t.rejects(reader.ask('head', root, 'small', abort.signal), reason, 'an aborted signal asks nothing')
+  await t.rejects(
+    reader.ask({ what: 'head', key: 'small' }, root, abort.signal),
+    reason,
+    'an aborted signal asks nothing',
+  )
   // Answered after those.
-  t.equal((await reader.ask('head', root, 'small', undefined))?.info.bytes, 5)
+  t.equal((await reader.ask({ what: 'head', key: 'small' }, root, undefined))?.info.bytes, 5)
   t.same(openBelow(root), [], 'their files are closed')
 })
 
 await t.test('a thread that dies fails what waits for it, and is started anew', async (t) => {
   const reader = new Reader(new FakeClock(), script)
-  t.equal(await reader.ask('head', '/', 'x', undefined), null)
-  const asked = ['hang', 'die', 'after'].map((key) => reader.ask('head', '/', key, undefined))
+  t.equal(await reader.ask({ what: 'head', key: 'x' }, '/', undefined), null)
+  const asked = ['hang', 'die', 'after'].map((key) => reader.ask({ what: 'head', key }, '/', undefined))
   for (const one of asked) {
     await t.rejects(one, {
       code: 'storage-failed',
@@ -97,21 +101,21 @@ await t.test('a thread that dies fails what waits for it, and is started anew', 
       cause: { message: 'a defect' },
     })
   }
-  t.equal(await reader.ask('head', '/', 'x', undefined), null)
+  t.equal(await reader.ask({ what: 'head', key: 'x' }, '/', undefined), null)
   const none = new Reader(new FakeClock(), new URL('./fixtures/no-such-file.ts', import.meta.url))
-  await t.rejects(none.ask('head', '/', 'x', undefined), { code: 'storage-failed' })
+  await t.rejects(none.ask({ what: 'head', key: 'x' }, '/', undefined), { code: 'storage-failed' })
 })
 
 await t.test('a thread that hangs is not given more than it can owe, nor replaced', async (t) => {
   const clock = new FakeClock()
   const reader = new Reader(clock, script)
-  await reader.ask('head', '/', 'x', undefined)
+  await reader.ask({ what: 'head', key: 'x' }, '/', undefined)
   const running = threads()
   const abort = new AbortController()
-  const hanging = Array.from({ length: 1_024 }, () => reader.ask('head', '/', 'hang', abort.signal))
+  const hanging = Array.from({ length: 1_024 }, () => reader.ask({ what: 'head', key: 'hang' }, '/', abort.signal))
   await new Promise(setImmediate)
   await new Promise(setImmediate)
-  const late = reader.ask('head', '/', 'x', abort.signal)
+  const late = reader.ask({ what: 'head', key: 'x' }, '/', abort.signal)
   const ended = Promise.allSettled([...hanging, late])
   abort.abort()
   t.ok(
@@ -126,22 +130,22 @@ await t.test('an idle thread ends', async (t) => {
   const clock = new FakeClock()
   const reader = new Reader(clock, script)
   const before = threads()
-  await reader.ask('head', '/', 'x', undefined)
+  await reader.ask({ what: 'head', key: 'x' }, '/', undefined)
   t.equal(threads(), before + 1)
   await clock.advance(4_999)
-  await reader.ask('head', '/', 'x', undefined)
+  await reader.ask({ what: 'head', key: 'x' }, '/', undefined)
   await clock.advance(5_000)
   t.equal(threads(), before + 1, 'it was used in these five seconds')
   await clock.advance(10_000)
   while (threads() > before) await new Promise(setImmediate)
-  t.equal(await reader.ask('head', '/', 'x', undefined), null, 'and is started again')
+  t.equal(await reader.ask({ what: 'head', key: 'x' }, '/', undefined), null, 'and is started again')
 })
 
 await t.test('a process waits for an answer, not for the thread', async (t) => {
   const reader = new URL('../../src/storage/reader.ts', import.meta.url)
   const clock = new URL('../../src/clock.ts', import.meta.url)
   const program = `import { Reader } from '${reader.href}'; import { systemClock } from '${clock.href}'
-    console.log(await new Reader(systemClock).ask('entry', '/', 'no-such-file', undefined))`
+    console.log(await new Reader(systemClock).ask({ what: 'entry', key: 'no-such-file' }, '/', undefined))`
   const { stdout } = await run(process.execPath, ['--input-type=module', '-e', program], { timeout: 30_000 })
   t.equal(stdout, 'null\n')
 })
