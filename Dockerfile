@@ -41,7 +41,8 @@ RUN apt-get update \
 RUN groupadd --gid 10187 lifeboat \
  && useradd --uid 10187 --gid lifeboat --home-dir /var/lib/lifeboat --no-create-home --shell /usr/sbin/nologin lifeboat \
  && install --directory --owner=lifeboat --group=lifeboat --mode=0711 /var/lib/lifeboat \
- && install --directory --owner=lifeboat --group=lifeboat --mode=0700 /var/backups/lifeboat
+ && install --directory --owner=lifeboat --group=lifeboat --mode=0700 /var/backups/lifeboat \
+ && ln --symbolic /app/dist/lifeboat /usr/local/bin/lifeboat
 
 WORKDIR /app
 COPY LICENSE ./

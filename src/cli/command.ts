@@ -33,11 +33,14 @@ export interface Command {
   readonly summary: string
   /** How it is called, after `lifeboat`, e.g. `backup [--database NAME] [--json]`. */
   readonly usage: string
-  /** One line for each option. */
+  /** One line for each option; without a meaning it is a heading. */
   readonly options: readonly (readonly [flag: string, meaning: string])[]
   /** Gives the exit code. Throws LifeboatError for everything that main should print. */
   run(argv: readonly string[], context: CliContext): Promise<number>
 }
+
+/** The heading of the options that all words after a command share. */
+export const forEach = 'Each of them:'
 
 /** Options that every command which reads the configuration has. */
 export const configOption = { config: { type: 'string', short: 'c' } } as const

@@ -2,7 +2,7 @@ import { LifeboatError } from '../domain/errors.ts'
 import { adoptCommand } from './adopt.ts'
 import { backupCommand } from './backup.ts'
 import { checkCommand } from './check.ts'
-import type { CliContext, Command } from './command.ts'
+import { type CliContext, type Command, forEach } from './command.ts'
 import { demoCommand } from './demo.ts'
 import { drillCommand } from './drill.ts'
 import { expireCommand } from './expire.ts'
@@ -46,11 +46,11 @@ export async function runCli(argv: readonly string[], context: CliContext): Prom
       return 0
     }
     if (name === undefined || name === 'help' || name === '--help' || name === '-h') {
-      context.out.write(helpText(rest[0]))
+      context.out.write(helpText(rest[0], rest[1]))
       return 0
     }
     if (rest.includes('--help') || rest.includes('-h')) {
-      context.out.write(helpText(name))
+      context.out.write(helpText(name, rest[0]))
       return 0
     }
     return await commandOf(name).run(rest, context)
@@ -67,12 +67,30 @@ function commandOf(name: string): Command {
   })
 }
 
-function helpText(name: string | undefined): string {
+/** @param word the one after the name, where that stands for several commands: then it is help for that one alone */
+function helpText(name: string | undefined, word?: string): string {
   if (name === undefined) {
     const lines = commands.map((command) => `  ${command.name.padEnd(9)} ${command.summary}\n`)
     return `lifeboat keeps a PostgreSQL cluster recoverable, and proves it.\n\nUsage: lifeboat COMMAND [OPTION]…\n\n${lines.join('')}\nlifeboat help COMMAND tells more; lifeboat --version the version.\n`
   }
   const { summary, usage, options } = commandOf(name)
-  const lines = options.map(([flag, meaning]) => `  ${flag}\n        ${meaning}\n`)
-  return `${summary}\n\nUsage: lifeboat ${usage}\n\n${lines.join('')}`
+  const usages = usage.split(/\n +lifeboat /)
+  const own = usages.filter((one) => `${one} `.startsWith(`${name} ${word} `))
+  const isPart = word !== undefined && own.length > 0 && options.some(([flag]) => flag === forEach)
+  const asked = isPart ? optionsOf(name, word, options) : options
+  const lines = asked.map(([flag, meaning]) => (meaning === '' ? `\n${flag}\n` : `  ${flag}\n        ${meaning}\n`))
+  const called = isPart ? own.join('\n       lifeboat ') : usage
+  return `${summary}\n\nUsage: lifeboat ${called}\n\n${lines.join('').replace(/^\n/, '')}`
+}
+
+/** Those below the heading that has the word (`lifeboat wal fetch, prefetch: …`), and those of all. */
+function optionsOf(name: string, word: string, options: Command['options']): Command['options'] {
+  const prefix = `lifeboat ${name} `
+  let isOwn = false
+  return options.filter(([flag, meaning]) => {
+    if (meaning !== '') return isOwn
+    const words = flag.startsWith(prefix) ? flag.slice(prefix.length).split(':')[0]?.split(', ') : []
+    isOwn = flag === forEach || words?.includes(word) === true
+    return isOwn && flag !== forEach
+  })
 }

@@ -3,7 +3,7 @@ import { createInterface } from 'node:readline/promises'
 import { type Finding, lookAround } from '../init/look-around.ts'
 import { exists, refuseExisting, writeNew } from '../init/write-new.ts'
 import { type CliContext, type Command, jsonHelp, jsonOption, parse } from './command.ts'
-import { oneLine } from './format.ts'
+import { oneLine, printable } from './format.ts'
 
 const defaultFile = '/etc/lifeboat/lifeboat.yaml'
 
@@ -66,6 +66,10 @@ export async function runInit(
     out.write(`${oneLine(file)} is there already, and is not overwritten: --output names another\n`)
   } else if (values.write || (await agrees(context, `write this to ${oneLine(file)}? [y/N] `))) {
     await write()
+    if (namesSecret)
+      out.write(
+        `only ${printable(user)} can read it: if lifeboat runs as another OS user, give it to that one (chown)\n`,
+      )
     out.write(`written to ${oneLine(file)}; next: lifeboat check --config ${oneLine(file)}\n`)
   } else {
     out.write(`nothing was written; --write writes it to ${oneLine(file)}\n`)

@@ -18,7 +18,8 @@ export function describeWindows(reports: readonly RecoveryReport[]): string {
     .filter(({ windows }) => windows.length === 0)
     .map(
       ({ repository, refused }) =>
-        `${printable(repository)}: nothing: ${oneLine(refused?.message ?? 'no WAL leads anywhere')}\n`,
+        `${printable(repository)}: nothing: ${oneLine(refused?.message ?? 'no WAL leads anywhere')}\n` +
+        (refused?.hint === undefined ? '' : `  HINT: ${oneLine(refused.hint)}\n`),
     )
   return `${rows.length > 1 ? table(rows) : ''}${none.join('')}`
 }

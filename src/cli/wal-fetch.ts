@@ -23,8 +23,10 @@ const here = '.'
 export const fetchUsage = ['wal fetch NAME TARGET [OPTION]…', 'wal prefetch SPOOL [OPTION]…']
 
 export const fetchOptions: readonly (readonly [flag: string, meaning: string])[] = [
-  ['fetch', `get a file of the WAL from the repositories; exit code ${nowhere}: none has it, and the WAL ends there`],
-  ['prefetch', 'keep the next segments ready for lifeboat-restore-wal, which starts this by itself'],
+  [
+    `lifeboat wal fetch, prefetch: get a file of the WAL from the repositories (exit code ${nowhere}: none has it, and the WAL ends there), or keep the next ones ready for lifeboat-restore-wal, which starts that by itself`,
+    '',
+  ],
   ['--repository NAME', 'ask this one only; can be given several times'],
   ['--system-identifier ID', 'whose WAL (default: that of the data directory it runs in, or the only one stored)'],
   ['--hash DIGITS', 'the content that is meant where several are stored under one name; can be given several times'],

@@ -112,7 +112,10 @@ export function describeGaps({ repositories }: WalReport): string {
   }
   const unknown = repositories.filter(({ missingSegments }) => missingSegments === null)
   const notes = unknown
-    .map(({ repository }) => `${repository}: not known yet; what it tells by itself: lifeboat plan\n`)
+    .map(
+      ({ repository }) =>
+        `${repository}: not known: no WAL is stored there yet, or it cannot be looked at; what is: lifeboat wal status\n`,
+    )
     .join('')
   if (rows.length > 1) return `${table(rows)}${notes}`
   return notes === '' ? 'nothing is missing\n' : notes

@@ -1,5 +1,5 @@
 import { LifeboatError } from '../domain/errors.ts'
-import { type Command, configHelp, configOption, jsonHelp, jsonOption, parse } from './command.ts'
+import { type Command, configHelp, configOption, forEach, jsonHelp, jsonOption, parse } from './command.ts'
 import { fetchOptions, fetchUsage, runFetch, runPrefetch } from './wal-fetch.ts'
 import { setUpArchiving } from './wal-setup.ts'
 import { showWalGaps, showWalStatus, walStatusUsages } from './wal-status.ts'
@@ -27,21 +27,25 @@ export const walCommand: Command = {
   summary: 'archive the WAL, show what is where and what is missing, verify it, give it back',
   usage: usages.join('\n       lifeboat '),
   options: [
-    ['setup', 'show what to set for wal.archive, and what needs a restart; the server is never restarted'],
+    [
+      'lifeboat wal setup: show what to set for wal.archive, and what needs a restart; the server is never restarted',
+      '',
+    ],
     ['--apply', 'set it, with ALTER SYSTEM'],
     ['--replace', 'also in place of another archive_command or archive_library'],
     [
       '--programs DIRECTORY',
       'where the server finds lifeboat-archive and lifeboat-restore-wal (default: in this installation)',
     ],
-    ['status', 'show what WAL is where, how far one can recover, and what would be lost right now'],
-    ['gaps', 'show what is missing; exit code 1 when something is that wal.holes does not acknowledge'],
-    ['verify', 'read the WAL in the repositories, each segment once, and tell what is wrong with it'],
+    ['lifeboat wal status: show what WAL is where, how far one can recover, and what would be lost right now', ''],
+    ['lifeboat wal gaps: show what is missing; exit code 1 when something is that wal.holes does not acknowledge', ''],
+    ['lifeboat wal verify: read the WAL in the repositories, each segment once, and tell what is wrong with it', ''],
     ['-r, --repository NAME', 'in this repository only'],
     ['--all', 'read also what was read and found whole before'],
     ['--records', 'let pg_waldump read the records, too'],
     ['--limit N', 'read at most so many segments in each repository'],
     ...fetchOptions,
+    [forEach, ''],
     configHelp,
     jsonHelp,
   ],

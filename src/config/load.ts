@@ -45,13 +45,16 @@ export async function loadConfig({ path, text, env }: LoadOptions): Promise<Vali
 
   const problems = new Problems((at) => placeOf(at, name, yaml, env))
   checkVariables(env, problems)
-  // It comes first: the keys that are missing stand in the file that was forgotten.
   if (isNothing)
-    problems.add([], 'no configuration was given', `Name its file: --config FILE, or ${fileVariable}=FILE.`)
-  if ('message' in contents) problems.add([], `${name} ${contents.message}`)
+    problems.add(
+      [],
+      'no configuration was given',
+      `Name its file: --config FILE, or ${fileVariable}=FILE. Where there is none yet, \`lifeboat init\` makes one.`,
+    )
+  if ('message' in contents) problems.add([], `${name} ${contents.message}`, contents.hint)
   for (const { message, line } of yaml.errors) problems.add([], `${name}:${line}: ${message}`)
   // Without the file's keys every required one would seem to be missing.
-  if ('message' in contents || yaml.errors.length > 0) problems.throwIfAny()
+  if (isNothing || 'message' in contents || yaml.errors.length > 0) problems.throwIfAny()
 
   const tree = checkShape(applyEnvironment(yaml.tree, env, problems), problems)
   await checkConsistency(tree, problems)

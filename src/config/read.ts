@@ -101,7 +101,7 @@ function startOf(node: unknown): number | undefined {
 }
 
 /** The text of a configuration file, or why it cannot be read, in words. */
-export async function readConfigFile(path: string): Promise<{ text: string } | { message: string }> {
+export async function readConfigFile(path: string): Promise<{ text: string } | { message: string; hint?: string }> {
   try {
     // Looked at first: reading a pipe or a device might never end.
     const info = await stat(path)
@@ -109,15 +109,22 @@ export async function readConfigFile(path: string): Promise<{ text: string } | {
     if (info.size > maxBytes) return { message: 'cannot be read: it is larger than 1 MiB' }
     return { text: new TextDecoder('utf-8', { fatal: true }).decode(await readFile(path)) }
   } catch (error) {
-    return { message: `cannot be read: ${whyUnreadable(error)}` }
+    const message = whyUnreadable(error)
+    const hint = message === noFile ? missingHint : message === denied ? deniedHint : undefined
+    return { message: `cannot be read: ${message}`, ...(hint === undefined ? {} : { hint }) }
   }
 }
+
+const noFile = 'there is no such file'
+const denied = 'permission denied'
+const missingHint = 'Is the path right? `lifeboat init --output FILE` makes a configuration.'
+const deniedHint = 'It must be readable for the OS user that runs this, and its directory too: chown or chmod it.'
 
 /** The reason of a failed read, in words, from the error's code. */
 export function whyUnreadable(error: unknown): string {
   const code = error instanceof Error && 'code' in error ? String(error.code) : ''
-  if (code === 'ENOENT' || code === 'ENOTDIR') return 'there is no such file'
-  if (code === 'EACCES' || code === 'EPERM') return 'permission denied'
+  if (code === 'ENOENT' || code === 'ENOTDIR') return noFile
+  if (code === 'EACCES' || code === 'EPERM') return denied
   if (code === 'ERR_ENCODING_INVALID_ENCODED_DATA') return 'it is not UTF-8'
   return code === '' ? 'unknown reason' : code
 }

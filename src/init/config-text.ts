@@ -30,6 +30,7 @@ export function renderConfig({ server, dumps, repository }: Conclusions): string
     `cluster: ${scalar(clusterName(server))}`,
     ...(repository === null ? [] : postgresLines(server)),
     ...repositoryLines(repository),
+    ...(repository === null ? [] : objectiveLines),
     ...(repository === null || server === null ? [] : [...walLines(server), ...physicalLines(server)]),
     ...watchLines(dumps, repository === null),
   ]
@@ -87,6 +88,17 @@ function repositoryLines(repository: string | null): readonly string[] {
     ...['repositories:', `  - { name: local, url: ${scalar(path)} }`].map((line) => (isOut ? `# ${line}` : line)),
   ]
 }
+
+/** What the dumps can hold that are all that is not commented out: with the default every day would end in an alert. */
+const objectiveLines: readonly string[] = [
+  '',
+  '# What was promised: alerts tell when it is missed. Dumps once a day can hold no less than 26h; with the WAL stored, minutes.',
+  'objectives:',
+  '  # How much recent work may be lost.',
+  '  rpo: 26h',
+  '  # How long a recovery may take.',
+  '  rto: 4h',
+]
 
 /** Commented out: what is in an archive that somebody else uses is not ours to remove. */
 function walLines({ archives, archive }: FoundServer): readonly string[] {

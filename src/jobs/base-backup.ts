@@ -74,7 +74,7 @@ class PhysicalRun {
         'config-invalid',
         'physical backups need the WAL of the server, and wal.archive is not set',
         {
-          hint: '`lifeboat wal setup` shows how the server fills it',
+          hint: 'set it, e.g. wal: { archive: /var/lib/postgresql/wal_archive }; then `lifeboat wal setup` shows how the server fills it',
         },
       )
     }

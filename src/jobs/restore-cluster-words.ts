@@ -36,8 +36,12 @@ export function startCommand({
   return owner === null ? start : `runuser -u ${shellWord(owner.name)} -- ${start}`
 }
 
-export function connectCommand({ host, port, user }: Pick<ConnectionSource, 'host' | 'port' | 'user'>): string {
-  return `psql --host=${shellWord(host)} --port=${port} --username=${shellWord(user)}`
+/** Without a database psql takes the one of the role's name, which there seldom is. */
+export function connectCommand(
+  { host, port, user }: Pick<ConnectionSource, 'host' | 'port' | 'user'>,
+  database: string,
+): string {
+  return `psql --host=${shellWord(host)} --port=${port} --username=${shellWord(user)} --dbname=${shellWord(database)}`
 }
 
 /** Files that are whole are not thrown away: they may have taken hours. */

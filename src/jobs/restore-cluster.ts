@@ -237,6 +237,7 @@ class ClusterRestore {
   async #finish(recovered: Recovered | null, { folder, configFile }: RecoveryFiles): Promise<void> {
     const { to, target } = this.#wish
     const { manifest, plan, answer, owner, installation } = this.#prepared
+    const { config } = this.#options
     if (recovered !== null && recovered.newTimeline !== null) await forgetTarget(to, owner)
     await removeMarks(to, [...this.#prepared.tablespaces.values()])
     const phases = { ...this.#phases, ...recovered?.phases }
@@ -263,7 +264,8 @@ class ClusterRestore {
         stoppedAt: recovered?.stoppedAt ?? null,
         newTimeline: recovered?.newTimeline ?? null,
         start: recovered === null ? startCommand({ dataDirectory: to, folder, configFile, owner, installation }) : null,
-        connect: recovered === null ? null : connectCommand(recovered.server.source),
+        connect:
+          recovered === null ? null : connectCommand(recovered.server.source, config.postgres.maintenanceDatabase),
       },
       ...(recovered === null ? {} : { measured: { phases, walBytes: Math.max(0, segments) * segmentSize } }),
       finishedAt: this.#options.clock.now().toISOString(),

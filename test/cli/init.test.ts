@@ -85,6 +85,8 @@ t.test('a configuration that names a secret is for its owner alone', { timeout: 
   t.notMatch(out, 'geheim')
   t.notMatch(await readFile(file, 'utf8'), 'geheim')
   t.equal((await stat(file)).mode & 0o777, 0o600)
+  t.match(out, 'only nobody can read it: if lifeboat runs as another OS user, give it to that one')
+  t.match(await readFile(file, 'utf8'), /^objectives:\n[\s\S]*^ {2}rpo: 26h$/m, 'daily dumps alone hold it')
 })
 
 t.test('from a cron script to a watched directory', { timeout: 90_000 }, async (t) => {

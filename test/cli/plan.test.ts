@@ -126,7 +126,7 @@ t.test('by the repositories alone: no server, no sidecar, no state', { timeout: 
     const gone = await lifeboat('--latest')
     t.equal(gone.code, 1)
     t.match(gone.out, /empty: the latest moment cannot be restored(.|\n)*local: the latest moment cannot be restored/)
-    t.match((await lifeboat()).out, /empty: nothing: no WAL(.|\n)*local: nothing: /)
+    t.match((await lifeboat()).out, /empty: nothing: no WAL.*\n {2}HINT: set wal\.archive(.|\n)*local: nothing: /)
   })
 })
 

@@ -91,7 +91,7 @@ t.test('lifeboat restore, of a cluster', { timeout: 300_000 }, async (t) => {
     t.match(told.err, /was taken for UTC; the same moment at any time: --at '\d{4}-\d\d-\d\d [\d:.]+\+00'/)
     t.match(
       told.out,
-      /restored \S+ into .*asked: .*reached: .*recovery stopping before.*promoted, on timeline 2.*connect: psql/s,
+      /restored \S+ into .*asked: .*reached: .*recovery stopping before.*promoted, on timeline 2.*connect: psql .* --dbname=postgres/s,
     )
     const json = await cli([
       'restore',

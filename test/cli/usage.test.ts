@@ -40,8 +40,16 @@ t.test('help', async (t) => {
     t.equal(long.code, 0)
     t.same([short, help], [long, long])
     t.match(long.out, `Usage: lifeboat ${name}`)
-    for (const [flag] of options) t.match(long.out, `  ${flag}\n`)
+    for (const [flag, meaning] of options) t.match(long.out, meaning === '' ? `\n\n${flag}\n` : `  ${flag}\n`)
   }
+  const status = await cli(['wal', 'status', '--help'])
+  t.match(
+    status.out,
+    /Usage: lifeboat wal status \[--json\]\n\nlifeboat wal status: .*\n {2}-c, --config FILE\n[\s\S]* {2}--json\n/,
+  )
+  t.notMatch(status.out, /--apply|--spool-size|wal gaps/, 'of one command alone')
+  t.match((await cli(['help', 'wal', 'prefetch'])).out, /Usage: lifeboat wal prefetch .*[\s\S]*--spool-size SIZE/)
+  t.same(await cli(['wal', '-h', 'nonsense']), await cli(['wal', '-h']))
   t.same(await cli(['--version']), { code: 0, out: 'lifeboat 1.2.3 (abc)\n', err: '' })
 })
 
@@ -109,8 +117,11 @@ t.test('a configuration with several faults names each', async (t) => {
   }
   const variable = await cli(['list'], { env: { LIFEBOAT_CONFIG: join(directory, 'lifeboat.yaml') } })
   t.equal(variable.code, 2)
+  const nowhere = await cli(['list', '--config', join(directory, 'nowhere.yaml')])
+  t.match(nowhere.err, /nowhere.yaml cannot be read: there is no such file\n {4}hint: .*lifeboat init/)
   const missing = await cli(['list'])
-  t.match(missing.err, /^ {2}no configuration was given\n.*--config FILE[\s\S]*cluster: is missing/m)
+  t.match(missing.err, /^ {2}no configuration was given\n.*--config FILE.*`lifeboat init` makes one/m)
+  t.notMatch(missing.err, 'is missing', 'what would be in the file is no news')
 })
 
 t.test('a token goes into the configuration as it is printed', async (t) => {

@@ -221,7 +221,7 @@ SLOT           TYPE      STATE               KEEPS BACK
     `REPOSITORY  TIMELINE  FIRST                     LAST                      SEGMENTS  WHAT IS KNOWN
 local       2         000000020000000000000006  000000020000000000000006  1         in offsite
 local       2         000000020000000000000007  000000020000000000000007  1         acknowledged until 2026-03-01 15:00:00Z: disk lost; in offsite
-offsite: not known yet; what it tells by itself: lifeboat plan
+offsite: not known: no WAL is stored there yet, or it cannot be looked at; what is: lifeboat wal status
 `,
   )
   t.equal(describeGaps({ ...report, repositories: [] }), 'nothing is missing\n')
