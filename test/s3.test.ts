@@ -219,10 +219,12 @@ await t.test('a bucket as the only repository', { skip, timeout: 280_000 }, asyn
     proxy.hangs = false
     const missed = [run, full].map(({ items }) => items.find(({ outcome }) => outcome === 'succeeded')?.backupId ?? '')
     const there = async () => (await keysIn(other)).filter((key) => key.endsWith('/manifest.json'))
-    await untilAnswer('it has what it missed', async () => {
+    const hasAll = async () => {
       const keys = await there()
       return missed.every((id) => keys.some((key) => key.includes(id)))
-    })
+    }
+    // A copy that came too early is tried again after a minute.
+    await untilAnswer('it has what it missed', hasAll, { seconds: 130 })
     t.match(await metrics(again), /^lifeboat_job_runs_total\{.*job="copy".*\} [2-9]/m)
     t.equal(await runOf(again, 'verify', { repository: 'hung', level: 'artifact' }), 'succeeded', 'and it is sound')
   })

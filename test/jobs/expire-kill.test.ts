@@ -9,6 +9,8 @@ import t from 'tap'
 import { systemClock } from '../../src/clock.ts'
 import { Repository } from '../../src/repository/repository.ts'
 import { LocalStorage } from '../../src/storage/local.ts'
+import { bareEnvironment } from '../support/lifeboat-program.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 import { mainFile } from '../support/sidecar.ts'
 import { storeBackup, storedCluster, storeProof } from '../support/stored.ts'
 
@@ -17,7 +19,7 @@ const rounds = 24
 const names = ['dump.tar', 'fingerprint.json', 'globals.sql', 'RESTORE.md']
 
 t.test('an expiry that is killed at any moment', { timeout: 240_000 }, async (t) => {
-  const directory = t.testdir({})
+  const directory = await scratchDirectory(t)
   const root = join(directory, 'repository')
   const folder = join(root, storedCluster, 'backups')
   const config = join(directory, 'lifeboat.yaml')
@@ -60,7 +62,7 @@ t.test('an expiry that is killed at any moment', { timeout: 240_000 }, async (t)
     for (let index = 0; index < 12; index += 1) await dump(100 + index)
     const child = spawn(execPath, [mainFile, 'expire', '--config', config, '--verbose', '--confirm-clock'], {
       stdio: ['ignore', 'ignore', 'pipe'],
-      env: {},
+      env: bareEnvironment(),
     })
     await saidOften(child, round % 6)
     await systemClock.sleep((round * 7) % 23)
@@ -75,7 +77,7 @@ t.test('an expiry that is killed at any moment', { timeout: 240_000 }, async (t)
     }
     states.set('whole', (states.get('whole') ?? 0) + whole.length)
   }
-  const last = spawn(execPath, [mainFile, 'expire', '--config', config], { stdio: 'ignore', env: {} })
+  const last = spawn(execPath, [mainFile, 'expire', '--config', config], { stdio: 'ignore', env: bareEnvironment() })
   const [code] = await once(last, 'close')
   t.equal(code, 0)
   const { whole, rest } = look()

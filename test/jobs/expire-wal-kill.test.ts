@@ -10,7 +10,9 @@ import { systemClock } from '../../src/clock.ts'
 import { segmentName } from '../../src/domain/wal.ts'
 import { Repository } from '../../src/repository/repository.ts'
 import { LocalStorage } from '../../src/storage/local.ts'
+import { bareEnvironment } from '../support/lifeboat-program.ts'
 import { publishFull, storedSystem, storeWal } from '../support/physical.ts'
+import { scratchDirectory } from '../support/scratch.ts'
 import { mainFile } from '../support/sidecar.ts'
 import { storedCluster } from '../support/stored.ts'
 
@@ -18,7 +20,7 @@ const daysAgo = (days: number) => new Date(systemClock.now().getTime() - days * 
 const size = 16 * 1024 * 1024
 
 t.test('an expiry of WAL that is killed at any moment', { timeout: 120_000 }, async (t) => {
-  const directory = t.testdir({})
+  const directory = await scratchDirectory(t)
   const root = join(directory, 'repository')
   const config = join(directory, 'lifeboat.yaml')
   await writeFile(
@@ -45,7 +47,10 @@ t.test('an expiry of WAL that is killed at any moment', { timeout: 120_000 }, as
     )
   }
   const expire = () =>
-    spawn(execPath, [mainFile, 'expire', '--config', config, '--confirm-clock'], { stdio: 'ignore', env: {} })
+    spawn(execPath, [mainFile, 'expire', '--config', config, '--confirm-clock'], {
+      stdio: 'ignore',
+      env: bareEnvironment(),
+    })
   const isWhole = (segments: readonly number[]) => segments.length === 310 - Math.min(...segments)
 
   let killed = 0

@@ -1,5 +1,6 @@
 import { chmod, mkdir, readdir, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { startCluster } from '../support/postgres.ts'
 import { processes } from '../support/processes.ts'
@@ -46,6 +47,7 @@ t.test('a pg_dump that cannot be talked to', { timeout: 120_000 }, async (t) => 
   for (;;) {
     if ((await processes()).some(({ command }) => command.includes('sleep 987654'))) break
     if (sidecar.core.runner.get(id)?.finishedAt) throw new Error('it ended before it hung')
+    await delay(20)
   }
   t.match(sidecar.core.runner.get(id), { state: 'running' })
   t.match(await sidecar.run('verify', { level: 'data' }), { state: 'succeeded' }, 'another lane goes on')

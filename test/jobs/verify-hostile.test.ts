@@ -1,6 +1,7 @@
 import { copyFile, mkdir, readdir, readFile, rename, rm, symlink, truncate, writeFile } from 'node:fs/promises'
 import { userInfo } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import type { Proof } from '../../src/domain/proof.ts'
 import { freeBytes } from '../../src/jobs/work-folder.ts'
@@ -295,6 +296,7 @@ async function copying(workDir: string, database: string, work: Promise<unknown>
     if (ended) throw new Error('it ended before')
     const all = await processes()
     if (all.some(({ command }) => title.test(command)) && all.some(({ command }) => command.includes(workDir))) return
+    await delay(20)
   }
 }
 

@@ -11,6 +11,7 @@ import t, { type Test } from 'tap'
 import { systemClock } from '../../src/clock.ts'
 import { Repository } from '../../src/repository/repository.ts'
 import { LocalStorage } from '../../src/storage/local.ts'
+import { bareEnvironment } from '../support/lifeboat-program.ts'
 
 const program = fileURLToPath(new URL('fixtures/back-up-in-a-loop.ts', import.meta.url))
 
@@ -22,7 +23,7 @@ type Said = Map<string, string>
  * said that it takes this step.
  */
 async function startAndAwait(root: string, said: Said, awaited: string): Promise<ChildProcess> {
-  const child = spawn(execPath, [program, root], { stdio: ['ignore', 'pipe', 'inherit'], env: {} })
+  const child = spawn(execPath, [program, root], { stdio: ['ignore', 'pipe', 'inherit'], env: bareEnvironment() })
   if (child.stdout === null) throw new Error('a pipe was asked for')
   const lines = createInterface({ input: child.stdout })
   await new Promise<void>((resolve, reject) => {

@@ -5,6 +5,7 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { systemClock } from '../../src/clock.ts'
+import { bareEnvironment } from '../support/lifeboat-program.ts'
 import { isIdle, realWal, shipGround, untilState } from '../support/shipping.ts'
 
 const program = fileURLToPath(new URL('fixtures/ship-in-a-loop.ts', import.meta.url))
@@ -17,7 +18,7 @@ await t.test('a process that is killed at any instant while it ships', { timeout
   for (let round = 0; round < 8; round += 1) {
     const child = spawn(execPath, [program, ground.archive, ground.roots[0] ?? ''], {
       stdio: ['ignore', 'pipe', 'inherit'],
-      env: {},
+      env: bareEnvironment(),
     })
     if (child.stdout === null) throw new Error('a pipe was asked for')
     const lines = createInterface({ input: child.stdout })

@@ -16,7 +16,7 @@ export class AskedSidecar {
   said: { readonly at: number; readonly point: number | null; readonly report: WalReport } | null = null
   /** The process that is up now, or was last. */
   served: Served | null = null
-  /** Every point it has told, once, with the timeline of the server at that time. */
+  /** Every point it has told, once, with the timeline of the server at that time, where the repository knows how one comes to it. */
   readonly heard: { readonly timeline: number; readonly point: number }[] = []
   /** By how much its answers have gone back, ms, without a restart; 0: never. */
   wentBack = 0
@@ -71,7 +71,7 @@ export class AskedSidecar {
         const told = report.repositories[0]?.recoveryPoint ?? null
         const point = told === null ? null : Date.parse(told)
         hear('api', point)
-        this.#remember(report.server?.timeline ?? null, point)
+        this.#remember(knownTimeline(report), point)
         const seconds = await metricOf(served, 'lifeboat_recovery_point_timestamp_seconds')
         hear('metrics', seconds === undefined ? null : Math.round(seconds * 1000))
         if (this.#child === served.child) this.said = { at, point, report }
@@ -115,6 +115,15 @@ export class AskedSidecar {
     child.kill('SIGKILL')
     await once(child, 'exit')
   }
+}
+
+/**
+ * The timeline of the server; null while the repository has nothing of it, or not where it branched off: then the recovery
+ * point is still that of the timeline before, which stays true.
+ */
+function knownTimeline({ server, repositories: [first] }: WalReport): number | null {
+  const found = first?.timelines.find(({ timeline }) => timeline === server?.timeline)
+  return found !== undefined && (found.timeline === 1 || found.parent !== null) ? found.timeline : null
 }
 
 function hasEnded({ exitCode, signalCode }: ChildProcess): boolean {

@@ -21,6 +21,12 @@ export async function lifeboatProgram(directory: string, user: OsUser | null, ma
   return (await running.exited).code === 0 ? program : null
 }
 
+/** For processes that a test kills: nothing of what tap gives to those it starts, but the cache of compiled code. */
+export function bareEnvironment(): Record<string, string> {
+  const { NODE_COMPILE_CACHE: cache } = process.env
+  return cache === undefined ? {} : { NODE_COMPILE_CACHE: cache }
+}
+
 export const closedCheckout = 'the OS user of the server may not enter this checkout'
 
 /** A configuration with nothing but repositories. */

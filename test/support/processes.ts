@@ -8,7 +8,7 @@ export interface Process {
   readonly command: string
 }
 
-/** Every process of this machine. Linux only. */
+/** Every process of this machine. Linux only. Takes some milliseconds: who asks in a loop pauses between. */
 export async function processes(): Promise<readonly Process[]> {
   const names = (await readdir('/proc')).filter((name) => /^\d+$/.test(name))
   return Promise.all(

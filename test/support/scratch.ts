@@ -41,18 +41,25 @@ export async function smallDisk(t: Test, bytes: number): Promise<SmallDisk | nul
   if (userInfo().uid !== 0) return null
   const directory = await makeOwnedDirectory(scratchPrefix)
   t.teardown(() => rm(directory, { recursive: true, force: true }))
-  try {
-    await runProgram({ program: 'mount', args: ['-t', 'tmpfs', '-o', `size=${bytes},mode=1777`, 'tmpfs', directory] })
-  } catch (error) {
-    if (error instanceof LifeboatError && error.code === 'program-failed') return null
-    throw error
-  }
+  if (!(await mountMemory(directory, bytes))) return null
   t.teardown(() => unmount(directory))
   return {
     directory,
     resize: async (size) => {
       await runProgram({ program: 'mount', args: ['-o', `remount,size=${size}`, directory] })
     },
+  }
+}
+
+/** Mounts a tmpfs of the given size, for every OS user to write to; false where that is not allowed. */
+export async function mountMemory(directory: string, bytes: number): Promise<boolean> {
+  const options = `size=${Math.floor(bytes)},mode=1777`
+  try {
+    await runProgram({ program: 'mount', args: ['-t', 'tmpfs', '-o', options, 'tmpfs', directory] })
+    return true
+  } catch (error) {
+    if (error instanceof LifeboatError && error.code === 'program-failed') return false
+    throw error
   }
 }
 

@@ -89,6 +89,10 @@ t.test('the recovery point goes on over failovers', { timeout: 240_000 }, async 
       ({ timeline, point }) => timeline === 2 && onlyThere < point && point < promoting,
     )
     t.same(wrong, [], 'what only the old primary had is never promised of the new one')
+    t.ok(
+      sidecar.heard.some(({ timeline, point }) => timeline === 2 && promoting < point),
+      'but what it has itself',
+    )
   })
 
   await t.test('at another one, with a new configuration', async (t) => {
