@@ -1,5 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Test } from 'tap'
 import { type Clock, systemClock } from '../../src/clock.ts'
 import { loadConfig } from '../../src/config/load.ts'
@@ -128,16 +129,15 @@ export async function startSidecar(t: Test, cluster: Cluster, options: SidecarOp
     repository: first.repository,
     begin,
     run: (job, params) => begin(job, params).ended,
-    progress: (id, words) =>
-      new Promise((resolve, reject) => {
-        const stop = core.runner.onChange((run) => {
-          if (run.id !== id) return
-          if (words.test(run.progress?.message ?? '')) resolve(run)
-          else if (run.finishedAt !== null) reject(new Error(`run ended before ${words}: ${JSON.stringify(run)}`))
-          else return
-          stop()
-        })
-      }),
+    // It is told at most once a second, in which much may pass.
+    progress: async (id, words) => {
+      for (;;) {
+        const run = core.runner.get(id)
+        if (run !== null && words.test(run.progress?.message ?? '')) return run
+        if (run?.finishedAt) throw new Error(`run ended before ${words}: ${JSON.stringify(run)}`)
+        await delay(2)
+      }
+    },
     manifests: (repository = first.repository) => manifestsIn(repository),
     leftovers: async () => [
       ...(await readdir(config.workDir).catch(() => [])),
