@@ -78,7 +78,8 @@ export class RestoreErrors {
 
   /**
    * Takes an error out of a line that psql (with `--echo-errors` and VERBOSITY verbose) or pg_restore has written. A line
-   * of a kind that is not known is an error: a dump may set the language of messages.
+   * of a kind that is not known is an error: a dump may set the language of messages. The jobs of one pg_restore write a line in
+   * pieces, and one gets into another's.
    */
   addLine(line: string): void {
     const [, kind = '', rest = ''] = /^psql(?::<stdin>:\d+)?: ([^:]{1,40}): {1,2}(.*)$/s.exec(line) ?? []
@@ -87,7 +88,7 @@ export class RestoreErrors {
       return
     }
     // Neither client tells the state otherwise; and psql's own errors have none.
-    const plain = /^pg_restore: error: (?:could not execute query: ERROR: {2})?(.*)$/s.exec(line)?.[1]
+    const plain = /^(?:pg_restore: error: |could not execute query: (?:ERROR: {2})?)+(.*)$/s.exec(line)?.[1]
     if (plain === undefined && (kind === '' || noErrors.has(kind))) return
     this.end()
     const [, sqlState = null, message = rest] = /^([0-9A-Z]{5}): (.*)$/s.exec(rest) ?? []

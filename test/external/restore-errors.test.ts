@@ -55,6 +55,11 @@ t.test('lines of psql', async (t) => {
 })
 
 t.test('lines of pg_restore', async (t) => {
+  const query = 'could not execute query: ERROR:  '
+  const torn = (message: string) =>
+    judged(`pg_restore: error: pg_restore: error: ${query}${message}`, `${query}${message}`)
+  t.equal(torn('unrecognized configuration parameter "transaction_timeout"').worst, null, 'two jobs at once')
+  t.match(torn('type "x" does not exist').worst, { messages: ['type "x" does not exist', 'type "x" does not exist'] })
   t.match(judged('pg_restore: error: could not execute query: ERROR:  type "x" does not exist').worst, {
     meaning: 'fault',
     messages: ['type "x" does not exist'],
