@@ -10,6 +10,7 @@ import { chmod, mkdir, rm } from 'node:fs/promises'
 import { userInfo } from 'node:os'
 import { join } from 'node:path'
 import { makeOwnedDirectory } from '../../src/demo/leftovers.ts'
+import { killOrphans } from '../../src/postgres/orphans.ts'
 import { mountMemory, scratchPrefix, unmount } from './scratch.ts'
 
 /** Bytes that must be free for it, of which it takes half at most: the whole suite has used less than 2 GiB at once. */
@@ -35,6 +36,7 @@ try {
   const [code] = await once(child, 'exit')
   process.exitCode = code ?? 1
 } finally {
+  await killOrphans(directory) // of a file that ran into its time limit
   if (inMemory) await unmount(directory)
   await rm(directory, { recursive: true, force: true, maxRetries: 3 })
 }
